@@ -1,0 +1,81 @@
+"""Every column of every table: its unit and its meaning. One place, so that files and documentation agree."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Column:
+    """Unit ("" for a pure number, "flag" for true/false, "text" for words) and meaning of a column."""
+
+    unit: str
+    meaning: str
+
+
+def _muon(prefix, which):
+    return {
+        f"{prefix}_pt": Column("GeV", f"transverse momentum of the {which} muon"),
+        f"{prefix}_eta": Column("", f"pseudorapidity of the {which} muon"),
+        f"{prefix}_phi": Column("rad", f"azimuth of the {which} muon"),
+        f"{prefix}_charge": Column("e", f"charge of the {which} muon"),
+        f"{prefix}_ip3d": Column("cm", f"3D impact parameter of the {which} muon"),
+        f"{prefix}_dxy": Column("cm", f"transverse impact parameter of the {which} muon (signed)"),
+        f"{prefix}_dz": Column("cm", f"longitudinal impact parameter of the {which} muon (signed)"),
+        f"{prefix}_iso03": Column("", f"relative PF isolation within 0.3 of the {which} muon"),
+        f"{prefix}_iso04": Column("", f"relative PF isolation within 0.4 of the {which} muon"),
+        f"{prefix}_jetiso": Column("", f"relative isolation in the nearest jet of the {which} muon"),
+    }
+
+
+COLUMNS = {
+    # skim and dimuon tables
+    "run": Column("", "run number"),
+    "luminosityBlock": Column("", "luminosity section in the run"),
+    "event": Column("", "event number"),
+    "charge": Column("text", '"OS" opposite charges, "SS" same charges'),
+    "region": Column("text", '"SBL" low sideband, "SR" signal region, "SBH" high sideband'),
+    "anti_isolated": Column("flag", "both muons pass the anti-isolation cuts"),
+    "dimu_mass": Column("GeV", "dimuon invariant mass"),
+    "dimu_pt": Column("GeV", "dimuon transverse momentum"),
+    "dimu_eta": Column("", "dimuon pseudorapidity"),
+    "dimu_phi": Column("rad", "dimuon azimuth"),
+    "mumu_deltaR": Column("", "distance of the two muons in eta and phi"),
+    "mumu_deltapT": Column("GeV", "difference of the muons' transverse momenta"),
+    **_muon("mu0", "harder"),
+    **_muon("mu1", "softer"),
+    "n_muons": Column("", "muons in the event"),
+    "n_jets": Column("", "jets in the event"),
+    "features_measured": Column("flag", "the features are measured (false: rebuilt)"),
+    # flows and background
+    "epoch": Column("", "training epoch, from 1"),
+    "member": Column("", "member of the ensemble, from 0"),
+    "train_loss": Column("nats", "mean negative log-density of the training events"),
+    "validation_loss": Column("nats", "mean negative log-density of the validation events"),
+    "use": Column("text", 'what a sampled event is for: "train", "validation" or "closure"'),
+    # scores
+    "row": Column("", "row of the dimuon table"),
+    "fold": Column("", "fold whose models scored the event; -1 where the mean of all folds did"),
+    "score": Column("", "mean score of the ensemble, 0 (background-like) to 1"),
+    "score_std": Column("", "standard deviation of the score over the ensemble"),
+    "weight": Column("", "likelihood weight"),
+    # significance
+    "train": Column("text", "charge the classifier was trained on"),
+    "test": Column("text", "charge it is applied to"),
+    "variable": Column("text", 'what is cut on: "cathode", a feature, or "random"'),
+    "degree": Column("", "degree of the background polynomial"),
+    "n_bins_sr": Column("", "mass bins over the SR"),
+    "fpr": Column("", "fraction of the sideband events that pass the cut"),
+    "cut": Column("of the variable", "value of the cut (order statistic of the sideband events)"),
+    "n_obs": Column("events", "events observed in the SR"),
+    "n_bkg": Column("events", "expected background in the SR from the sideband fit"),
+    "n_bkg_err": Column("events", "its standard error"),
+    "n_sig": Column("events", "fitted signal, n_obs - n_bkg (zero where negative)"),
+    "q0": Column("", "discovery test statistic (arXiv:1007.1727, Eq. 12)"),
+    "z0": Column("sigma", "asymptotic significance"),
+    "p0": Column("", "asymptotic p-value of the background-only hypothesis"),
+    "valid": Column("flag", "the asymptotic form holds at this count"),
+}
+
+
+def units(names):
+    """{column: unit} for the named columns; KeyError names one that is not in `COLUMNS`."""
+    return {name: COLUMNS[name].unit for name in names}

@@ -1,0 +1,62 @@
+"""Where the work runs and where its randomness comes from.
+
+Every random stream is spawned from the one seed of the YAML by the name of what it is for, so results do not
+depend on the number of workers or on the order in which they finish.
+"""
+
+import multiprocessing
+import os
+import zlib
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+
+import numpy as np
+
+from dimuon.errors import UserError
+
+
+def stream(seed, *names):
+    """The `numpy.random.SeedSequence` of one named stream, e.g. `stream(config.seed, "flows", "os", 3)`.
+
+    seed: whole number from the YAML. names: strings or whole numbers; the same names give the same stream.
+    """
+    key = tuple(name if isinstance(name, int) else zlib.crc32(str(name).encode()) for name in names)
+    return np.random.SeedSequence(seed, spawn_key=key)
+
+
+def generator(seed, *names):
+    """A `numpy.random.Generator` on `stream(seed, *names)`."""
+    return np.random.default_rng(stream(seed, *names))
+
+
+def integer_seed(seed, *names):
+    """A 31-bit seed from `stream(seed, *names)`, for libraries that take an integer (torch, XGBoost)."""
+    return int(stream(seed, *names).generate_state(1)[0] >> 1)
+
+
+@contextmanager
+def executor(workers=None, scheduler=None):
+    """A `concurrent.futures.Executor`: local processes, or a Dask cluster where `scheduler` names its address.
+
+    workers: processes (None: every core). Each worker computes with one thread, so results do not depend on the
+    machine's thread count.
+    """
+    if scheduler is not None:
+        try:
+            from distributed import Client
+        except ImportError as error:
+            raise UserError(
+                f"execution.scheduler is {scheduler!r} but Dask is not installed: pip install 'dimuon[dask]'"
+            ) from error
+        with Client(scheduler) as client:
+            yield client.get_executor()
+        return
+    context = multiprocessing.get_context("forkserver")
+    with ProcessPoolExecutor(workers or os.cpu_count(), mp_context=context, initializer=_one_thread) as pool:
+        yield pool
+
+
+def _one_thread():
+    # read by OpenMP and BLAS when they are first loaded in the worker
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ[name] = "1"
