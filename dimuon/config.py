@@ -174,7 +174,7 @@ class Config(Section):
     seed: Annotated[int, Field(ge=0)]
     input: Input
     selection: Selection = Selection()
-    window: Annotated[MassWindow, Field(strict=False)] = MassWindow(5.0, 9.0, 10.6, 16.0)
+    window: MassWindow = MassWindow(5.0, 9.0, 10.6, 16.0)
     features: Features = Features()
     flow: Flow = Flow()
     background: Background = Background()

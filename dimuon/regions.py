@@ -5,9 +5,10 @@ SBL = [sb_low, sr_low), SR = [sr_low, sr_high], SBH = (sr_high, sb_high]; the pa
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Annotated
 
 import numpy as np
-from pydantic import ConfigDict
+from pydantic import ConfigDict, Strict
 
 REGIONS = ("SBL", "SR", "SBH")
 
@@ -19,12 +20,12 @@ class MassWindow:
     The defaults of `configs/upsilon.yaml` are the paper's: 5.0, 9.0, 10.6, 16.0 GeV.
     """
 
-    sb_low: float
-    sr_low: float
-    sr_high: float
-    sb_high: float
+    sb_low: Annotated[float, Strict()]
+    sr_low: Annotated[float, Strict()]
+    sr_high: Annotated[float, Strict()]
+    sb_high: Annotated[float, Strict()]
 
-    __pydantic_config__ = ConfigDict(extra="forbid", strict=True)
+    __pydantic_config__ = ConfigDict(extra="forbid")
 
     def __post_init__(self):
         values = (self.sb_low, self.sr_low, self.sr_high, self.sb_high)
