@@ -185,7 +185,9 @@ class Run:
 def chosen_settings(config, keys):
     """{dotted key: value} of the sections (or single keys) of a configuration, as JSON values."""
     flat = _flatten(config.model_dump(mode="json"))
-    return {name: value for name, value in flat.items() if any(name == key or name.startswith(f"{key}.") for key in keys)}
+    return {
+        name: value for name, value in flat.items() if any(name == key or name.startswith(f"{key}.") for key in keys)
+    }
 
 
 def _flatten(value, prefix=""):

@@ -17,6 +17,8 @@ from dimuon.errors import UserError
 from dimuon.features import FEATURE_SETS, FEATURES
 from dimuon.regions import MassWindow
 
+UNKNOWN_KEY = ("extra_forbidden", "unexpected_keyword_argument")  # pydantic's words, sections and dataclasses
+
 Charge = Literal["os", "ss"]
 Positive = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
@@ -201,7 +203,8 @@ def load(path):
     try:
         return Config.model_validate(values)
     except ValidationError as error:
-        raise UserError(_explain(error.errors()[0], path, values, lines)) from None
+        first = max(error.errors(), key=lambda item: item["type"] in UNKNOWN_KEY)  # a misspelling explains the rest
+        raise UserError(_explain(first, path, values, lines)) from None
 
 
 class _Loader(yaml.SafeLoader):
@@ -265,15 +268,15 @@ def _expand(value, path, lines, place):
 
 
 def _explain(error, path, values, lines):
-    place = error["loc"]
-    while place and place not in lines:  # pydantic adds the alternatives of a union to the place
-        place = place[:-1]
+    place = ()
+    for part in error["loc"]:  # pydantic adds the alternatives of a union to the place: not the user's words
+        place = (*place, part) if (*place, part) in lines else place
     key = ".".join(str(part) for part in place) or "the file"
     where = f"{path}:{lines.get(place, 1)}"
     if error["type"] == "missing":
         missing = ".".join(str(part) for part in error["loc"])
         return f"{path}:{lines.get(place, 1)}: the key {missing} is missing; add it"
-    if error["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+    if error["type"] in UNKNOWN_KEY:
         return f"{where}: unknown key {key}{_nearest(place[-1], _known_keys(place[:-1]))}"
     value = values
     for part in place:

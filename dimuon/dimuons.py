@@ -55,5 +55,5 @@ def read(run, charge, names, anti_isolated=True):
     frame.insert(2, "region", window.region(frame["dimu_mass"]))
     for region in ("SBL", "SR", "SBH"):
         if not (frame["region"] == region).any():
-            raise UserError(f"{path}: no {charge.upper()} dimuon in {region} of {window}; check the cuts and the window")
+            raise UserError(f"{path}: no {charge.upper()} dimuon in {region} ({window}); check cuts and window")
     return frame

@@ -13,5 +13,5 @@ def reference():
     """The folder with `real/` and `reference/` (CMS open data and published numbers); skips where it is absent."""
     folder = Path(os.environ.get("DIMUON_REFERENCE", ROOT.parent / "shared"))
     if not (folder / "reference" / "published.json").exists():
-        pytest.skip(f"no reference data in {folder}: set DIMUON_REFERENCE to the folder that holds real/ and reference/")
+        pytest.skip(f"no reference data in {folder}: set DIMUON_REFERENCE to the folder of real/ and reference/")
     return folder

@@ -1,0 +1,42 @@
+# make demo: install and run the seven steps on simulated events.   make test: install and run the tests.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+STEPS := $(sort $(wildcard 0*.py))
+CONFIG ?= configs/demo.yaml
+export MPLBACKEND := Agg
+
+.PHONY: demo run test slow bench lint clean
+
+demo: run
+	@$(BIN)/python -m dimuon.inspect results/demo/significance.json
+	@echo "Report: results/demo/report.html"
+
+# the seven steps in order on any analysis: make run CONFIG=configs/upsilon.yaml
+run: $(VENV)/installed
+	@set -e; for step in $(STEPS); do $(BIN)/python $$step $(CONFIG); done
+
+test: $(VENV)/installed
+	$(BIN)/python -m pytest -m "not slow"
+
+# the long checks too
+slow: $(VENV)/installed
+	$(BIN)/python -m pytest
+
+# times, memory and ratios to other programs, written to results/bench/
+bench: $(VENV)/installed
+	@set -e; for name in significance flows bdts skim validity report; do \
+	  if [ -f tests/benchmarks/$$name.py ]; then $(BIN)/python -m tests.benchmarks.$$name; fi; done
+
+lint: $(VENV)/installed
+	$(BIN)/ruff check .
+
+# exact versions from requirements.lock, ranges from pyproject.toml
+$(VENV)/installed: pyproject.toml requirements.lock
+	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, found " + sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements.lock --editable '.[dev]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) data/*/ results/*/

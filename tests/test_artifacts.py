@@ -1,0 +1,138 @@
+"""Files between the steps: whole or absent, never stale, never silently something else."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from dimuon import artifacts, config
+from dimuon.errors import UserError
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """Build a `Run` of one step on a small configuration, with settings to override: run("03_…", "flow: {…}")."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(step, more=""):
+        path = tmp_path / "analysis.yaml"
+        path.write_text(f"name: test\nseed: 1\ninput: {{simulation: {{}}}}\n{more}\n")
+        return artifacts.Run(config.load(path), step, path)
+
+    return run
+
+
+FRAME = pd.DataFrame({"dimu_mass": [9.5, 9.6], "dimu_pt": [30.0, 40.0]})
+
+
+def test_a_table_comes_back_as_it_was_with_its_sidecar(run):
+    step = run("02_select_dimuons.py")
+    path = step.write_table(step.data / "dimuons.parquet", FRAME)
+    pd.testing.assert_frame_equal(run("03_train_flows.py").read_table(path), FRAME)
+    meta = json.loads(artifacts.sidecar_path(path).read_text())
+    assert meta["rows"] == 2
+    assert meta["units"] == {"dimu_mass": "GeV", "dimu_pt": "GeV"}
+    assert meta["settings"]["window.sr_low"] == 9.0
+    assert meta["seed"] == 1
+    assert {"numpy", "torch", "xgboost"} <= meta["versions"].keys()
+
+
+def test_same_content_same_bytes(run):
+    step = run("02_select_dimuons.py")
+    first = step.write_table(step.data / "dimuons.parquet", FRAME).read_bytes()
+    assert step.write_table(step.data / "dimuons.parquet", FRAME).read_bytes() == first
+
+
+def test_an_interrupted_write_leaves_the_old_file(run):
+    step = run("02_select_dimuons.py")
+    path = step.write_table(step.data / "dimuons.parquet", FRAME)
+    before = path.read_bytes()
+    with pytest.raises(UnicodeEncodeError), artifacts.atomic(path) as temporary:
+        temporary.write_text("half a fi\udc80le", encoding="utf-8")
+    assert path.read_bytes() == before
+    assert sorted(item.name for item in path.parent.iterdir()) == ["dimuons.parquet", "dimuons.parquet.meta.json"]
+
+
+def test_a_file_made_with_other_settings_is_refused(run):
+    step = run("03_train_flows.py", "flow: {epochs: 400}")
+    path = step.write_bytes(step.data / "flows_os.pt", b"weights")
+    with pytest.raises(UserError) as error:
+        run("04_sample_background.py", "flow: {epochs: 1000}").require(path)
+    message = str(error.value)
+    assert "flows_os.pt: made with flow.epochs = 400, the configuration now says 1000" in message
+    assert "python 03_train_flows.py" in message
+
+
+def test_settings_of_earlier_steps_count_and_of_later_ones_do_not(run):
+    step = run("03_train_flows.py")
+    flows = step.write_bytes(step.data / "flows_os.pt", b"weights")
+    sampler = run("04_sample_background.py")
+    background = sampler.write_table(sampler.data / "background_os.parquet", FRAME, inputs=[flows])
+    run("05_train_bdts.py", "bdt: {members: 3}\nexecution: {workers: 1}").require(background)
+    with pytest.raises(UserError, match=r"background_os.parquet: made with flow.hidden = 128.*now says 20"):
+        run("05_train_bdts.py", "flow: {hidden: 20}").require(background)
+
+
+def test_an_input_made_anew_makes_what_came_of_it_stale(run):
+    step = run("03_train_flows.py")
+    flows = step.write_bytes(step.data / "flows_os.pt", b"weights")
+    sampler = run("04_sample_background.py")
+    background = sampler.write_table(sampler.data / "background_os.parquet", FRAME, inputs=[flows])
+    step.write_bytes(flows, b"other weights")
+    with pytest.raises(UserError, match=r"flows_os.pt has changed since.*04_sample_background.py"):
+        run("05_train_bdts.py").require(background)
+
+
+def test_a_damaged_file_is_refused(run):
+    step = run("03_train_flows.py")
+    path = step.write_bytes(step.data / "flows_os.pt", b"weights")
+    path.write_bytes(b"something else, by hand")
+    with pytest.raises(UserError, match="its content is not what 03_train_flows.py wrote"):
+        run("04_sample_background.py").require(path)
+
+
+def test_a_missing_file_names_the_step_that_makes_it(run):
+    step = run("05_train_bdts.py")
+    with pytest.raises(UserError, match=r"background_os.parquet: not found; run `python 04_sample_background.py"):
+        step.require(step.data / "background_os.parquet")
+
+
+def test_a_missing_column_and_an_unreadable_table_are_named(run):
+    step = run("02_select_dimuons.py")
+    path = step.write_table(step.data / "dimuons.parquet", FRAME)
+    with pytest.raises(UserError, match="column mu0_ip3d is missing; found dimu_mass, dimu_pt"):
+        step.read_table(path, ["mu0_ip3d"])
+    broken = step.data / "mine.parquet"
+    broken.write_text("not parquet")
+    with pytest.raises(UserError, match="not a readable parquet file"):
+        artifacts.load_table(broken)
+
+
+def test_a_column_without_unit_is_not_written(run):
+    step = run("02_select_dimuons.py")
+    with pytest.raises(KeyError, match="nameless"):
+        step.write_table(step.data / "dimuons.parquet", FRAME.assign(nameless=1))
+    assert not (step.data / "dimuons.parquet").exists()
+
+
+def test_numbers_that_are_not_finite_do_not_enter_json(run):
+    step = run("06_significance.py")
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        step.write_json(step.results / "significance.json", {"z0": np.nan})
+
+
+def test_origin_is_handed_on(run):
+    step = run("01_skim_nanoaod.py")
+    skim = step.write_table(step.data / "skim" / "a.parquet", FRAME, origin="simulated")
+    select = run("02_select_dimuons.py")
+    path = select.write_table(select.data / "dimuons.parquet", FRAME, inputs=[skim])
+    assert artifacts.origin_of(path) == "simulated"
+
+
+def test_rebuilt_features_are_known_for_what_they_are(tmp_path):
+    path = tmp_path / "table.parquet"
+    FRAME.assign(features_measured=[True, False]).to_parquet(path)
+    assert artifacts.origin_of(path) == "rebuilt"
+    FRAME.assign(features_measured=True).to_parquet(path)
+    assert artifacts.origin_of(path) == "measured"
