@@ -53,6 +53,10 @@ MADE_BY = {
     "sculpting_*": "05_train_bdts.py",
     "importance_*": "05_train_bdts.py",
     "significance*": "06_significance.py",
+    "mass_histograms*": "06_significance.py",
+    "feature_histograms*": "06_significance.py",
+    "figures/*": "07_plots.py",
+    "report.html": "07_plots.py",
 }
 
 # where the numbers come from, in rising order of what must be said about them

@@ -73,6 +73,11 @@ COLUMNS = {
     "z0": Column("sigma", "asymptotic significance"),
     "p0": Column("", "asymptotic p-value of the background-only hypothesis"),
     "valid": Column("flag", "the asymptotic form holds at this count"),
+    # histograms of step 6
+    "bin_low": Column("of the variable", "lower edge of the bin (GeV in the mass histograms)"),
+    "bin_high": Column("of the variable", "upper edge of the bin (GeV in the mass histograms)"),
+    "n_obs_err": Column("events", "standard error of n_obs"),
+    "feature": Column("text", "name of the feature, a column of the dimuon table"),
 }
 
 

@@ -1,0 +1,236 @@
+"""A complete small set of saved results, as the seven steps would leave them, from a toy: all SIMULATED.
+
+For tests of what reads results (figures, report, inspection, comparison); no flow and no classifier is trained.
+"""
+
+import contextlib
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from scipy.stats import norm
+
+from dimuon import artifacts, config
+from dimuon.execution import generator
+from dimuon.features import FEATURES
+
+NAME = "small"
+CONFIG = """\
+name: {name}
+seed: 7
+input:
+  simulation: {{n_files: 1, scale: {scale}}}
+selection:
+  charges: [{charges}]
+flow: {{members: 2, hidden: 20, epochs: 12}}
+bdt: {{members: 4}}
+"""
+N_EVENTS = {"os": {"peak": 150, "rest": 5000}, "ss": {"peak": 0, "rest": 3000}}
+FIGURE_FPRS = (1.0, 0.25, 0.1, 0.05, 0.01, 0.005, 0.001)
+TRAINING = ("dimu_pt", "mu0_ip3d", "mu1_ip3d")
+
+
+def build(folder, name=NAME, charges=("os", "ss"), scale=0.1):
+    """Write `data/<name>/`, `results/<name>/` and `<name>.yaml` under `folder`; returns the loaded configuration."""
+    with contextlib.chdir(folder):
+        path = Path(f"{name}.yaml")
+        path.write_text(CONFIG.format(name=name, charges=", ".join(charges), scale=scale))
+        chosen = config.load(path)
+
+        def step(script):
+            return artifacts.Run(chosen, script, path)
+
+        frames = {charge: _dimuons(chosen, charge) for charge in charges}
+        dimuons = _write_selection(step("02_select_dimuons.py"), frames)
+        tests = [(train, test) for train in charges for test in charges]
+        for charge in charges:
+            _write_flows(step("03_train_flows.py"), charge, dimuons)
+            _write_background(step("04_sample_background.py"), charge, frames[charge], dimuons)
+        table = pd.read_parquet(dimuons)
+        for train, test in tests:
+            _write_scores(step("05_train_bdts.py"), train, test, table, dimuons)
+        _write_significance(step("06_significance.py"), tests, table, dimuons)
+        return chosen
+
+
+def _dimuons(chosen, charge):
+    rng = generator(chosen.seed, "toy", charge)
+    n_peak, n_rest = (count * 2 for count in N_EVENTS[charge].values())
+    mass = 5 + 11 * rng.beta(1.0, 1.6, n_rest)
+    peak = rng.normal(rng.choice([9.46, 10.02, 10.36], n_peak, p=[0.7, 0.2, 0.1]), 0.095)
+    signal = np.r_[np.ones(n_peak, bool), np.zeros(n_rest, bool)]
+    n = n_peak + n_rest
+    frame = pd.DataFrame({
+        "run": 1, "luminosityBlock": rng.integers(1, 90, n), "event": np.arange(n), "charge": charge.upper(),
+        "dimu_mass": np.r_[peak, mass], "dimu_pt": 20 + rng.exponential(np.where(signal, 35, 18)),
+        "dimu_eta": rng.normal(0, 1.2, n).clip(-2.4, 2.4), "dimu_phi": rng.uniform(-np.pi, np.pi, n),
+        "mumu_deltaR": rng.gamma(4, 0.08, n), "mumu_deltapT": rng.exponential(15, n),
+    })  # fmt: skip
+    for muon, hardness in (("mu0", 17), ("mu1", 8)):
+        frame[f"{muon}_pt"] = hardness + rng.exponential(10, n)
+        frame[f"{muon}_ip3d"] = np.exp(rng.normal(np.where(signal, -6.8, -4.6), np.where(signal, 0.6, 1.3)))
+        frame[f"{muon}_iso04"] = np.exp(rng.normal(0.0, 1.2, n))
+    frame["anti_isolated"] = (frame["mu0_iso04"] > 0.55) & (frame["mu1_iso04"] > 0.55)
+    frame = frame[chosen.window.in_window(frame["dimu_mass"])].sample(frac=1, random_state=1)
+    frame.insert(4, "region", chosen.window.region(frame["dimu_mass"]))
+    return frame.astype({name: "float32" for name in frame.columns if frame[name].dtype == "float64"})
+
+
+def _write_selection(run, frames):
+    path = run.data / "dimuons.parquet"
+    run.write_table(path, pd.concat(frames.values(), ignore_index=True), origin="simulated")
+    return path
+
+
+def _write_flows(run, charge, dimuons):
+    epoch = np.arange(1, 13)
+    frames = [
+        pd.DataFrame({
+            "member": member, "epoch": epoch, "train_loss": 3.4 + 0.8 * np.exp(-epoch / 3) + 0.01 * member,
+            "validation_loss": 3.45 + 0.8 * np.exp(-epoch / 3) + 0.02 * np.cos(epoch + member),
+        })
+        for member in range(2)
+    ]  # fmt: skip
+    run.write_table(
+        run.data / f"flow_losses_{charge}.parquet", pd.concat(frames, ignore_index=True), [dimuons]
+    )
+
+
+def _write_background(run, charge, frame, dimuons):
+    rng = generator(run.config.seed, "toy background", charge)
+    data = frame[frame["anti_isolated"]]
+    drawn = data[data["region"] != "SR"].sample(n=6000, replace=True, random_state=2)[
+        ["dimu_mass", *TRAINING]
+    ]
+    drawn = drawn.assign(dimu_mass=5 + 11 * rng.beta(1.0, 1.6, len(drawn)))
+    drawn["region"] = run.config.window.region(drawn["dimu_mass"])
+    drawn["member"] = np.arange(len(drawn)) % 2
+    drawn["use"] = np.where(
+        drawn["region"] == "SR", np.array(["train", "validation"])[drawn["member"]], "closure"
+    )
+    run.write_table(run.data / f"background_{charge}.parquet", drawn.reset_index(drop=True), [dimuons])
+
+
+def _score(table, rng):
+    """A stand-in for the classifier: prompt and boosted scores high."""
+    prompt = -np.log(table["mu0_ip3d"]) - np.log(table["mu1_ip3d"])
+    score = 1 / (1 + np.exp(-(0.45 * (prompt - 9.2) + 0.01 * (table["dimu_pt"] - 38) - 1)))
+    return (0.75 * score + 0.05 * rng.uniform(size=len(table))).to_numpy(dtype=float)
+
+
+def _write_scores(run, train, test, table, dimuons):
+    rng = generator(run.config.seed, "toy scores", train, test)
+    chosen = table[(table["charge"] == test.upper()) & table["anti_isolated"]]
+    fold = np.arange(len(chosen)) % 5 if train == test else np.full(len(chosen), -1)
+    scores = pd.DataFrame(
+        {"row": chosen.index, "fold": fold, "score": _score(chosen, rng), "score_std": 0.02}
+    )
+    run.write_table(run.data / f"scores_{train}_on_{test}.parquet", scores, [dimuons])
+
+
+def _write_significance(run, tests, table, dimuons):
+    summary, curves, spectra, features = {}, [], [], []
+    for train, test in tests:
+        name = f"{train}_on_{test}"
+        scores = pd.read_parquet(run.data / f"scores_{name}.parquet")
+        events = table.loc[scores["row"]].assign(cathode=scores["score"].to_numpy())
+        curve = _curves(run.config, events, train, test)
+        curves.append(curve)
+        spectra.append(_spectra(run.config, events, train, test))
+        features.append(_feature_histograms(events, table[table["charge"] == test.upper()], train, test))
+        summary[name] = _summary(curve, train, test, len(events))
+    inputs = [dimuons, *(run.data / f"scores_{train}_on_{test}.parquet" for train, test in tests)]
+    content = {"origin": "simulated", "settings": {"degree": 5, "n_bins_sr": 11}, "tests": summary}
+    run.write_json(run.results / "significance.json", json.loads(json.dumps(content)), inputs)
+    run.write_table(run.results / "significance_curves.parquet", pd.concat(curves, ignore_index=True), inputs)
+    run.write_table(run.results / "mass_histograms.parquet", pd.concat(spectra, ignore_index=True), inputs)
+    run.write_table(
+        run.results / "feature_histograms.parquet", pd.concat(features, ignore_index=True), inputs
+    )
+
+
+def _count(chosen, mass):
+    """(bins, counts, fit): a least-squares cubic of the sideband counts in place of the likelihood fit."""
+    bins = chosen.window.binning(11)
+    counts = bins.counts(mass)
+    centres = (bins.edges[1:] + bins.edges[:-1]) / 2
+    fit = np.poly1d(np.polyfit(centres[~bins.is_sr], counts[~bins.is_sr], 3))(centres).clip(0.02)
+    return bins, counts, fit
+
+
+def _working_points(events, name, rng):
+    """Values that rise towards the signal for the variable called `name`."""
+    if name == "random":
+        return rng.uniform(size=len(events))
+    sign = 1 if name == "cathode" or FEATURES[name].signal_side == "above" else -1
+    return sign * events[name].to_numpy(dtype=float)
+
+
+def _curves(chosen, events, train, test):
+    rng, rows = generator(chosen.seed, "toy random", train, test), []
+    sideband = (events["region"] != "SR").to_numpy()
+    for name in ("cathode", *TRAINING, "random"):
+        values = _working_points(events, name, rng)
+        for fpr in np.unique(np.r_[np.geomspace(1, 1e-3, 25), FIGURE_FPRS].round(12))[::-1]:
+            cut = np.quantile(values[sideband], 1 - fpr)
+            bins, counts, fit = _count(chosen, events["dimu_mass"].to_numpy()[values >= cut])
+            n_obs, n_bkg = counts[bins.is_sr].sum(), fit[bins.is_sr].sum()
+            error = 0.35 * np.sqrt(n_bkg)
+            z0 = max(n_obs - n_bkg, 0) / np.sqrt(n_bkg + error**2)
+            rows.append({
+                "train": train, "test": test, "variable": name, "degree": 5, "n_bins_sr": 11, "fpr": fpr, "cut": cut,
+                "n_obs": n_obs, "n_bkg": n_bkg, "n_bkg_err": error, "n_sig": max(n_obs - n_bkg, 0), "q0": z0**2,
+                "z0": z0, "p0": norm.sf(z0), "valid": bool(n_bkg > 10),
+            })  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def _spectra(chosen, events, train, test):
+    frames = []
+    for fpr in FIGURE_FPRS:
+        cut = np.quantile(events["cathode"][events["region"] != "SR"], 1 - fpr)
+        bins, counts, fit = _count(chosen, events["dimu_mass"].to_numpy()[events["cathode"] >= cut])
+        frames.append(pd.DataFrame({
+            "train": train, "test": test, "variable": "cathode", "fpr": fpr,
+            "bin_low": bins.edges[:-1], "bin_high": bins.edges[1:],
+            "region": chosen.window.region((bins.edges[1:] + bins.edges[:-1]) / 2),
+            "n_obs": counts, "n_obs_err": np.sqrt(counts), "n_bkg": fit, "n_bkg_err": 0.1 * np.sqrt(fit),
+        }))  # fmt: skip
+    return pd.concat(frames)
+
+
+def _feature_histograms(events, before, train, test):
+    frames = []
+    cuts = [(fpr, np.quantile(events["cathode"][events["region"] != "SR"], 1 - fpr)) for fpr in FIGURE_FPRS]
+    for name in TRAINING:
+        edges = FEATURES[name].edges
+        samples = [(np.nan, before), *((fpr, events[events["cathode"] >= cut]) for fpr, cut in cuts)]
+        for fpr, sample in samples:
+            counts = np.histogram(sample.loc[sample["region"] == "SR", name], edges)[0]
+            frames.append(pd.DataFrame({
+                "train": train, "test": test, "feature": name, "fpr": fpr,
+                "bin_low": edges[:-1], "bin_high": edges[1:], "n_obs": counts.astype(float),
+            }))  # fmt: skip
+    return pd.concat(frames)
+
+
+def _summary(curve, train, test, n_events):
+    fields = ["n_obs", "n_bkg", "n_bkg_err", "n_sig", "q0", "z0", "p0", "valid"]
+    grouped = {name: part.reset_index(drop=True) for name, part in curve.groupby("variable")}
+    best = grouped["cathode"].loc[grouped["cathode"]["z0"].idxmax()]
+    single = curve[curve["variable"].isin(TRAINING)]
+    single = single.loc[single["z0"].idxmax()]
+    likelihood = float(best["z0"]) + 0.4
+    found = train == test == "os"
+    return {
+        "train": train, "test": test, "n_events": n_events,
+        "no_cut": grouped["cathode"].loc[0, fields].to_dict(),
+        "cathode_max": best[[*fields, "fpr", "cut"]].to_dict(),
+        "best_feature": single[["variable", *fields, "fpr", "cut"]].to_dict(),
+        "likelihood": {"z0": likelihood, "p0": float(norm.sf(likelihood)), "n_obs": 90.0} if found else None,
+        "likelihood_reason": None if found else "the unweighted fit finds no excess",
+        "sidebands": {"chi2": 61.0, "ndf": 58, "p_chi2": 0.37, "p_saturated": 0.35},
+        "global": {"z0": likelihood - 0.9, "p0": float(norm.sf(likelihood - 0.9)), "n_toys": 1000} if found else None,
+        "toys": None,
+    }  # fmt: skip
