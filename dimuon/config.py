@@ -69,6 +69,7 @@ class Input(Section):
     published_skim: str | None = None  # folder of the published skim (Zenodo record 14618719)
     dimuons: str | DimuonTables | None = None  # selected dimuons: start at step 3
     scores: str | None = None  # table with dimu_mass and score: run step 6 alone
+    portal: str = "https://opendata.cern.ch"  # where records are looked up
     certified_luminosity: str | Positive | None = None  # CMS JSON file, or the record that holds it; None: no mask
     triggers: list[str] = []  # further trigger branches kept in the skim
 
@@ -143,13 +144,20 @@ class Background(Section):
 class Bdt(Section):
     """The classifier ensemble (paper, step 3; slides, backup)."""
 
-    members: Positive = 100
+    classifier: Literal["xgboost"] = "xgboost"
+    members: Positive = 100  # per fold
     folds: Annotated[int, Field(ge=3)] = 5
     max_depth: Positive = 3
     learning_rate: Annotated[float, Field(gt=0)] = 0.1
     subsample: Annotated[float, Field(gt=0, le=1)] = 0.7
     n_trees: Positive = 300
     early_stopping: Positive = 10
+
+    @property
+    def classifier_settings(self):
+        """The keywords of the chosen class of `dimuon.classifiers`."""
+        names = ("max_depth", "learning_rate", "subsample", "n_trees", "early_stopping")
+        return {name: getattr(self, name) for name in names}
 
 
 class Significance(Section):
@@ -167,6 +175,9 @@ class Execution(Section):
 
     workers: Positive | None = None  # None: every core
     scheduler: str | None = None  # address of a Dask scheduler; None: local processes
+    attempts: Positive = 5  # tries per remote file, with growing pauses between them
+    timeout: Annotated[float, Field(gt=0)] = 60.0  # seconds without an answer that count as a failure
+    download: bool = False  # fetch remote files whole and check their checksum, instead of reading what is needed
 
 
 class Config(Section):

@@ -1,0 +1,48 @@
+"""The score tables between step 5 and the steps after it, always matched to the dimuons that they score."""
+
+import numpy as np
+import pandas as pd
+
+from dimuon.artifacts import load_table
+from dimuon.errors import UserError
+
+NAMES = ("row", "fold", "score", "score_std")
+
+
+def path(run, train, test):
+    """Where the scores of the charge `test` by the classifiers of the charge `train` lie."""
+    return run.data / f"scores_{train}_on_{test}.parquet"
+
+
+def table(rows, scores):
+    """The table of some `dimuon.bdt.Scores`. rows: (n_events,), of the dimuon table."""
+    return pd.DataFrame({"row": rows, "fold": scores.fold, "score": scores.mean, "score_std": scores.spread})
+
+
+def read(run, train, test, dimuons):
+    """The scores in the order of `dimuons`, as a DataFrame with the columns row, fold, score and score_std.
+
+    dimuons: DataFrame of `dimuon.dimuons.read` for the charge `test`. Raises `UserError` where the two tables do not
+    hold the same events, or a score is not between 0 and 1.
+    """
+    return match(load_table(run.require(path(run, train, test)), NAMES), dimuons, path(run, train, test))
+
+
+def match(scores, dimuons, source="the scores table"):
+    """`scores` in the order of `dimuons`; both have a column `row`. Raises `UserError` as `read` does."""
+    if scores["row"].duplicated().any():
+        row = scores["row"][scores["row"].duplicated()].iloc[0]
+        raise UserError(f"{source}: row {row} is there twice; run 05_train_bdts.py again")
+    missing = np.setdiff1d(dimuons["row"], scores["row"])
+    unknown = np.setdiff1d(scores["row"], dimuons["row"])
+    if missing.size or unknown.size:
+        raise UserError(
+            f"{source}: does not match the dimuon table: {missing.size} of {len(dimuons)} dimuons have no score, "
+            f"{unknown.size} of {len(scores)} scores have no dimuon; run 05_train_bdts.py again"
+        )
+    bad = ~scores["score"].between(0, 1)
+    if bad.any():
+        raise UserError(
+            f"{source}: score {scores['score'][bad].iloc[0]} in row {scores['row'][bad].iloc[0]} is not in [0, 1]"
+        )
+    return scores.set_index("row").loc[dimuons["row"]].reset_index()

@@ -1,0 +1,324 @@
+"""The classifier ensemble: nobody is scored by a model that saw it, and the scores are what they claim to be."""
+
+import runpy
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+import xgboost
+from sklearn.metrics import roc_auc_score
+
+from dimuon import artifacts, bdt, classifiers, config, execution, scores
+from dimuon.errors import UserError
+
+STEP = Path(__file__).resolve().parent.parent / "05_train_bdts.py"
+SEED = (7, "bdt", "os")
+
+
+def toy(n_sr=400, n_sideband=600, n_background=1500, n_signal=120, seed=1):
+    """(data, in_sr, background, is_signal): background N(0, 1) in two features, signal N(1.5, 0.5) in the SR."""
+    rng = np.random.default_rng(seed)
+    signal = rng.normal(1.5, 0.5, (n_signal, 2))
+    data = np.concatenate([signal, rng.normal(size=(n_sr - n_signal + n_sideband, 2))])
+    order = rng.permutation(len(data))
+    in_sr, is_signal = np.arange(len(data)) < n_sr, np.arange(len(data)) < n_signal
+    return data[order], in_sr[order], rng.normal(size=(n_background, 2)), is_signal[order]
+
+
+def train(data, in_sr, background, pool=None, **changes):
+    settings = {"n_members": 4, "n_folds": 5, "seed": SEED} | changes
+    with pool or ThreadPoolExecutor(1) as executor:
+        return bdt.train(data, in_sr, background, pool=executor, **settings)
+
+
+class Memory:
+    """A classifier that only remembers: score 1 for the events it was given, 0 for all others."""
+
+    suffix = "json"
+
+    def fit(self, data, background, seeds):
+        self.seen = {row.tobytes() for part in (*data, *background) for row in np.ascontiguousarray(part)}
+        self.seeds = list(seeds)
+        return self
+
+    def score(self, x):
+        known = [float(row.tobytes() in self.seen) for row in np.ascontiguousarray(x)]
+        return np.column_stack([known for _ in self.seeds])
+
+    def to_bytes(self):
+        return [b"" for _ in self.seeds]
+
+
+def test_no_event_is_scored_by_a_model_that_saw_it(monkeypatch):
+    monkeypatch.setitem(classifiers.CLASSIFIERS, "memory", Memory)
+    data, in_sr, background, _ = toy()
+    ensemble = train(data, in_sr, background, kind="memory", others={"copy": data})
+    assert (ensemble.data.members == 0).all()
+    assert (ensemble.background.members == 0).all()
+    # the same events as a foreign table: every SR event was seen by the models of the other four folds, so the
+    # zeros above are the folds' doing; sideband events were seen by none
+    assert ensemble.others["copy"].mean[in_sr] == pytest.approx(0.8)
+    assert (ensemble.others["copy"].mean[~in_sr] == 0).all()
+
+
+def test_folds_are_random_equal_and_rotate():
+    fold = bdt.assign_folds(1003, 5, np.random.default_rng(0))
+    assert np.ptp(np.bincount(fold)) <= 1
+    assert np.abs(np.corrcoef(fold, np.arange(1003))[0, 1]) < 0.1
+    tested = np.zeros(1003)
+    for test in range(5):
+        masks = np.array(bdt.roles(fold, test))
+        assert (masks.sum(axis=0) == 1).all()
+        assert masks.sum(axis=1) == pytest.approx([3 / 5 * 1003, 1003 / 5, 1003 / 5], abs=3)
+        tested += masks[2]
+    assert (tested == 1).all()
+
+
+def test_folds_share_sr_and_sidebands_evenly():
+    data, in_sr, background, _ = toy()
+    fold = train(data, in_sr, background, n_members=1).data.fold
+    for region in (in_sr, ~in_sr):
+        assert np.ptp(np.bincount(fold[region])) <= 1
+
+
+def test_same_bytes_for_any_number_of_workers(monkeypatch):
+    monkeypatch.setattr(bdt, "MEMBERS_PER_TASK", 2)
+    data, in_sr, background, _ = toy()
+    ensembles = [
+        train(data, in_sr, background, pool=pool, others={"ss": data[:50]})
+        for pool in (ThreadPoolExecutor(1), execution.executor(1), execution.executor(3))
+    ]
+    manifest = {"classifier": "xgboost", "features": ["a", "b"]}
+    assert len({bdt.pack(ensemble.models, manifest) for ensemble in ensembles}) == 1
+    for ensemble in ensembles[1:]:
+        np.testing.assert_array_equal(ensemble.data.members, ensembles[0].data.members)
+        np.testing.assert_array_equal(ensemble.others["ss"].members, ensembles[0].others["ss"].members)
+
+
+def test_seed_decides():
+    data, in_sr, background, _ = toy()
+    first, again, other = (train(data, in_sr, background, seed=(seed, "bdt", "os")) for seed in (1, 1, 2))
+    np.testing.assert_array_equal(first.data.members, again.data.members)
+    assert not np.array_equal(first.data.members, other.data.members)
+    assert not np.array_equal(first.data.fold, other.data.fold)
+    assert len({model for models in first.models.values() for model in models}) == 20
+
+
+def test_members_are_those_of_xgbclassifier():
+    """Trained the plain way, one `XGBClassifier.fit` after the other, the members are the same to float32."""
+    data, in_sr, background, _ = toy()
+    ensemble = train(data, in_sr, background, n_members=2)
+    fold, background_fold = (
+        bdt.assign_folds(n, 5, execution.generator(*SEED, "folds", name))
+        for n, name in ((in_sr.sum(), "sr"), (len(background), "background"))
+    )
+    sr = data[in_sr]
+    for test in range(5):
+        (a, b, c), (d, e, _) = bdt.roles(fold, test), bdt.roles(background_fold, test)
+        samples = [(sr[a], background[d]), (sr[b], background[e])]
+        x = [np.concatenate(pair) for pair in samples]
+        y = [np.r_[np.ones(len(s)), np.zeros(len(t))] for s, t in samples]
+        w = [np.where(label == 1, len(t) / len(s), 1) for label, (s, t) in zip(y, samples, strict=True)]
+        for member in range(2):
+            plain = xgboost.XGBClassifier(
+                n_estimators=300, max_depth=3, learning_rate=0.1, subsample=0.7, early_stopping_rounds=10,
+                eval_metric="logloss", random_state=execution.integer_seed(*SEED, test, member),
+            )  # fmt: skip
+            plain.fit(
+                x[0],
+                y[0],
+                sample_weight=w[0],
+                eval_set=[(x[1], y[1])],
+                sample_weight_eval_set=[w[1]],
+                verbose=False,
+            )
+            ours = ensemble.data.members[in_sr][c, member]
+            best = (0, plain.best_iteration + 1)  # the best tree included
+            np.testing.assert_allclose(ours, plain.predict_proba(sr[c], iteration_range=best)[:, 1], atol=1e-6)
+
+
+def test_score_estimates_the_density_ratio():
+    """z = p_data / (p_data + p_background) of two normal distributions, known in closed form."""
+    rng = np.random.default_rng(3)
+    data, background = rng.normal(0.5, 1, (4000, 1)), rng.normal(0, 1, (12000, 1))
+    score = train(data, np.ones(4000, dtype=bool), background, n_members=2).data.mean
+    truth = 1 / (1 + np.exp(-(0.5 * data[:, 0] - 0.125)))
+    middle = np.abs(data[:, 0]) < 2  # beyond, too few events to learn from
+    assert np.abs(score - truth)[middle].mean() < 0.03  # three times finer than the spread of the truth, 0.11
+    assert np.corrcoef(score[middle], truth[middle])[0, 1] > 0.95
+
+
+def test_finds_a_signal_and_invents_none():
+    data, in_sr, background, is_signal = toy()
+    found = train(data, in_sr, background).data.mean
+    assert roc_auc_score(is_signal[in_sr], found[in_sr]) > 0.8
+    rng = np.random.default_rng(5)
+    null = rng.normal(size=(4000, 2))
+    invented = train(null[:1000], np.ones(1000, dtype=bool), null[1000:])
+    label = np.r_[np.ones(1000), np.zeros(3000)]
+    auc = roc_auc_score(label, np.r_[invented.data.mean, invented.background.mean])
+    assert abs(auc - 0.5) < 0.045  # standard error 0.0105, and folds differ in their baselines
+
+
+def test_scores_of_another_charge_are_the_mean_of_all_models():
+    data, in_sr, background, _ = toy()
+    foreign = toy(seed=9)[0]
+    ensemble = train(data, in_sr, background, others={"ss": foreign})
+    _, folds = bdt.unpack(_file(bdt.pack(ensemble.models, {"classifier": "xgboost", "features": []})))
+    every = np.concatenate([models.score(foreign) for models in folds], axis=1)
+    assert every.shape == (len(foreign), 20)
+    np.testing.assert_allclose(ensemble.others["ss"].mean, every.mean(axis=1), rtol=1e-6)
+    np.testing.assert_allclose(ensemble.others["ss"].spread, every.std(axis=1), rtol=1e-5)
+    assert (ensemble.others["ss"].fold == -1).all()
+    own = np.stack([models.score(data).mean(axis=1) for models in folds], axis=1)
+    np.testing.assert_allclose(ensemble.data.mean, own[np.arange(len(data)), ensemble.data.fold], rtol=1e-6)
+
+
+def _file(content):
+    import io
+
+    return io.BytesIO(content)
+
+
+@pytest.mark.parametrize(
+    ("n_sr", "n_background", "message"),
+    [
+        (3, 100, "3 SR dimuons"),
+        (100, 4, "4 sampled background events"),
+        (100, 0, "0 sampled background events"),
+    ],
+)
+def test_fewer_events_than_folds(n_sr, n_background, message):
+    rng = np.random.default_rng(0)
+    data = rng.normal(size=(n_sr + 50, 2))
+    with pytest.raises(UserError, match=message):
+        train(data, np.arange(n_sr + 50) < n_sr, rng.normal(size=(n_background, 2)))
+
+
+def test_one_class_only_is_refused():
+    with pytest.raises(ValueError, match="two classes are needed, found 0 data and 3 background"):
+        classifiers.balanced(np.empty((0, 2)), np.ones((3, 2)))
+
+
+@pytest.mark.parametrize("where", ["data", "background", "ss"])
+def test_nan_is_refused(where):
+    data, in_sr, background, _ = toy()
+    others = {"ss": data.copy()}
+    {"data": data, "background": background, **others}[where][5, 1] = np.nan
+    with pytest.raises(UserError, match=r"feature 1 of event \d+ is nan"):
+        train(data, in_sr, background, others=others)
+
+
+def test_unreadable_archive(tmp_path):
+    (tmp_path / "bdts_os.zip").write_bytes(b"PK no zip")
+    with pytest.raises(UserError, match=r"bdts_os.zip: not an archive of classifiers .* run 05_train_bdts.py"):
+        bdt.unpack(tmp_path / "bdts_os.zip")
+
+
+@pytest.fixture
+def analysis(tmp_path, monkeypatch):
+    """A small analysis that starts at step 3 with a table of both charges, its background already sampled."""
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(11)
+    n = 1500
+    frame = pd.DataFrame(
+        {
+            "dimu_mass": rng.uniform(4.5, 16, n),
+            "charge": rng.choice(["OS", "SS"], n),
+            "dimu_pt": rng.exponential(20, n) + 20,
+            "mu0_ip3d": rng.exponential(0.01, n),
+            "mu1_ip3d": rng.exponential(0.01, n),
+        }
+    )
+    frame.to_parquet("mine.parquet")
+    Path("small.yaml").write_text(
+        "name: small\nseed: 3\ninput: {dimuons: mine.parquet}\nbdt: {members: 3}\nexecution: {workers: 2}\n"
+    )
+    names = ["dimu_pt", "mu0_ip3d", "mu1_ip3d"]
+    fourth = artifacts.Run(config.load("small.yaml"), "04_sample_background.py", "small.yaml")
+
+    def sample(charge, change=lambda frame: frame):
+        events = frame[names].sample(500, replace=True, random_state=1, ignore_index=True)
+        events = events.assign(dimu_mass=rng.uniform(9, 10.6, 500), region="SR", member=0, use="train")
+        fourth.write_table(bdt.background_path(fourth, charge), change(events), ["mine.parquet"])
+
+    sample("os")
+    sample("ss")
+    run = artifacts.Run(config.load("small.yaml"), "05_train_bdts.py", "small.yaml")
+    step = runpy.run_path(str(STEP))["main"]
+    return SimpleNamespace(run=run, frame=frame, sample=sample, step=lambda: step(run))
+
+
+def test_step_5_scores_every_dimuon_in_the_window(analysis):
+    analysis.step()
+    inside = analysis.frame["dimu_mass"].between(5, 16)
+    for train_charge in ("os", "ss"):
+        for test in ("os", "ss"):
+            table = pd.read_parquet(f"data/small/scores_{train_charge}_on_{test}.parquet")
+            expected = analysis.frame.index[inside & (analysis.frame["charge"] == test.upper())]
+            np.testing.assert_array_equal(table["row"], expected)
+            assert set(table["fold"]) == (set(range(5)) if train_charge == test else {-1})
+            assert table["score"].between(0, 1).all()
+            assert table["score_std"].between(0, 0.5).all()
+            assert table["score"].nunique() > 100
+        manifest, folds = bdt.unpack(f"data/small/bdts_{train_charge}.zip")
+        assert manifest["features"] == ["dimu_pt", "mu0_ip3d", "mu1_ip3d"]
+        assert [len(models.members) for models in folds] == [3] * 5
+
+
+def test_step_5_again_gives_the_same_bytes(analysis):
+    analysis.step()
+    folder = Path("data/small")
+    first = {path.name: path.read_bytes() for path in folder.glob("*[pt]") if path.suffix in (".zip", ".parquet")}
+    analysis.step()
+    assert {name: (folder / name).read_bytes() for name in first} == first
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda frame: frame.drop(columns="mu0_ip3d"), "background_os.parquet: column mu0_ip3d is missing"),
+        (
+            lambda frame: frame.assign(dimu_pt=np.nan),
+            "background_os.parquet: dimu_pt is nan in row 0 .500 such values.",
+        ),
+        (lambda frame: frame.assign(region="SBL"), "background_os.parquet: no SR event for training"),
+        (lambda frame: frame.assign(use="closure"), "background_os.parquet: no SR event for training"),
+        (lambda frame: frame[:4], "4 sampled background events for bdt.folds = 5"),
+    ],
+)
+def test_background_that_cannot_be_trained_on(analysis, change, message):
+    analysis.sample("os", change)
+    with pytest.raises(UserError, match=message):
+        analysis.step()
+
+
+def test_missing_background_names_the_step(analysis):
+    Path("data/small/background_ss.parquet").unlink()
+    with pytest.raises(
+        UserError, match="background_ss.parquet: not found; run `python 04_sample_background.py small.yaml`"
+    ):
+        analysis.step()
+
+
+def test_scores_follow_the_dimuons():
+    dimuons = pd.DataFrame({"row": [4, 9, 2]})
+    table = pd.DataFrame({"row": [2, 4, 9], "fold": 0, "score": [0.2, 0.4, 0.9], "score_std": 0.0})
+    assert scores.match(table, dimuons)["score"].tolist() == [0.4, 0.9, 0.2]
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ({"row": [2, 4], "score": 0.5}, "1 of 3 dimuons have no score, 0 of 2 scores have no dimuon"),
+        ({"row": [2, 4, 9, 11], "score": 0.5}, "0 of 3 dimuons have no score, 1 of 4 scores have no dimuon"),
+        ({"row": [2, 4, 9, 9], "score": 0.5}, "row 9 is there twice"),
+        ({"row": [2, 4, 9], "score": [0.1, np.nan, 0.3]}, r"score nan in row 4 is not in \[0, 1\]"),
+    ],
+)
+def test_scores_that_do_not_match_the_dimuons(table, message):
+    with pytest.raises(UserError, match=message):
+        scores.match(pd.DataFrame(table), pd.DataFrame({"row": [4, 9, 2]}), "scores_os_on_os.parquet")
