@@ -26,7 +26,7 @@ selection:
 flow: {{members: 2, hidden: 20, epochs: 12}}
 bdt: {{members: 4}}
 """
-N_EVENTS = {"os": {"peak": 150, "rest": 5000}, "ss": {"peak": 0, "rest": 3000}}
+N_EVENTS = {"os": {"peak": 60, "rest": 5000}, "ss": {"peak": 0, "rest": 3000}}
 FIGURE_FPRS = (1.0, 0.25, 0.1, 0.05, 0.01, 0.005, 0.001)
 TRAINING = ("dimu_pt", "mu0_ip3d", "mu1_ip3d")
 
@@ -114,7 +114,7 @@ def _write_background(run, charge, frame, dimuons):
 
 def _score(table, rng):
     """A stand-in for the classifier: prompt and boosted scores high."""
-    prompt = -np.log(table["mu0_ip3d"]) - np.log(table["mu1_ip3d"])
+    prompt = 4.0 * rng.normal(size=len(table)) - np.log(table["mu0_ip3d"]) - np.log(table["mu1_ip3d"])
     score = 1 / (1 + np.exp(-(0.45 * (prompt - 9.2) + 0.01 * (table["dimu_pt"] - 38) - 1)))
     return (0.75 * score + 0.05 * rng.uniform(size=len(table))).to_numpy(dtype=float)
 

@@ -1,0 +1,203 @@
+"""One self-contained page that tells the story of an analysis: numbers, verdicts, figures, provenance."""
+
+import base64
+import importlib.resources
+import math
+from itertools import groupby
+
+import jinja2
+
+from dimuon import artifacts
+from dimuon.figures import describe_test, variable_label
+from dimuon.plotting import fpr_name
+
+SECTIONS = (
+    "Opposite-sign search", "Same-sign control", "Cross-applications", "Robustness", "Classifier", "Background model",
+    "Data",
+)  # fmt: skip
+
+
+def page(saved, drawings, files):
+    """The HTML text of the report.
+
+    saved: `gallery.Saved` after the drawings were made. drawings: of `gallery.drawings`. files: {name: {suffix: path}}.
+    """
+    config = saved.run.config
+    summary = saved.json(saved.run.results / "significance.json")
+    origin = artifacts.origin_of(*saved.used)
+    context = {
+        "name": config.name,
+        "origin": origin,
+        "origin_label": artifacts.ORIGIN_LABELS[origin],
+        "warnings": warnings(origin, summary, saved),
+        "headline": headline(summary),
+        "cutflow": None,
+        "verdicts": [],
+        "settings": settings_in_words(config),
+        "sections": _sections(drawings, files),
+        "missing": saved.missing,
+        "provenance": provenance(saved),
+        "versions": artifacts.versions(),
+        "commit": artifacts.git_commit(),
+        "seed": config.seed,
+        "config_path": saved.run.config_path,
+        "steps": sorted(set(artifacts.SETTINGS)),
+    }
+    return _environment().get_template("report.html").render(context)
+
+
+def _environment():
+    folder = importlib.resources.files("dimuon") / "templates"
+    loader = jinja2.FunctionLoader(lambda name: (folder / name).read_text(encoding="utf-8"))
+    environment = jinja2.Environment(
+        loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters.update(z=z_text, p=p_text, events=events_text)
+    return environment
+
+
+def z_text(value):
+    """A significance in words: "5.7σ", or a dash where there is none."""
+    return "–" if value is None or not math.isfinite(value) else f"{value:.1f}σ"
+
+
+def p_text(value):
+    """A p-value in words, two digits."""
+    if value is None or not math.isfinite(value):
+        return "–"
+    if value >= 0.01:
+        return f"{value:.2f}"
+    digits, power = f"{value:.1e}".split("e")
+    return f"{digits}·10" + str(int(power)).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+
+
+def events_text(value):
+    """A number of events: whole where it is, one decimal where not."""
+    return f"{value:,.0f}" if float(value).is_integer() or abs(value) >= 1000 else f"{value:,.1f}"
+
+
+def headline(summary):
+    """Rows of the headline table, one per train-test combination, as dicts."""
+    if summary is None:
+        return []
+    rows = []
+    for test in summary["tests"].values():
+        best, cathode, likelihood = test["best_feature"], test["cathode_max"], test["likelihood"]
+        rows.append({
+            "what": describe_test(test["train"], test["test"]),
+            "n_events": test["n_events"],
+            "no_cut": test["no_cut"],
+            "best": best,
+            "best_name": variable_label(best["variable"]) if best else None,
+            "best_fpr": fpr_name(best["fpr"]) if best else None,
+            "cathode": cathode,
+            "cathode_fpr": fpr_name(cathode["fpr"]) if cathode else None,
+            "likelihood": likelihood,
+            "likelihood_reason": test["likelihood_reason"],
+            "global": test["global"],
+            "sidebands": test["sidebands"],
+        })  # fmt: skip
+    return rows
+
+
+def warnings(origin, summary, saved):
+    """What must be known before any number is believed, one sentence each."""
+    said = []
+    if origin == "simulated":
+        said.append(
+            "SIMULATED: the events are a toy, made by dimuon.simulation. No number here is a measurement."
+        )
+    if origin == "rebuilt":
+        said.append(
+            "The masses are measured CMS data; part of the features is REBUILT (column features_measured of the dimuon "
+            "table). Significances after a cut depend on them and are not a measurement."
+        )
+    for test in (summary or {"tests": {}})["tests"].values():
+        best, what = test["cathode_max"], describe_test(test["train"], test["test"])
+        if best and not best["valid"]:
+            said.append(
+                f"{what}: the largest significance ({z_text(best['z0'])} at FPR {fpr_name(best['fpr'])}) stands where too "
+                "few events are left for the asymptotic formula."
+            )
+        if test["likelihood"] is None:
+            said.append(f"{what}: no likelihood-reweighted value: {test['likelihood_reason']}.")
+    if saved.missing:
+        said.append(f"{len(saved.missing)} files of this analysis are missing; see “What is missing”.")
+    if (commit := artifacts.git_commit()) and commit.endswith("+changes"):
+        said.append("Made with source files that differ from the commit named below.")
+    return said
+
+
+def settings_in_words(config):
+    """The settings of an analysis as sentences, in the order of the steps."""
+    window, flow, bdt, test = config.window, config.flow, config.bdt, config.significance
+    given = config.input.model_dump(exclude_none=True)
+    source = next(
+        f"{name} = {value}"
+        for name, value in given.items()
+        if name not in ("certified_luminosity", "triggers")
+    )
+    return [
+        f"Input: {source}.",
+        f"Selection: the two hardest muons that pass {config.selection.muon_id}, trigger {config.selection.trigger}, "
+        f"{_cuts_in_words(config.selection.cuts)}; anti-isolation {_cuts_in_words(config.selection.anti_isolation)}.",
+        f"Mass window: low sideband {window.sb_low:g}–{window.sr_low:g} GeV, signal region {window.sr_low:g}–"
+        f"{window.sr_high:g} GeV, high sideband {window.sr_high:g}–{window.sb_high:g} GeV.",
+        f"Features: {', '.join(config.features.names)}; scaled with limits from {config.features.limits_from} events.",
+        f"Flows: {flow.members} members of kind {flow.kind}, {flow.blocks} blocks of {flow.hidden} hidden features, "
+        f"up to {flow.epochs} epochs, batches of {flow.batch_size}, learning rate {flow.learning_rate:g}.",
+        f"Background: a polynomial of degree {config.background.degree} in the sidebands, {config.background.n_bins_sr} "
+        f"bins over the signal region, {config.background.oversampling:g} sampled events per expected one.",
+        f"Classifier: {bdt.members} members in {bdt.folds} folds; the mass is never given to it.",
+        f"Test: a polynomial of degree {test.degree}, {test.n_bins_sr} bins over the signal region, "
+        f"{test.n_working_points} working points from FPR 1 to {test.fpr_min:g}.",
+    ]
+
+
+def _cuts_in_words(cuts):
+    ends = [
+        f"{name} {sign} {value:g}"
+        for name, cut in cuts.items()
+        for sign, value in ((">", cut.min), ("<", cut.max))
+        if value is not None
+    ]
+    return ", ".join(ends) or "none"
+
+
+def _sections(drawings, files):
+    """[(heading, anchor, figures)] in the order of `SECTIONS`, each figure with its image and numbers inside."""
+    order = {name: rank for rank, name in enumerate(SECTIONS)}
+    ranked = sorted(drawings, key=lambda drawing: order[drawing.section])
+    return [
+        (
+            heading,
+            heading.lower().replace(" ", "-"),
+            [_embedded(drawing, files[drawing.name]) for drawing in part],
+        )
+        for heading, part in groupby(ranked, key=lambda drawing: drawing.section)
+    ]
+
+
+def _embedded(drawing, paths):
+    return {
+        "name": drawing.name,
+        "title": drawing.title,
+        "caption": drawing.caption,
+        "origin": artifacts.ORIGIN_LABELS[drawing.origin],
+        "png": base64.b64encode(paths["png"].read_bytes()).decode(),
+        "csv": base64.b64encode(paths["csv"].read_bytes()).decode(),
+        "rows": len(drawing.table),
+    }
+
+
+def provenance(saved):
+    """One row per file the report rests on: what its sidecar says."""
+    rows = []
+    for path in saved.used:
+        meta = artifacts.sidecar(path)
+        rows.append({
+            "path": str(path), "step": meta.get("step", "given by the user"), "origin": meta.get("origin", "–"),
+            "sha256": artifacts.file_hash(path), "rows": meta.get("rows"), "seed": meta.get("seed"),
+            "written": meta.get("written", "–"), "wall_time_s": meta.get("wall_time_s"), "commit": meta.get("git_commit"),
+        })  # fmt: skip
+    return sorted(rows, key=lambda row: (row["step"], row["path"]))
