@@ -41,6 +41,7 @@ SETTINGS = {
 
 # which step makes a file
 MADE_BY = {
+    "simulated/*": "01_skim_nanoaod.py",
     "skim/*": "01_skim_nanoaod.py",
     "dimuons.parquet": "02_select_dimuons.py",
     "cutflow.json": "02_select_dimuons.py",

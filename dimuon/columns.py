@@ -42,8 +42,10 @@ COLUMNS = {
     "mumu_deltapT": Column("GeV", "difference of the muons' transverse momenta"),
     **_muon("mu0", "harder"),
     **_muon("mu1", "softer"),
-    "n_muons": Column("", "muons in the event"),
+    "n_muons": Column("", "muons in the event that pass the identification"),
     "n_jets": Column("", "jets in the event"),
+    "n_os": Column("events", "opposite-sign dimuons in the bin"),
+    "n_ss": Column("events", "same-sign dimuons in the bin"),
     "features_measured": Column("flag", "the features are measured (false: rebuilt)"),
     # flows and background
     "epoch": Column("", "training epoch, from 1"),
@@ -82,5 +84,5 @@ COLUMNS = {
 
 
 def units(names):
-    """{column: unit} for the named columns; KeyError names one that is not in `COLUMNS`."""
-    return {name: COLUMNS[name].unit for name in names}
+    """{column: unit} for the named columns; KeyError names one that is neither in `COLUMNS` nor a trigger flag."""
+    return {name: "flag" if name.startswith("HLT_") else COLUMNS[name].unit for name in names}

@@ -1,0 +1,62 @@
+"""Step 1: from NanoAOD to events with two identified muons (paper, "Anti-Isolated Upsilon Selection").
+
+Reads the inputs of the configuration (local files, addresses, a record of the CERN Open Data portal, the published
+skim, or a simulation that it writes first) and the certified luminosity sections. Keeps, of the certified events,
+those with at least two muons that pass the identification: of each the two hardest, with their trigger decisions.
+
+Writes data/<name>/skim/: one parquet file per input, `manifest.json` (what was read, kept and lost, file by file),
+`processed_luminosity.json` (the certified sections read, as CMS JSON) and `spectrum.parquet` (the inclusive dimuon
+mass spectrum). Run again after an interruption, it does only what is not done yet.
+"""
+
+import logging
+from pathlib import Path
+
+from dimuon import cli, execution, luminosity, skim, sources
+from dimuon.manifest import Manifest
+
+log = logging.getLogger("dimuon")
+
+
+def main(run, arguments):
+    """Skim every input that is not done yet, then seal the skim."""
+    settings = run.config.execution
+    triggers = tuple(dict.fromkeys([run.config.selection.trigger, *run.config.input.triggers]))
+    inputs, origin = sources.resolve(run)
+    mask = luminosity.of_input(run)
+    made_with = {
+        "muon_id": run.config.selection.muon_id,
+        "triggers": triggers,
+        "luminosity": mask and mask.digest,
+    }
+    manifest = Manifest(run.data / "skim" / "manifest.json", made_with)
+    manifest.keep({source.name for source in inputs})
+
+    wanted = manifest.failed if arguments.retry_failed else lambda source: not manifest.is_done(source)
+    tasks = [
+        skim.Task(
+            source=source,
+            output=run.data / "skim" / f"{source.name}.parquet",
+            muon_id=run.config.selection.muon_id,
+            triggers=triggers,
+            mask=mask,
+            attempts=settings.attempts,
+            timeout=settings.timeout,
+        )
+        for source in inputs
+        if wanted(source)
+    ]
+    if len(tasks) < len(inputs):
+        log.info("%d of %d inputs are done already", len(inputs) - len(tasks), len(inputs))
+    with execution.executor(settings.workers, settings.scheduler) as pool:
+        layouts = skim.survey_all(pool, tasks, manifest)
+        skim.skim_all(pool, tasks, layouts, manifest)
+    manifest.finish(run, inputs, origin)
+
+
+if __name__ == "__main__":
+    retry = (
+        "--retry-failed",
+        {"action": "store_true", "help": "only try the inputs again that failed before"},
+    )
+    cli.run(Path(__file__).name, main, [retry])

@@ -1,0 +1,119 @@
+"""Certified luminosity: which luminosity sections of which runs the experiment declares good for physics."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+
+from dimuon.errors import UserError
+
+
+class LuminosityMask:
+    """The certified luminosity sections of a CMS JSON file, {"run": [[first, last], ...]}, both ends included.
+
+    first, last: (n_intervals,) keys run * 2**32 + section, rising and without overlap, so that one binary search
+    answers for any number of events.
+    """
+
+    def __init__(self, sections):
+        """sections: {run: [(first, last), ...]}, whole numbers. ValueError where they are not, or certify nothing."""
+        pairs = np.array(
+            [(_key(run, first), _key(run, last)) for run, first, last in _intervals(sections)],
+            dtype=np.uint64,
+        ).reshape(-1, 2)
+        if not len(pairs):
+            raise ValueError("certifies no luminosity section")
+        pairs = pairs[np.argsort(pairs[:, 0], kind="stable")]
+        last = np.maximum.accumulate(pairs[:, 1])  # overlapping intervals become one
+        starts = np.concatenate([[True], pairs[1:, 0] > last[:-1]])
+        self.first = pairs[starts, 0]
+        self.last = last[np.append(np.flatnonzero(starts)[1:] - 1, len(pairs) - 1)]
+
+    def certified(self, run, section):
+        """(n_events,) True where the section is certified. run, section: (n_events,), unsigned integers."""
+        return self.certified_keys(section_key(run, section))
+
+    def certified_keys(self, key):
+        """(n_events,) as `certified`, from the keys that `section_key` gives."""
+        index = np.searchsorted(self.first, key, side="right")
+        return (index > 0) & (key <= self.last[index - 1])
+
+    @property
+    def digest(self):
+        """A hash of the certified sections."""
+        return hashlib.sha256(self.first.tobytes() + self.last.tobytes()).hexdigest()[:16]
+
+    @property
+    def n_sections(self):
+        """How many luminosity sections are certified."""
+        return int((self.last - self.first + np.uint64(1)).sum())
+
+
+def section_key(run, section):
+    """(n_events,) one integer per luminosity section, run * 2**32 + section; it rises with both."""
+    return (np.asarray(run).astype(np.uint64) << np.uint64(32)) | np.asarray(section).astype(np.uint64)
+
+
+def as_sections(keys):
+    """{"run": [[first, last], ...]}, the form of CMS JSON files, of luminosity sections. keys: from `section_key`."""
+    keys = np.unique(np.asarray(keys, dtype=np.uint64))
+    edges = np.flatnonzero(np.diff(keys) != 1) + 1
+    starts, stops = [0, *edges], [*edges, len(keys)]
+    sections = {}
+    for start, stop in zip(starts, stops, strict=True) if len(keys) else ():
+        run, first = divmod(int(keys[start]), 2**32)
+        sections.setdefault(str(run), []).append([first, first + int(stop - start) - 1])
+    return sections
+
+
+def as_keys(sections):
+    """(n_sections,) the sorted keys of {"run": [[first, last], ...]}; the inverse of `as_sections`."""
+    runs = [np.arange(_key(run, first), _key(run, last) + 1) for run, first, last in _intervals(sections)]
+    return np.unique(np.concatenate([np.zeros(0, np.uint64), *runs])).astype(np.uint64)
+
+
+def read(path):
+    """The `LuminosityMask` of a CMS JSON file; `UserError` where it is malformed or certifies nothing."""
+    try:
+        return parse(Path(path).read_bytes())
+    except FileNotFoundError:
+        raise UserError(
+            f"{path}: no such file; input.certified_luminosity names a CMS JSON file or a record"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: not a list of certified luminosity sections: {error}") from error
+
+
+def of_input(run):
+    """The mask of an analysis: the simulation's own, that of `input.certified_luminosity`, or None where neither is."""
+    given = run.config.input
+    if given.simulation is not None:
+        return read(run.data / "simulated" / "certified_luminosity.json")
+    return None if given.certified_luminosity is None else read(given.certified_luminosity)
+
+
+def parse(text):
+    """The `LuminosityMask` of the bytes of a CMS JSON file; ValueError where it is malformed or certifies nothing."""
+    return LuminosityMask(json.loads(text))
+
+
+def _intervals(sections):
+    if not isinstance(sections, dict):
+        raise ValueError(f'expected {{"run": [[first, last], ...]}}, found {type(sections).__name__}')
+    for run, intervals in sections.items():
+        if not str(run).isdecimal():
+            raise ValueError(f"{run!r} is not a run number")
+        if not isinstance(intervals, list):
+            raise ValueError(f"run {run} has {intervals!r} where a list of [first, last] is due")
+        for interval in intervals:
+            if not (isinstance(interval, list) and [type(end) for end in interval] == [int, int]):
+                raise ValueError(f"run {run} has {interval!r} where [first, last] is due")
+            first, last = interval
+            if not 0 <= first <= last < 2**32:
+                raise ValueError(f"run {run} has sections {interval!r}, which do not rise")
+            yield int(run), first, last
+
+
+def _key(run, section):
+    return (run << 32) | section

@@ -1,0 +1,181 @@
+"""CMS NanoAOD: which branches the analysis reads, and the muon pair of each event, range by range.
+
+Only the needed branches are decompressed, a range of entries at a time, so memory does not grow with the file. The
+hot path is NumPy on the flat content of the jagged branches.
+"""
+
+import difflib
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import uproot
+
+from dimuon.errors import UserError
+
+ENTRIES_PER_RANGE = 100_000  # a few tens of MB with the branches below, whatever the file
+
+# the columns of a muon in the skim, and the branches they come from
+MUON_BRANCHES = {
+    "pt": "Muon_pt",
+    "eta": "Muon_eta",
+    "phi": "Muon_phi",
+    "charge": "Muon_charge",
+    "ip3d": "Muon_ip3d",
+    "dxy": "Muon_dxy",
+    "dz": "Muon_dz",
+    "iso03": "Muon_pfRelIso03_all",
+    "iso04": "Muon_pfRelIso04_all",
+    "jetiso": "Muon_jetRelIso",
+}
+EVENT_BRANCHES = ("run", "luminosityBlock", "event")
+# a file without one of these is refused; the others become nulls and are listed in the manifest
+NEEDED = (*EVENT_BRANCHES, *(MUON_BRANCHES[name] for name in ("pt", "eta", "phi", "charge", "ip3d", "iso04")))
+
+
+def schema(triggers):
+    """The Arrow schema of every skim file. triggers: names of the HLT columns, nullable flags."""
+    muon = {name: pa.int8() if name == "charge" else pa.float32() for name in MUON_BRANCHES}
+    return pa.schema(
+        [
+            ("run", pa.uint32()),
+            ("luminosityBlock", pa.uint32()),
+            ("event", pa.uint64()),
+            *((trigger, pa.bool_()) for trigger in triggers),
+            ("n_muons", pa.uint16()),
+            ("n_jets", pa.uint16()),
+            *((f"{prefix}_{name}", kind) for prefix in ("mu0", "mu1") for name, kind in muon.items()),
+        ]
+    )
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What a NanoAOD file holds of what is asked.
+
+    entries: events. present, missing: of the branches asked for. all_triggers: its HLT branches. simulated: it has
+    generator particles.
+    """
+
+    entries: int
+    present: tuple
+    missing: tuple
+    all_triggers: tuple
+    simulated: bool
+
+
+@contextmanager
+def open_events(address, name=None, **options):
+    """The tree `Events` of the ROOT file at `address` (path or URL); `UserError` where the file has none.
+
+    name: how messages call the file (None: its address). options: handed to `uproot.open`.
+    """
+    with uproot.open(address, **options) as file:
+        present, promised = file.file.source.num_bytes, file.file.fEND
+        if present < promised:
+            raise OSError(f"truncated: {present:,} bytes of {promised:,}")
+        if "Events" not in file:
+            found = ", ".join(file.keys(cycle=False)) or "nothing"
+            raise UserError(
+                f"{name or address}: no tree `Events` in this ROOT file (found {found}); is it NanoAOD?"
+            )
+        yield file["Events"]
+
+
+def layout(tree, muon_id, triggers, name):
+    """The `Layout` of the tree `Events`; `UserError` names a needed branch that it lacks.
+
+    muon_id: the branch a muon has to pass; triggers: HLT branches; name: how messages call the file.
+    """
+    available = set(tree.keys())
+    for branch in (*NEEDED, muon_id):
+        if branch not in available:
+            raise UserError(f"{name}: branch {branch} is missing{nearest(branch, available)}")
+    asked = (
+        *NEEDED,
+        muon_id,
+        *(branch for branch in (*MUON_BRANCHES.values(), "nJet") if branch not in NEEDED),
+    )
+    asked = (*asked, *triggers)
+    return Layout(
+        entries=tree.num_entries,
+        present=tuple(branch for branch in asked if branch in available),
+        missing=tuple(branch for branch in asked if branch not in available),
+        all_triggers=tuple(sorted(branch for branch in available if branch.startswith("HLT_"))),
+        simulated="nGenPart" in available,
+    )
+
+
+def ranges(tree, branches, start=0):
+    """Yield (stop, {branch: array}) for the entries from `start` on, `ENTRIES_PER_RANGE` at a time."""
+    for arrays, report in tree.iterate(
+        filter_name=list(branches), entry_start=start, step_size=ENTRIES_PER_RANGE, report=True, how=dict
+    ):
+        yield report.stop, arrays
+
+
+def muon_pairs(arrays, muon_id, triggers, event_mask):
+    """The two hardest muons that pass `muon_id`, for every event with at least two of them.
+
+    arrays: {branch: (n_events,) or jagged awkward array}; a branch that is not there gives nulls. event_mask:
+    (n_events,) True for the events to keep (certified ones). Returns a `pyarrow.RecordBatch` of `schema(triggers)`:
+    mu0 is the harder muon, and the order of the events is kept.
+    """
+    offsets, passing = _flat(arrays[muon_id])
+    passing = passing.astype(bool)
+    pt = _flat(arrays["Muon_pt"])[1]
+    n_before = np.concatenate([[0], np.cumsum(passing)])  # passing muons before each muon
+    n_passing = n_before[offsets[1:]] - n_before[offsets[:-1]]
+    kept = np.flatnonzero(event_mask & (n_passing >= 2))
+    position = _hardest_first(np.flatnonzero(passing), pt, offsets)
+    first = n_before[offsets[kept]]
+    columns = {
+        "n_muons": n_passing[kept],
+        "n_jets": _take(arrays.get("nJet"), kept),
+        **{name: _take(arrays.get(name), kept) for name in (*EVENT_BRANCHES, *triggers)},
+    }
+    for prefix, muon in (("mu0", position[first]), ("mu1", position[first + 1])):
+        for name, branch in MUON_BRANCHES.items():
+            columns[f"{prefix}_{name}"] = _flat(arrays[branch])[1][muon] if branch in arrays else None
+    fields = schema(triggers)
+    return pa.RecordBatch.from_arrays(
+        [
+            pa.nulls(len(kept), field.type)
+            if columns[field.name] is None
+            else _arrow(columns[field.name], field.type)
+            for field in fields
+        ],
+        schema=fields,
+    )
+
+
+def nearest(word, known):
+    """The end of a message about an unknown name: the known names nearest to it."""
+    close = difflib.get_close_matches(word, list(known), n=3, cutoff=0.5)
+    return f"; nearest: {', '.join(close)}" if close else ""
+
+
+def _flat(array):
+    """(offsets, content) of a jagged branch: event i holds content[offsets[i]:offsets[i + 1]]."""
+    offsets, content = np.asarray(array.layout.offsets.data), np.asarray(array.layout.content.data)
+    return offsets - offsets[0], content[offsets[0] : offsets[-1]]
+
+
+def _take(array, index):
+    return None if array is None else np.asarray(array)[index]
+
+
+def _arrow(values, kind):
+    if kind == pa.bool_():
+        return pa.array(values.astype(bool))
+    return pa.array(values.astype(kind.to_pandas_dtype(), copy=False))
+
+
+def _hardest_first(position, pt, offsets):
+    """Positions of passing muons with the hardest of each event first; NanoAOD has them so, other files may not."""
+    event = np.searchsorted(offsets, position, side="right")
+    hardness = pt[position]
+    if np.all((hardness[:-1] >= hardness[1:]) | (event[:-1] != event[1:])):
+        return position
+    return position[np.lexsort((-hardness, event))]

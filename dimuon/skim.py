@@ -1,0 +1,201 @@
+"""The skim: every input file to one parquet file, in parallel, resumable, with a manifest of what was read.
+
+The manifest holds one entry per input: where it came from, what was read and kept, what was missing, its status. It
+is rewritten after every file; the sidecars, without which no later step accepts the skim, are written only when every
+input is done.
+"""
+
+import json
+import logging
+import time
+from collections import Counter
+from concurrent.futures import BrokenExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from tqdm import tqdm
+
+from dimuon import kinematics, luminosity, nanoaod, sources
+from dimuon.artifacts import atomic, file_hash
+from dimuon.errors import UserError
+
+log = logging.getLogger("dimuon")
+
+# the textbook spectrum: bins of 1 % of the mass
+SPECTRUM_EDGES = np.geomspace(0.25, 200.0, 673)  # GeV
+ROWS_PER_BATCH = 500_000
+SPECTRUM_KEY = b"dimuon_spectrum"
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a worker needs to skim one input. mask: `LuminosityMask`, or None to keep every luminosity section."""
+
+    source: sources.Source
+    output: Path
+    muon_id: str
+    triggers: tuple
+    mask: luminosity.LuminosityMask | None
+    attempts: int
+    timeout: float
+
+    @property
+    def tries(self):
+        """Attempts at this input: a local file is read once, since its faults do not pass."""
+        return self.attempts if self.source.is_remote else 1
+
+
+def survey(task):
+    """The `nanoaod.Layout` of an input. Raises `UserError` (not NanoAOD) or `sources.ReadFailed`."""
+
+    def look(attempt):
+        with sources.opened(task.source, task.timeout, attempt) as tree:
+            return nanoaod.layout(tree, task.muon_id, task.triggers, task.source.address)
+
+    return sources.retry(look, task.source, task.tries)
+
+
+def skim(task, layout):
+    """Skim one input into the parquet file `task.output`; returns its manifest entry. Raises `sources.ReadFailed`."""
+    start = time.perf_counter()
+    count, spectrum = Counter(), np.zeros((2, len(SPECTRUM_EDGES) - 1), dtype=int)
+    seen = certified_seen = np.zeros(0, np.uint64)
+    with atomic(task.output) as temporary:
+        with pq.ParquetWriter(temporary, nanoaod.schema(task.triggers), compression="zstd") as writer:
+            for arrays in sources.stream(task.source, layout.present, task.tries, task.timeout):
+                keys = luminosity.section_key(arrays["run"], arrays["luminosityBlock"])
+                good = np.ones(len(keys), bool) if task.mask is None else task.mask.certified_keys(keys)
+                pairs = nanoaod.muon_pairs(arrays, task.muon_id, task.triggers, good)
+                writer.write_batch(pairs)
+                seen = np.union1d(seen, keys)
+                certified_seen = np.union1d(certified_seen, keys[good])
+                count.update(events_read=len(keys), events_certified=int(good.sum()))
+                spectrum += fill_spectrum(pairs, count)
+            writer.add_key_value_metadata({SPECTRUM_KEY: json.dumps(spectrum.tolist())})
+    return {
+        "input": task.source.name,
+        **task.source.identity,
+        "output": task.output.name,
+        "sha256": file_hash(task.output),
+        "entries": layout.entries,
+        **{name: count[name] for name in ("events_read", "events_certified", "events_two_muons", "os", "ss")},
+        "sections_seen": len(seen),
+        "sections_certified": len(certified_seen),
+        "certified": luminosity.as_sections(certified_seen),
+        "lost": luminosity.as_sections(np.setdiff1d(seen, certified_seen)),
+        "missing_branches": list(layout.missing),
+        "seconds": round(time.perf_counter() - start, 3),
+        "status": "done",
+    }
+
+
+def fill_spectrum(pairs, count):
+    """(2, n_bins) histogram of the dimuon mass in `SPECTRUM_EDGES`, OS and SS; adds to the counts by charge.
+
+    pairs: RecordBatch of `nanoaod.schema`. count: `collections.Counter`.
+    """
+    mass = kinematics.mass_of_pairs(pairs)
+    opposite = kinematics.is_opposite_sign(pairs["mu0_charge"], pairs["mu1_charge"])
+    count.update(events_two_muons=len(mass), os=int(opposite.sum()), ss=int((~opposite).sum()))
+    return np.stack([np.histogram(mass[chosen], SPECTRUM_EDGES)[0] for chosen in (opposite, ~opposite)])
+
+
+def read_spectrum(path):
+    """(2, n_bins) OS and SS mass histogram in `SPECTRUM_EDGES` that a skim file carries."""
+    return np.array(json.loads(pq.read_metadata(path).metadata[SPECTRUM_KEY]))
+
+
+def survey_all(pool, tasks, manifest):
+    """{input name: Layout} of the inputs that can be opened; the others are entered in the manifest as failed.
+
+    Raises `UserError` for an input that is no NanoAOD or lacks a needed branch, and for the first trigger where no
+    input has it. Nothing is written before every input has been looked at.
+    """
+    layouts, failures = {}, []
+    for task, layout in _each(pool, tasks, [(survey, task) for task in tasks], "inputs surveyed"):
+        if isinstance(layout, sources.ReadFailed):
+            failures.append(failed(task, layout))
+        else:
+            layouts[task.source.name] = layout
+    _require_trigger(tasks, layouts, manifest)
+    for entry in failures:
+        manifest.add(entry)
+    return layouts
+
+
+def skim_all(pool, tasks, layouts, manifest):
+    """Skim every input that has a layout, entering each in the manifest as soon as it is done or has failed."""
+    tasks = [task for task in tasks if task.source.name in layouts]
+    with tqdm(total=sum(layouts[t.source.name].entries for t in tasks), unit=" events", disable=None) as bar:
+        for task, entry in _each(pool, tasks, [(skim, task, layouts[task.source.name]) for task in tasks]):
+            manifest.add(failed(task, entry) if isinstance(entry, sources.ReadFailed) else entry)
+            bar.update(layouts[task.source.name].entries)
+
+
+def failed(task, error):
+    """The manifest entry of an input that could not be read."""
+    return {"input": task.source.name, **task.source.identity, "status": "failed", "error": str(error)}
+
+
+def batches(paths):
+    """Yield {column: (n_events,) array} of the skim files, one after the other, a row group at a time.
+
+    A trigger flag that is not known is False, a real number NaN, a run, section or event number 0.
+    """
+    for path in paths:
+        with pq.ParquetFile(path) as file:
+            for batch in tqdm(
+                file.iter_batches(ROWS_PER_BATCH), desc=Path(path).stem, unit=" batches", disable=None
+            ):
+                yield {name: _known(batch.column(name)) for name in batch.schema.names}
+
+
+def _known(column):
+    if column.null_count:
+        column = column.fill_null(
+            np.nan if pa.types.is_floating(column.type) else pa.scalar(0).cast(column.type)
+        )
+    return column.to_numpy(zero_copy_only=False)
+
+
+def spectrum_table(paths):
+    """The inclusive dimuon mass spectrum of all skim files: one row per bin, a column of counts per charge."""
+    os, ss = sum(read_spectrum(path) for path in paths)
+    return pd.DataFrame(
+        {"bin_low": SPECTRUM_EDGES[:-1], "bin_high": SPECTRUM_EDGES[1:], "n_os": os, "n_ss": ss}
+    )
+
+
+def _each(pool, tasks, calls, words=None):
+    """Yield (task, result) as they are finished; `ReadFailed` is a result, everything else is raised."""
+    futures = {pool.submit(*call): task for call, task in zip(calls, tasks, strict=True)}
+    try:
+        for future in tqdm(
+            as_completed(futures), total=len(futures), desc=words, disable=True if words is None else None
+        ):
+            try:
+                yield futures[future], future.result()
+            except sources.ReadFailed as error:
+                yield futures[future], error
+    except BrokenExecutor as error:
+        raise UserError(
+            "a worker process was killed, out of memory perhaps; lower execution.workers, run again"
+        ) from error
+    finally:
+        for future in futures:
+            future.cancel()
+
+
+def _require_trigger(tasks, layouts, manifest):
+    for trigger in tasks[0].triggers if tasks else ():
+        lacking = [trigger in layout.missing for layout in layouts.values()]
+        lacking += [
+            trigger in entry.get("missing_branches", [trigger]) for entry in manifest.entries.values()
+        ]
+        if lacking and all(lacking) and layouts:
+            known = set().union(*(layout.all_triggers for layout in layouts.values()))
+            raise UserError(f"trigger {trigger}: no input has this branch{nanoaod.nearest(trigger, known)}")
