@@ -167,7 +167,11 @@ class Significance(Section):
     n_bins_sr: Positive = 11
     n_working_points: Annotated[int, Field(ge=2)] = 25
     fpr_min: Fraction = 1e-3
-    figure_fprs: list[float] = [1.0, 0.25, 0.1, 0.05, 0.01, 0.005, 0.001]
+    figure_fprs: Annotated[list[Annotated[float, Field(gt=0, le=1)]], Field(min_length=1)] = [
+        1.0, 0.25, 0.1, 0.05, 0.01, 0.005, 0.001
+    ]  # fmt: skip
+    degrees: list[Annotated[int, Field(ge=1, le=9)]] = [3, 5, 7]  # variations of the classifier's curve (Fig. 4)
+    binnings: list[Positive] = [7, 11, 15]
 
 
 class Execution(Section):

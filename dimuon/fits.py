@@ -66,10 +66,7 @@ def fit_linear(design, counts, scales=None, limits=None):
         for start in range(0, len(counts), CHUNK)
     ]
     return Fits(
-        **{
-            field.name: np.concatenate([getattr(chunk, field.name) for chunk in chunks])
-            for field in fields(Fits)
-        }
+        **{field.name: np.concatenate([getattr(chunk, field.name) for chunk in chunks]) for field in fields(Fits)}
     )
 
 
@@ -114,9 +111,7 @@ def _interior_point(rows, a, b, shrink, reach):
     n, k = len(a), rows.shape[1]
     outer = np.einsum("ri,rj->rij", rows, rows).reshape(len(rows), k * k)
     start = np.linalg.lstsq(rows, np.ones(len(rows)), rcond=None)[0]  # flat, hence inside every constraint
-    point = _Point(
-        np.tile(start, (n, 1)), np.tile(rows @ start, (n, 1)), None, np.full(n, np.inf), np.zeros(n, int)
-    )
+    point = _Point(np.tile(start, (n, 1)), np.tile(rows @ start, (n, 1)), None, np.full(n, np.inf), np.zeros(n, int))
     counted = b > 0
     point.z = np.where(counted, b / point.u, np.where(a > 0, a, a.mean(axis=1, keepdims=True)))
     n_constraints = np.maximum((~counted).sum(axis=1), 1)

@@ -14,7 +14,9 @@ from scipy.special import chdtrc, ndtr
 from dimuon.families import Polynomial
 from dimuon.regions import MassBins
 
-MIN_BACKGROUND = 10.0  # expected SR background below which the asymptotic form is not relied upon
+MIN_BACKGROUND = (
+    25.0  # expected SR background below which the asymptotic form fails, by toys (tests/benchmarks/significance.py)
+)
 
 
 @dataclass(frozen=True)
@@ -54,15 +56,27 @@ class Spectra:
             return cls(bins, counts, np.ones_like(counts))
         weights = _finite(weights, "weight")
         if (weights < 0).any():
-            raise ValueError(
-                f"weight {weights[weights < 0][0]:g} of event {np.argmax(weights < 0)} is negative"
-            )
+            raise ValueError(f"weight {weights[weights < 0][0]:g} of event {np.argmax(weights < 0)} is negative")
         if not (weights > 0).any():
             raise ValueError("every weight is zero")
         counts = np.array([_merged(bins, index[row], weights[row]) for row in kept])
         squares = np.array([_merged(bins, index[row], weights[row] ** 2) for row in kept])
         whole = squares.sum(axis=1, keepdims=True) / counts.sum(axis=1, keepdims=True)
         return cls(bins, counts, np.where(counts > 0, squares / np.where(counts > 0, counts, 1.0), whole))
+
+    @classmethod
+    def joined(cls, parts):
+        """One set of the spectra of several, in their order; all in the same bins."""
+        return cls(
+            parts[0].bins, *(np.concatenate([getattr(part, name) for part in parts]) for name in ("counts", "scales"))
+        )
+
+    def __len__(self):
+        return len(self.counts)
+
+    def __getitem__(self, chosen):
+        """The spectra that an index, a slice or a mask chooses."""
+        return Spectra(self.bins, np.atleast_2d(self.counts[chosen]), np.atleast_2d(self.scales[chosen]))
 
 
 @dataclass(frozen=True)
@@ -262,9 +276,7 @@ def _integral(family, fits, low, high):
 def _merged(bins, index, weights=None):
     """(n_sidebands + 1,) sums of weights in the sideband bins and, last, the SR."""
     inside = index >= 0
-    counts = np.bincount(index[inside], None if weights is None else weights[inside], len(bins.is_sr)).astype(
-        float
-    )
+    counts = np.bincount(index[inside], None if weights is None else weights[inside], len(bins.is_sr)).astype(float)
     return np.append(counts[~bins.is_sr], counts[bins.is_sr].sum())
 
 

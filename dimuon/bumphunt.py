@@ -1,0 +1,161 @@
+"""Step 6 on one scored sample: cut and count at every working point, and the spectrum reweighted by the likelihood."""
+
+import numpy as np
+import pandas as pd
+
+from dimuon.families import Polynomial
+from dimuon.features import FEATURES
+from dimuon.significance import Spectra, discoveries, likelihood_weights, sideband_fits
+from dimuon.working_points import CutVariable
+
+CURVE_FIELDS = (
+    "n_obs", "n_bkg", "n_bkg_err", "n_sig", "n_sidebands", "q0", "z0", "p0", "valid",
+    "chi2", "ndf", "p_chi2", "p_saturated", "at_boundary",
+)  # fmt: skip
+
+
+def cut_variables(score, features, rng):
+    """What is cut on: the classifier ("cathode"), each feature on its signal side, and a random number.
+
+    score: (n_events,). features: {name: (n_events,)}. rng: `numpy.random.Generator` of the random cut.
+    """
+    classical = [CutVariable(name, values, FEATURES[name].signal_side) for name, values in features.items()]
+    return [CutVariable("cathode", score), *classical, CutVariable("random", rng.uniform(size=len(score)))]
+
+
+def cut_and_count(mass, variables, fprs, family):
+    """The significance at every working point of every variable (paper, step 4a), as a DataFrame.
+
+    mass: (n_events,), GeV. variables: list of `CutVariable`. fprs: (n,). family: of the background, in its own bins. Columns: variable,
+    degree, n_bins_sr, fpr, cut and the fields of `Discovery`.
+    """
+    sideband = family.bins.window.in_sidebands(mass)
+    scans = [variable.scan(sideband, fprs) for variable in variables]
+    spectra = Spectra.joined([Spectra.of(mass, family.bins, selections=scan.kept) for scan in scans])
+    found = discoveries(spectra, family)
+    labels = {
+        "variable": np.repeat([variable.name for variable in variables], len(fprs)),
+        "degree": family.degree,
+        "n_bins_sr": family.bins.n_bins_sr,
+        "fpr": np.tile(fprs, len(variables)),
+        "cut": np.concatenate([scan.cut for scan in scans]),
+    }
+    return pd.DataFrame(labels | {name: getattr(found, name) for name in CURVE_FIELDS})
+
+
+def variations(mass, variables, fprs, baseline, degrees, binnings):
+    """`cut_and_count` with other degrees and numbers of SR bins than the baseline's (paper, Fig. 4), None for none."""
+    window = baseline.bins.window
+    families = [Polynomial(window.binning(n_bins_sr), degree) for degree in degrees for n_bins_sr in binnings]
+    frames = [cut_and_count(mass, variables, fprs, family) for family in families if family != baseline]
+    return pd.concat(frames, ignore_index=True) if frames else None
+
+
+def reweighted(mass, score, family, weights=None):
+    """The test on the spectrum weighted by the likelihood (paper, step 4b): (`Discovery`, weights, None), or
+    (None, None, reason) where it is not defined.
+
+    weights: (n_events,) to use in place of those from the score; None: from the score.
+    """
+    if weights is None:
+        bare = discoveries(Spectra.of(mass, family.bins), family).one(0)
+        try:
+            weights = likelihood_weights(score, bare.n_sig, bare.n_bkg)
+        except ValueError as error:
+            return None, None, str(error)
+    return discoveries(Spectra.of(mass, family.bins, weights), family).one(0), weights, None
+
+
+def mass_histogram(mass, family, weights=None):
+    """The mass spectrum with its sideband fit, for a figure: a DataFrame, one row per bin.
+
+    Columns: bin_low, bin_high [GeV], region, n_obs (sum of weights), n_obs_err, n_bkg, n_bkg_err.
+    """
+    bins = family.bins
+    low, high = bins.edges[:-1], bins.edges[1:]
+    fit = sideband_fits(Spectra.of(mass, bins, weights), family)[0]
+    squares = None if weights is None else np.square(weights)
+    return pd.DataFrame({
+        "bin_low": low, "bin_high": high, "region": bins.window.region((low + high) / 2),
+        "n_obs": bins.counts(mass, weights), "n_obs_err": np.sqrt(bins.counts(mass, squares)),
+        "n_bkg": fit.expected(bins.edges), "n_bkg_err": fit.expected_err(bins.edges),
+    })  # fmt: skip
+
+
+def mass_histograms(mass, variable, fprs, family):
+    """`mass_histogram` after each cut on `variable`, with columns variable and fpr. fprs: (n,)."""
+    scan = variable.scan(family.bins.window.in_sidebands(mass), fprs)
+    frames = [
+        mass_histogram(mass[kept], family).assign(variable=variable.name, fpr=fpr)
+        for fpr, kept in zip(scan.fpr, scan.kept, strict=True)
+    ]
+    return pd.concat(frames, ignore_index=True)
+
+
+def feature_histograms(mass, features, variable, fprs, window, before=None):
+    """The features in the SR after each cut on `variable`: a DataFrame with feature, fpr, bin_low, bin_high, n_obs.
+
+    features: {name: (n_events,)}. before: {name: values} with "dimu_mass", of the events before the anti-isolation; they have
+    fpr NaN. Values outside the histogram's range (`FEATURES`) are in none of its bins.
+    """
+    scan = variable.scan(window.in_sidebands(mass), fprs)
+    in_sr = window.in_sr(mass)
+    frames = []
+    for name, values in features.items():
+        samples = [(fpr, values[kept & in_sr]) for fpr, kept in zip(scan.fpr, scan.kept, strict=True)]
+        if before is not None:
+            samples.insert(0, (np.nan, before[name][window.in_sr(before["dimu_mass"])]))
+        edges = FEATURES[name].edges
+        for fpr, sample in samples:
+            n_obs = np.histogram(sample, edges)[0].astype(float)
+            bins = {"bin_low": edges[:-1], "bin_high": edges[1:], "n_obs": n_obs}
+            frames.append(pd.DataFrame({"feature": name, "fpr": fpr} | bins))
+    return pd.concat(frames, ignore_index=True) if frames else None
+
+
+def summary(curves, bare, likelihood, reason):
+    """The headline numbers of one sample, for `significance.json`.
+
+    curves: of `cut_and_count`. bare: `Discovery` without a cut. likelihood: `Discovery` with the weights, or None and
+    the reason. Where several working points share the largest Z0, the loosest is named.
+    """
+    cathode = curves[curves["variable"] == "cathode"]
+    single = curves[~curves["variable"].isin(["cathode", "random"])]
+    return {
+        "no_cut": plain(bare.asdict()),
+        "cathode_max": plain(_best(cathode)),
+        "best_feature": plain(_best(single)) if len(single) else None,
+        "likelihood": plain(likelihood.asdict()) if likelihood is not None else None,
+        "likelihood_reason": reason,
+        "sidebands": {name: plain(bare.asdict())[name] for name in ("chi2", "ndf", "p_chi2", "p_saturated")},
+    }
+
+
+def headlines(tests):
+    """The headline numbers of every test as a table, for the screen. tests: {name: summary}."""
+    lines = [f"{'Z0':<12}{'no cut':>10}{'best classifier cut':>24}{'best feature cut':>28}{'likelihood':>14}"]
+    for name, test in tests.items():
+        cut, single, weighted = test["cathode_max"], test["best_feature"], test["likelihood"]
+        lines.append(
+            f"{name:<12}{_z(test['no_cut']):>10}"
+            f"{_z(cut) + ' at FPR {:.3g}'.format(cut['fpr']):>24}"
+            + (f"{_z(single) + ' on ' + single['variable']:>28}" if single else f"{'none':>28}")
+            + (f"{_z(weighted):>14}" if weighted else f"{'absent':>14}  ({test['likelihood_reason']})")
+        )
+    return "\n".join([*lines, "(!) too few events for the asymptotic formula"])
+
+
+def _z(record):
+    return f"{record['z0']:.2f}" + ("" if record["valid"] else " (!)")
+
+
+def plain(record):
+    """The record with Python's own types; a number that is not defined becomes None."""
+    values = {name: value.item() if isinstance(value, np.generic) else value for name, value in record.items()}
+    return {
+        name: None if isinstance(value, float) and not np.isfinite(value) else value for name, value in values.items()
+    }
+
+
+def _best(curves):
+    return curves.loc[curves["z0"].idxmax()].to_dict()
