@@ -1,6 +1,7 @@
 """Step 7: the paper's Figs. 1-4, the figures a referee would ask for, and one page that tells the story.
 
-Reads whatever the steps before have left in data/<name>/ and results/<name>/; what is not there is said, the rest shown.
+Reads whatever the steps before have left in data/<name>/ and results/<name>/; what is not there is said, the rest
+shown.
 Writes results/<name>/figures/*.{pdf,png,csv} with their index.json, and results/<name>/report.html.
 """
 

@@ -6,10 +6,10 @@ from scipy.stats import norm
 
 from dimuon.features import FEATURES
 from dimuon.plotting import (
-    CHARGE_NAMES,
     COLOURS,
     LINES,
     MARKERS,
+    describe_test,
     deviance_pull,
     fpr_name,
     mark_signal_region,
@@ -23,13 +23,6 @@ from dimuon.plotting import (
 
 CATHODE_COLOUR = COLOURS[0]
 FLOOR = 1e-280  # smaller p-values are drawn here: beyond it floating point gives zero
-
-
-def describe_test(train, test):
-    """A train-test combination in words, as it stands in a figure."""
-    if train == test:
-        return f"{CHARGE_NAMES[test]} dimuons"
-    return f"{CHARGE_NAMES[train]} classifier on {CHARGE_NAMES[test]} dimuons"
 
 
 @styled

@@ -1,16 +1,16 @@
 """Which figures an analysis has: from its saved files to drawings with title, caption and the numbers behind them."""
 
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property, partial
 
 import pandas as pd
 from matplotlib.figure import Figure
 
-from dimuon import artifacts, checks, dimuons, figures, plotting
+from dimuon import artifacts, checks, dimuons, figures, plotting, scores
+from dimuon.captions import CAPTIONS
 from dimuon.errors import UserError
-
-log = logging.getLogger("dimuon")
+from dimuon.plotting import CHARGE_NAMES, describe_test
 
 
 @dataclass(frozen=True)
@@ -38,9 +38,9 @@ class Saved:
     """
 
     def __init__(self, run):
-        self.run = run
-        self.missing = []  # (path, remedy) of every file asked for in vain
-        self.used = {}  # path: content
+        self.run, self.config = run, run.config
+        self.missing = {}  # {path: how to get it} of every file asked for in vain
+        self.used = {}  # {path: content}
 
     def table(self, path):
         """A parquet file as a DataFrame, or None where it does not exist."""
@@ -50,24 +50,69 @@ class Saved:
         """The content of a JSON file, or None where it does not exist."""
         return self._content(path, self.run.read_json)
 
+    def events(self, test, names=()):
+        """The dimuons of one charge (`dimuons.read`) with the named columns, or None where there are none."""
+        path = dimuons.paths(self.run)[test]
+        if self._content(path, self.run.require) is None:
+            return None
+        return dimuons.read(self.run, test, names)
+
+    def scored(self, train, test):
+        """`events(test)` with the column score of the classifier of `train`, or None where either is not there."""
+        path, events = scores.path(self.run, train, test), self.events(test)
+        table = self.table(path)
+        if table is None or events is None:
+            return None
+        return events.assign(score=scores.match(table, events, path)["score"].to_numpy())
+
+    @property
+    def charges(self):
+        """The charges of this analysis that have dimuons."""
+        return list(dimuons.paths(self.run))
+
+    @property
+    def tests(self):
+        """(train, test) of every combination of the charges, the matched ones first."""
+        matched = [(charge, charge) for charge in self.charges]
+        return matched + [(train, test) for train in self.charges for test in self.charges if train != test]
+
+    @cached_property
+    def curves(self):
+        """The significance curves, or None."""
+        return self.table(self.run.results / "significance_curves.parquet")
+
+    @cached_property
+    def summary(self):
+        """The content of `significance.json`, or None."""
+        return self.json(self.run.results / "significance.json")
+
     def _content(self, path, read):
-        if path not in self.used and path.exists():
-            self.used[path] = read(path)
-        if path not in self.used and path not in dict(self.missing):
+        if path in self.used:
+            return self.used[path]
+        if not path.exists():
             try:
                 self.run.require(path)
-            except UserError as reason:  # the way to get the file is part of the reason
-                self.missing.append((path, str(reason).partition("; ")[2]))
-        return self.used.get(path)
-
-    def origin(self, *paths):
-        """What must be said of numbers from these files, and of the dimuons behind them."""
-        return artifacts.origin_of(*paths)
+            except UserError as reason:  # it ends with how to get the file
+                self.missing[path] = str(reason).partition("; ")[2]
+            return None
+        self.used[path] = read(path)
+        return self.used[path]
 
 
 def drawings(saved):
     """Every figure that the saved files of an analysis give, in the order of the report; fills `saved.missing`."""
-    makers = (_mass_spectra, _p_values, _features, _losses)
+    makers = (
+        _mass_spectra,
+        _p_values,
+        _features,
+        _variations,
+        _scores,
+        _efficiency,
+        _losses,
+        _closure,
+        _cutflow,
+        _spectrum,
+    )
     return [drawing for make in makers for drawing in make(saved)]
 
 
@@ -78,153 +123,6 @@ def write(drawing, folder):
     with artifacts.atomic(csv) as temporary:
         drawing.table.to_csv(temporary, index=False, float_format="%.8g")
     return {"pdf": pdf, "png": png, "csv": csv}
-
-
-def _tests(saved):
-    """(train, test) of every combination that the charges of this analysis allow, the matched ones first."""
-    charges = saved.run.config.selection.charges
-    matched = [(charge, charge) for charge in charges]
-    return matched + [(train, test) for train in charges for test in charges if train != test]
-
-
-def _of_test(table, train, test):
-    return table[(table["train"] == train) & (table["test"] == test)].reset_index(drop=True)
-
-
-def _section(train, test):
-    if train != test:
-        return "Cross-applications"
-    return {"os": "Opposite-sign search", "ss": "Same-sign control"}[test]
-
-
-def _stem(train, test, letter):
-    """The paper's figure number in a file name: fig1 for the control, fig2 for the search."""
-    number = {("os", "os"): "fig2", ("ss", "ss"): "fig1"}.get((train, test))
-    return f"{number}{letter}" if number else "cross"
-
-
-def _mass_spectra(saved):
-    run = saved.run
-    paths = run.results / "mass_histograms.parquet", run.results / "significance_curves.parquet"
-    spectra, curves = (saved.table(path) for path in paths)
-    if spectra is None or curves is None:
-        return
-    for train, test in _tests(saved):
-        for variable in ("cathode", "likelihood"):
-            part = _of_test(spectra, train, test)
-            part = part[part["variable"] == variable].reset_index(drop=True)
-            if part.empty:
-                continue
-            points = _baseline(_of_test(curves, train, test), run.config)
-            points = points[points["variable"] == variable]
-            origin = saved.origin(*paths)
-            weighted = variable == "likelihood"
-            yield Drawing(
-                name=f"{_stem(train, test, 'a')}_mass_{variable}_{train}_on_{test}",
-                section=_section(train, test),
-                title=f"Dimuon mass, {figures.describe_test(train, test)}"
-                + (", likelihood weights" if weighted else ""),
-                caption=MASS_CAPTIONS[variable],
-                origin=origin,
-                inputs=paths,
-                table=part,
-                draw=lambda part=part, points=points, origin=origin: figures.mass_spectra(
-                    part, points, run.config.window, origin
-                ),
-            )
-
-
-MASS_CAPTIONS = {
-    "cathode": "Dimuon mass after cuts on the classifier, one colour and marker per false-positive rate (FPR: the "
-    "fraction of sideband events kept). The dashed polynomial is fitted to the sidebands alone, outside the two "
-    "vertical lines, and interpolated between them; its band there is the error of the fit. A resonance stands above "
-    "the dashed line between the lines and nowhere else. Below, the pulls of each cut: signed square root of the "
-    "Poisson deviance, grey within one. (!) marks points where the asymptotic significance does not hold.",
-    "likelihood": "Dimuon mass with every event weighted by its estimated signal-to-background likelihood ratio. The "
-    "dashed polynomial is fitted to the sidebands alone; the band is its error in the signal region.",
-}
-
-
-def _baseline(curves, config):
-    """The curves of the analysis's own degree and binning."""
-    own = (curves["degree"] == config.significance.degree) & (
-        curves["n_bins_sr"] == config.significance.n_bins_sr
-    )
-    return curves[own]
-
-
-def _p_values(saved):
-    run = saved.run
-    paths = run.results / "significance_curves.parquet", run.results / "significance.json"
-    curves, summary = saved.table(paths[0]), saved.json(paths[1])
-    if curves is None or summary is None:
-        return
-    for train, test in _tests(saved):
-        part = _baseline(_of_test(curves, train, test), run.config).reset_index(drop=True)
-        headline = summary["tests"].get(f"{train}_on_{test}")
-        if part.empty or headline is None:
-            continue
-        origin = saved.origin(*paths)
-        yield Drawing(
-            name=f"{_stem(train, test, 'b')}_p_values_{train}_on_{test}",
-            section=_section(train, test),
-            title=f"p-value against false-positive rate, {figures.describe_test(train, test)}",
-            caption="Local p-value (left) and significance (right) of the excess in the signal region against the fraction "
-            "of sideband events kept, for the classifier, for a cut on each feature alone and for a random cut. Lower is "
-            "more significant. Open markers: too few events for the asymptotic formula. The horizontal lines are the "
-            "likelihood-reweighted value and, where toys were run, the value after correction for the cuts scanned.",
-            origin=origin,
-            inputs=paths,
-            table=part,
-            draw=lambda part=part, headline=headline, origin=origin: figures.p_values(part, headline, origin),
-        )
-
-
-def _features(saved):
-    path = saved.run.results / "feature_histograms.parquet"
-    histograms = saved.table(path)
-    if histograms is None:
-        return
-    for train, test in _tests(saved):
-        part = _of_test(histograms, train, test)
-        if part.empty:
-            continue
-        origin = saved.origin(path)
-        number = "fig3" if train == test == "os" else _stem(train, test, "c")
-        yield Drawing(
-            name=f"{number}_features_{train}_on_{test}",
-            section=_section(train, test),
-            title=f"Features in the signal region, {figures.describe_test(train, test)}",
-            caption="What the classifier keeps: the features of the events in the signal region after each cut. Dashed: "
-            "before the anti-isolation cut, where that is known.",
-            origin=origin,
-            inputs=(path,),
-            table=part,
-            draw=lambda part=part, origin=origin: figures.feature_spectra(part, origin),
-        )
-
-
-def _losses(saved):
-    for charge in dimuons.paths(saved.run):
-        path = saved.run.data / f"flow_losses_{charge}.parquet"
-        losses = saved.table(path)
-        if losses is None:
-            continue
-        origin = saved.origin(path)
-        yield Drawing(
-            name=f"flow_losses_{charge}",
-            section="Background model",
-            title=f"Training of the flows, {plotting.CHARGE_NAMES[charge]}",
-            caption="Mean negative log-density of the sideband events that the flows were trained on (dotted) and of those "
-            "held out, epoch by epoch. The circle is the state kept, the lowest validation loss. A validation loss that "
-            "rises while the training loss falls is overtraining.",
-            origin=origin,
-            inputs=(path,),
-            table=losses,
-            draw=lambda losses=losses, charge=charge, origin=origin: checks.flow_losses(
-                losses, charge, origin
-            ),
-        )
 
 
 def index(drawings, files):
@@ -240,3 +138,185 @@ def index(drawings, files):
         }
         for drawing in drawings
     }
+
+
+def _drawing(kind, name, section, title, paths, table, draw, *arguments):
+    """A `Drawing` of draw(table, *arguments, origin); kind: its caption's key."""
+    origin = artifacts.origin_of(*paths)
+    call = partial(draw, table, *arguments, origin)
+    return Drawing(name, section, title, CAPTIONS[kind], origin, tuple(paths), table, call)
+
+
+def _of_test(table, train, test):
+    return table[(table["train"] == train) & (table["test"] == test)].reset_index(drop=True)
+
+
+def _section(train, test):
+    if train != test:
+        return "Cross-applications"
+    return {"os": "Opposite-sign search", "ss": "Same-sign control"}[test]
+
+
+def _name(letter, words, train, test):
+    """A file name with the paper's figure number where it has one: fig1 the control, fig2 and fig3 the search."""
+    number = {("os", "os"): "fig3" if letter == "3" else f"fig2{letter}", ("ss", "ss"): f"fig1{letter}"}
+    prefix = (
+        number.get((train, test), "cross") if letter != "3" or (train, test) == ("os", "os") else "like_fig3"
+    )
+    return f"{prefix}_{words}_{train}_on_{test}"
+
+
+def _mass_spectra(saved):
+    paths = saved.run.results / "mass_histograms.parquet", saved.run.results / "significance_curves.parquet"
+    spectra, curves = saved.table(paths[0]), saved.curves
+    if spectra is None or curves is None:
+        return
+    for train, test in saved.tests:
+        points = _baseline(_of_test(curves, train, test), saved.config)
+        for variable, part in _of_test(spectra, train, test).groupby("variable"):
+            weighted = variable == "likelihood"
+            title = f"Dimuon mass, {describe_test(train, test)}" + (
+                ", likelihood weights" if weighted else ""
+            )
+            name = _name("a", f"mass_{variable}", train, test)
+            yield _drawing(
+                f"mass_{variable}", name, _section(train, test), title, paths, part.reset_index(drop=True),
+                figures.mass_spectra, points[points["variable"] == variable], saved.config.window,
+            )  # fmt: skip
+
+
+def _baseline(curves, config):
+    """The curves of the analysis's own degree and binning."""
+    own = (curves["degree"] == config.significance.degree) & (
+        curves["n_bins_sr"] == config.significance.n_bins_sr
+    )
+    return curves[own].reset_index(drop=True)
+
+
+def _p_values(saved):
+    paths = saved.run.results / "significance_curves.parquet", saved.run.results / "significance.json"
+    curves, summary = saved.curves, saved.summary
+    if curves is None or summary is None:
+        return
+    for train, test in saved.tests:
+        part = _baseline(_of_test(curves, train, test), saved.config)
+        headline = summary["tests"].get(f"{train}_on_{test}")
+        if len(part) and headline is not None:
+            title = f"p-value against false-positive rate, {describe_test(train, test)}"
+            name = _name("b", "p_values", train, test)
+            yield _drawing(
+                "p_values", name, _section(train, test), title, paths, part, figures.p_values, headline
+            )
+
+
+def _features(saved):
+    path = saved.run.results / "feature_histograms.parquet"
+    histograms = saved.table(path)
+    for train, test in saved.tests if histograms is not None else ():
+        part = _of_test(histograms, train, test)
+        if len(part):
+            title = f"Features in the signal region, {describe_test(train, test)}"
+            name = _name("3", "features", train, test)
+            yield _drawing(
+                "features", name, _section(train, test), title, [path], part, figures.feature_spectra
+            )
+
+
+def _variations(saved):
+    path = saved.run.results / "significance_curves.parquet"
+    chosen = saved.config.significance.degree, saved.config.significance.n_bins_sr
+    for train, test in saved.tests if saved.curves is not None else ():
+        part = _of_test(saved.curves, train, test)
+        part = part[part["variable"] == "cathode"].reset_index(drop=True)
+        if len(part[["degree", "n_bins_sr"]].drop_duplicates()) > 1:
+            title, name = f"Other fits, {describe_test(train, test)}", f"fig4_variations_{train}_on_{test}"
+            yield _drawing("variations", name, "Robustness", title, [path], part, figures.variations, chosen)
+
+
+def _score_paths(saved, train, test):
+    return [scores.path(saved.run, train, test), dimuons.paths(saved.run)[test]]
+
+
+def _scores(saved):
+    for train, test in saved.tests:
+        events = saved.scored(train, test)
+        if events is not None:
+            table = checks.score_table(events["score"], events["region"])
+            title, paths = (
+                f"Classifier scores, {describe_test(train, test)}",
+                _score_paths(saved, train, test),
+            )
+            yield _drawing(
+                "scores",
+                f"scores_{train}_on_{test}",
+                "Classifier",
+                title,
+                paths,
+                table,
+                checks.scores,
+                train,
+                test,
+            )
+
+
+def _efficiency(saved):
+    config = saved.config
+    for train, test in saved.tests:
+        events = saved.scored(train, test)
+        if events is None:
+            continue
+        sideband = events.loc[events["region"] != "SR", "score"]
+        cuts = {fpr: sideband.quantile(1 - fpr, "higher") for fpr in config.significance.figure_fprs}
+        bins = config.window.binning(config.significance.n_bins_sr)
+        table = checks.efficiency_table(
+            events["dimu_mass"].to_numpy(), events["score"].to_numpy(), cuts, bins
+        )
+        yield _drawing(
+            "efficiency", f"efficiency_{train}_on_{test}", "Classifier",
+            f"Efficiency against mass, {describe_test(train, test)}", _score_paths(saved, train, test), table,
+            checks.efficiency, config.window, train, test,
+        )  # fmt: skip
+
+
+def _losses(saved):
+    for charge in saved.charges:
+        path = saved.run.data / f"flow_losses_{charge}.parquet"
+        losses, title = saved.table(path), f"Training of the flows, {CHARGE_NAMES[charge]}"
+        if losses is not None:
+            name = f"flow_losses_{charge}"
+            yield _drawing(
+                "flow_losses", name, "Background model", title, [path], losses, checks.flow_losses, charge
+            )
+
+
+def _closure(saved):
+    names = saved.config.features.names
+    for charge in saved.charges:
+        path = saved.run.data / f"background_{charge}.parquet"
+        sampled, events = saved.table(path), saved.events(charge, names)
+        if sampled is None or events is None:
+            continue
+        table = checks.closure_table(events, sampled[sampled["use"] == "closure"], names)
+        if len(table):
+            paths = [path, dimuons.paths(saved.run)[charge]]
+            title = f"Sampled against real sidebands, {CHARGE_NAMES[charge]}"
+            name = f"closure_{charge}"
+            yield _drawing("closure", name, "Background model", title, paths, table, checks.closure, charge)
+
+
+def _cutflow(saved):
+    if saved.config.input.dimuons is None and saved.config.input.scores is None:
+        path = saved.run.data / "cutflow.json"
+        content = saved.json(path)
+        if content is not None:
+            table = checks.cutflow_table(content["steps"])
+            yield _drawing("cutflow", "cutflow", "Data", "Cutflow", [path], table, checks.cutflow)
+
+
+def _spectrum(saved):
+    path = saved.run.data / "skim" / "spectrum.parquet"
+    if saved.config.input.dimuons is None and saved.config.input.scores is None:
+        table = saved.table(path)
+        if table is not None:
+            title = "Inclusive dimuon mass"
+            yield _drawing("spectrum", "spectrum", "Data", title, [path], table, checks.spectrum)

@@ -134,6 +134,13 @@ def step_line(axes, low, high, values, **keywords):
     return axes.stairs(values, np.append(low, np.asarray(high)[-1]), **keywords)
 
 
+def describe_test(train, test):
+    """A train-test combination in words, as it stands in a figure."""
+    if train == test:
+        return f"{CHARGE_NAMES[test]} dimuons"
+    return f"{CHARGE_NAMES[train]} classifier on {CHARGE_NAMES[test]} dimuons"
+
+
 def fpr_name(fpr):
     """A false-positive rate as people write it: 100%, 0.5%."""
     return f"{100 * fpr:.3g}%"

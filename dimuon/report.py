@@ -8,8 +8,8 @@ from itertools import groupby
 import jinja2
 
 from dimuon import artifacts
-from dimuon.figures import describe_test, variable_label
-from dimuon.plotting import fpr_name
+from dimuon.figures import variable_label
+from dimuon.plotting import describe_test, fpr_name
 
 SECTIONS = (
     "Opposite-sign search", "Same-sign control", "Cross-applications", "Robustness", "Classifier", "Background model",
@@ -23,7 +23,7 @@ def page(saved, drawings, files):
     saved: `gallery.Saved` after the drawings were made. drawings: of `gallery.drawings`. files: {name: {suffix: path}}.
     """
     config = saved.run.config
-    summary = saved.json(saved.run.results / "significance.json")
+    summary = saved.summary
     origin = artifacts.origin_of(*saved.used)
     context = {
         "name": config.name,
@@ -35,7 +35,7 @@ def page(saved, drawings, files):
         "verdicts": [],
         "settings": settings_in_words(config),
         "sections": _sections(drawings, files),
-        "missing": saved.missing,
+        "missing": sorted((str(path), remedy) for path, remedy in saved.missing.items()),
         "provenance": provenance(saved),
         "versions": artifacts.versions(),
         "commit": artifacts.git_commit(),
@@ -116,8 +116,8 @@ def warnings(origin, summary, saved):
         best, what = test["cathode_max"], describe_test(test["train"], test["test"])
         if best and not best["valid"]:
             said.append(
-                f"{what}: the largest significance ({z_text(best['z0'])} at FPR {fpr_name(best['fpr'])}) stands where too "
-                "few events are left for the asymptotic formula."
+                f"{what}: the largest significance ({z_text(best['z0'])} at FPR {fpr_name(best['fpr'])}) stands where "
+                "too few events are left for the asymptotic formula."
             )
         if test["likelihood"] is None:
             said.append(f"{what}: no likelihood-reweighted value: {test['likelihood_reason']}.")
@@ -146,8 +146,9 @@ def settings_in_words(config):
         f"Features: {', '.join(config.features.names)}; scaled with limits from {config.features.limits_from} events.",
         f"Flows: {flow.members} members of kind {flow.kind}, {flow.blocks} blocks of {flow.hidden} hidden features, "
         f"up to {flow.epochs} epochs, batches of {flow.batch_size}, learning rate {flow.learning_rate:g}.",
-        f"Background: a polynomial of degree {config.background.degree} in the sidebands, {config.background.n_bins_sr} "
-        f"bins over the signal region, {config.background.oversampling:g} sampled events per expected one.",
+        f"Background: a polynomial of degree {config.background.degree} in the sidebands, "
+        f"{config.background.n_bins_sr} bins over the signal region, {config.background.oversampling:g} sampled events "
+        "per expected one.",
         f"Classifier: {bdt.members} members in {bdt.folds} folds; the mass is never given to it.",
         f"Test: a polynomial of degree {test.degree}, {test.n_bins_sr} bins over the signal region, "
         f"{test.n_working_points} working points from FPR 1 to {test.fpr_min:g}.",
@@ -198,6 +199,6 @@ def provenance(saved):
         rows.append({
             "path": str(path), "step": meta.get("step", "given by the user"), "origin": meta.get("origin", "–"),
             "sha256": artifacts.file_hash(path), "rows": meta.get("rows"), "seed": meta.get("seed"),
-            "written": meta.get("written", "–"), "wall_time_s": meta.get("wall_time_s"), "commit": meta.get("git_commit"),
+            "written": meta.get("written", "–"), "wall_time_s": meta.get("wall_time_s"),
         })  # fmt: skip
     return sorted(rows, key=lambda row: (row["step"], row["path"]))

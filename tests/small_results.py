@@ -43,6 +43,7 @@ def build(folder, name=NAME, charges=("os", "ss"), scale=0.1):
 
         frames = {charge: _dimuons(chosen, charge) for charge in charges}
         dimuons = _write_selection(step("02_select_dimuons.py"), frames)
+        _write_cutflow(step("02_select_dimuons.py"), frames)
         tests = [(train, test) for train in charges for test in charges]
         for charge in charges:
             _write_flows(step("03_train_flows.py"), charge, dimuons)
@@ -81,6 +82,49 @@ def _write_selection(run, frames):
     path = run.data / "dimuons.parquet"
     run.write_table(path, pd.concat(frames.values(), ignore_index=True), origin="simulated")
     return path
+
+
+def _write_cutflow(run, frames):
+    """The cutflow, and the spectrum of the skim, with invented numbers before the mass window."""
+    counts = {"os": (60_000, 31_000), "ss": (25_000, 17_000)}
+    rows = {
+        "events in the files": None,
+        "two tight muons": 0,
+        "trigger": 1,
+        "mass window": "window",
+        "anti-isolation": "last",
+    }
+    steps, before = [], {}
+    for name, which in rows.items():
+        events = {"all": 2_000_000, "os": None, "ss": None}
+        if which is not None:
+            events = {charge: _cutflow_count(frames[charge], counts[charge], which) for charge in frames}
+            events = {"all": sum(events.values()), "os": events.get("os"), "ss": events.get("ss")}
+        efficiency = {
+            key: events[key] / before[key] if before.get(key) and events[key] is not None else None
+            for key in events
+        }
+        steps.append({"name": name, "events": events, "efficiency": efficiency, "cumulative": efficiency})
+        before = events
+    run.write_json(run.data / "cutflow.json", {"steps": steps, "n_repeated": 0}, origin="simulated")
+    edges = np.geomspace(0.25, 200, 401)
+    rng = generator(run.config.seed, "toy spectrum")
+    mass = np.r_[
+        np.exp(rng.normal(2.3, 1.2, 80_000)), rng.normal(9.46, 0.1, 4_000), rng.normal(91.2, 2.5, 5_000)
+    ]
+    table = {
+        "bin_low": edges[:-1],
+        "bin_high": edges[1:],
+        "n_os": np.histogram(mass, edges)[0],
+        "n_ss": np.histogram(mass[::3], edges)[0],
+    }
+    run.write_table(run.data / "skim" / "spectrum.parquet", pd.DataFrame(table), origin="simulated")
+
+
+def _cutflow_count(frame, counts, which):
+    if isinstance(which, int):
+        return counts[which]
+    return int(len(frame) if which == "window" else frame["anti_isolated"].sum())
 
 
 def _write_flows(run, charge, dimuons):

@@ -1,0 +1,75 @@
+"""What is said under each figure of the report: what is seen, and how to read it."""
+
+CAPTIONS = {
+    "mass_cathode": (
+        "Dimuon mass after cuts on the classifier, one colour and marker per false-positive rate (FPR: the "
+        "fraction of sideband events kept). The dashed polynomial is fitted to the sidebands alone, outside the "
+        "two vertical lines, and interpolated between them; its band there is the error of the fit. A resonance "
+        "stands above the dashed line between the vertical lines and nowhere else. Below, the pulls after each "
+        "cut: signed square root of the Poisson deviance, grey within one. (!) marks cuts after which too few "
+        "events are left for the asymptotic significance."
+    ),
+    "mass_likelihood": (
+        "Dimuon mass with every event weighted by its estimated signal-to-background likelihood ratio. The dashed "
+        "polynomial is fitted to the sidebands alone and interpolated between the vertical lines; the band is its "
+        "error."
+    ),
+    "p_values": (
+        "Local p-value (left) and significance (right) of the excess in the signal region against the fraction of "
+        "sideband events kept: for the classifier, for a cut on each feature alone and for a random cut. Lower is "
+        "more significant. Open markers: too few events for the asymptotic formula. Horizontal lines: the "
+        "likelihood-reweighted value and, where toys were run, the best cut corrected for the cuts scanned."
+    ),
+    "features": (
+        "What the classifier keeps: the features of the events in the signal region after each cut. Dashed: "
+        "before the anti-isolation cut, where those events are known."
+    ),
+    "variations": (
+        "p-value of the classifier cut against the false-positive rate for other degrees of the polynomial and "
+        "other bin widths; the analysis's own choice is bold. Curves that agree say that the fit is not what "
+        "makes the excess."
+    ),
+    "flow_losses": (
+        "Mean negative log-density of the sideband events that the flows were trained on (dotted) and of those "
+        "held out, epoch by epoch. The circle is the state kept, that of the lowest validation loss. A validation "
+        "loss that rises while the training loss falls is overtraining."
+    ),
+    "closure": (
+        "Real dimuons (points) and events sampled from the flows (lines) in the sidebands, and their ratio below. "
+        "The samples are scaled to the number of real events. Agreement here says that the flows learned what "
+        "they were shown; whether they interpolate is for the shifted windows to say."
+    ),
+    "shifted_windows": (
+        "The same chain with the signal region moved into a sideband and hidden from the flows: how well a "
+        "classifier tells real from sampled events there (AUC, 0.5 is not at all). This is what the signal region "
+        "would see."
+    ),
+    "scores": (
+        "Mean score of the classifier ensemble for the dimuons of each region, each by models that never saw the "
+        "event. An excess of the signal region at high scores is what the cuts pick up."
+    ),
+    "efficiency": (
+        "Fraction of events kept by each cut on the classifier in slices of the mass, with 68 % Clopper-Pearson "
+        "intervals; dashed, the working point itself. A cut that does not know the mass is flat across the "
+        "sidebands; a resonance lifts the signal region alone."
+    ),
+    "cutflow": (
+        "Events left after each step of the selection. The anti-isolated dimuons in the mass window are analysed."
+    ),
+    "spectrum": (
+        "Mass of every muon pair in the skim, before trigger and selection, on logarithmic axes, with the "
+        "resonances named."
+    ),
+    "convergence": (
+        "Spread of the significance when the ensemble is drawn again from its members (bootstrap), against their "
+        "number. Where the band no longer narrows, more members buy nothing."
+    ),
+    "toys": (
+        "The test statistic in background-only pseudo-data, refitted in each, against its asymptotic "
+        "distribution. Where the two part, the asymptotic significance no longer holds."
+    ),
+    "importance": (
+        "Loss of separation (AUC) between data and sampled background when one feature is shuffled among the "
+        "events: the larger, the more the classifier leans on it."
+    ),
+}
