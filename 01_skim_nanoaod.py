@@ -12,7 +12,7 @@ mass spectrum). Run again after an interruption, it does only what is not done y
 import logging
 from pathlib import Path
 
-from dimuon import cli, execution, luminosity, skim, sources
+from dimuon import cli, execution, inputs, skim
 from dimuon.manifest import Manifest
 
 log = logging.getLogger("dimuon")
@@ -22,15 +22,15 @@ def main(run, arguments):
     """Skim every input that is not done yet, then seal the skim."""
     settings = run.config.execution
     triggers = tuple(dict.fromkeys([run.config.selection.trigger, *run.config.input.triggers]))
-    inputs, origin = sources.resolve(run)
-    mask = luminosity.of_input(run)
+    files, origin = inputs.resolve(run)
+    mask = inputs.certified_luminosity(run)
     made_with = {
         "muon_id": run.config.selection.muon_id,
         "triggers": triggers,
         "luminosity": mask and mask.digest,
     }
     manifest = Manifest(run.data / "skim" / "manifest.json", made_with)
-    manifest.keep({source.name for source in inputs})
+    manifest.keep({source.name for source in files})
 
     wanted = manifest.failed if arguments.retry_failed else lambda source: not manifest.is_done(source)
     tasks = [
@@ -42,16 +42,17 @@ def main(run, arguments):
             mask=mask,
             attempts=settings.attempts,
             timeout=settings.timeout,
+            download=settings.download,
         )
-        for source in inputs
+        for source in files
         if wanted(source)
     ]
-    if len(tasks) < len(inputs):
-        log.info("%d of %d inputs are done already", len(inputs) - len(tasks), len(inputs))
+    if len(tasks) < len(files):
+        log.info("%d of %d inputs are done already", len(files) - len(tasks), len(files))
     with execution.executor(settings.workers, settings.scheduler) as pool:
         layouts = skim.survey_all(pool, tasks, manifest)
         skim.skim_all(pool, tasks, layouts, manifest)
-    manifest.finish(run, inputs, origin)
+    manifest.finish(run, files, origin)
 
 
 if __name__ == "__main__":

@@ -85,14 +85,6 @@ def read(path):
         raise UserError(f"{path}: not a list of certified luminosity sections: {error}") from error
 
 
-def of_input(run):
-    """The mask of an analysis: the simulation's own, that of `input.certified_luminosity`, or None where neither is."""
-    given = run.config.input
-    if given.simulation is not None:
-        return read(run.data / "simulated" / "certified_luminosity.json")
-    return None if given.certified_luminosity is None else read(given.certified_luminosity)
-
-
 def parse(text):
     """The `LuminosityMask` of the bytes of a CMS JSON file; ValueError where it is malformed or certifies nothing."""
     return LuminosityMask(json.loads(text))

@@ -66,15 +66,16 @@ class Layout:
 
 
 @contextmanager
-def open_events(address, name=None, **options):
+def open_events(address, name=None, size=None, **options):
     """The tree `Events` of the ROOT file at `address` (path or URL); `UserError` where the file has none.
 
-    name: how messages call the file (None: its address). options: handed to `uproot.open`.
+    name: how messages call the file (None: its address). size: bytes that it must have (None: not known). options:
+    handed to `uproot.open`. Raises OSError for a file that is shorter than it says itself, or not of this size.
     """
     with uproot.open(address, **options) as file:
         present, promised = file.file.source.num_bytes, file.file.fEND
-        if present < promised:
-            raise OSError(f"truncated: {present:,} bytes of {promised:,}")
+        if present < promised or size not in (None, present):
+            raise OSError(f"{present:,} bytes where {size or promised:,} are due")
         if "Events" not in file:
             found = ", ".join(file.keys(cycle=False)) or "nothing"
             raise UserError(
@@ -88,18 +89,17 @@ def layout(tree, muon_id, triggers, name):
 
     muon_id: the branch a muon has to pass; triggers: HLT branches; name: how messages call the file.
     """
-    available = set(tree.keys())
-    for branch in (*NEEDED, muon_id):
+    return layout_of(set(tree.keys()), tree.num_entries, muon_id, triggers, name, NEEDED)
+
+
+def layout_of(available, entries, muon_id, triggers, name, needed):
+    """The `Layout` of a file with these branches and entries. needed: branches without which it is refused."""
+    for branch in (*needed, muon_id):
         if branch not in available:
             raise UserError(f"{name}: branch {branch} is missing{nearest(branch, available)}")
-    asked = (
-        *NEEDED,
-        muon_id,
-        *(branch for branch in (*MUON_BRANCHES.values(), "nJet") if branch not in NEEDED),
-    )
-    asked = (*asked, *triggers)
+    asked = dict.fromkeys((*EVENT_BRANCHES, *MUON_BRANCHES.values(), muon_id, "nJet", *triggers))
     return Layout(
-        entries=tree.num_entries,
+        entries=entries,
         present=tuple(branch for branch in asked if branch in available),
         missing=tuple(branch for branch in asked if branch not in available),
         all_triggers=tuple(sorted(branch for branch in available if branch.startswith("HLT_"))),

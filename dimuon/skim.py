@@ -10,7 +10,8 @@ import logging
 import time
 from collections import Counter
 from concurrent.futures import BrokenExecutor, as_completed
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from tqdm import tqdm
 
-from dimuon import kinematics, luminosity, nanoaod, sources
+from dimuon import kinematics, luminosity, nanoaod, portal, sources
 from dimuon.artifacts import atomic, file_hash
 from dimuon.errors import UserError
 
@@ -42,6 +43,7 @@ class Task:
     mask: luminosity.LuminosityMask | None
     attempts: int
     timeout: float
+    download: bool
 
     @property
     def tries(self):
@@ -53,8 +55,8 @@ def survey(task):
     """The `nanoaod.Layout` of an input. Raises `UserError` (not NanoAOD) or `sources.ReadFailed`."""
 
     def look(attempt):
-        with sources.opened(task.source, task.timeout, attempt) as tree:
-            return nanoaod.layout(tree, task.muon_id, task.triggers, task.source.address)
+        with sources.opened(task.source, task.timeout, attempt) as events:
+            return task.source.reader.layout(events, task.muon_id, task.triggers, task.source.address)
 
     return sources.retry(look, task.source, task.tries)
 
@@ -64,21 +66,21 @@ def skim(task, layout):
     start = time.perf_counter()
     count, spectrum = Counter(), np.zeros((2, len(SPECTRUM_EDGES) - 1), dtype=int)
     seen = certified_seen = np.zeros(0, np.uint64)
-    with atomic(task.output) as temporary:
+    with _readable(task) as (source, checksum_verified), atomic(task.output) as temporary:
         with pq.ParquetWriter(temporary, nanoaod.schema(task.triggers), compression="zstd") as writer:
-            for arrays in sources.stream(task.source, layout.present, task.tries, task.timeout):
-                keys = luminosity.section_key(arrays["run"], arrays["luminosityBlock"])
-                good = np.ones(len(keys), bool) if task.mask is None else task.mask.certified_keys(keys)
+            for arrays in sources.stream(source, layout.present, task.tries, task.timeout):
+                keys, good = _certified(arrays, task)
                 pairs = nanoaod.muon_pairs(arrays, task.muon_id, task.triggers, good)
                 writer.write_batch(pairs)
                 seen = np.union1d(seen, keys)
-                certified_seen = np.union1d(certified_seen, keys[good])
-                count.update(events_read=len(keys), events_certified=int(good.sum()))
+                certified_seen = np.union1d(certified_seen, keys[good[: len(keys)]])
+                count.update(events_read=len(good), events_certified=int(good.sum()))
                 spectrum += fill_spectrum(pairs, count)
             writer.add_key_value_metadata({SPECTRUM_KEY: json.dumps(spectrum.tolist())})
     return {
         "input": task.source.name,
         **task.source.identity,
+        "checksum_verified": checksum_verified,
         "output": task.output.name,
         "sha256": file_hash(task.output),
         "entries": layout.entries,
@@ -91,6 +93,34 @@ def skim(task, layout):
         "seconds": round(time.perf_counter() - start, 3),
         "status": "done",
     }
+
+
+@contextmanager
+def _readable(task):
+    """(source to read, whether its checksum was verified): fetched whole first where that is asked for."""
+    source = task.source
+    if not (task.download and source.is_remote):
+        yield source, sources.retry(lambda attempt: sources.verify(source, task.timeout), source, task.tries)
+        return
+    copy = task.output.with_name(f".{source.name}.root")
+    try:
+        portal.fetch(source, copy, task.attempts, task.timeout)
+        yield replace(source, addresses=(str(copy),)), source.checksum is not None
+    finally:
+        copy.unlink(missing_ok=True)
+
+
+def _certified(arrays, task):
+    """(section keys, mask of the certified events); no keys where the input has no run numbers."""
+    if "run" in arrays and "luminosityBlock" in arrays:
+        keys = luminosity.section_key(arrays["run"], arrays["luminosityBlock"])
+        return keys, np.ones(len(keys), bool) if task.mask is None else task.mask.certified_keys(keys)
+    if task.mask is not None:
+        raise UserError(
+            f"{task.source.address}: no run and section numbers, so no certified luminosity can be asked for; "
+            "leave out input.certified_luminosity (the published skim has been certified already)"
+        )
+    return np.zeros(0, np.uint64), np.ones(len(arrays["Muon_pt"]), bool)
 
 
 def fill_spectrum(pairs, count):

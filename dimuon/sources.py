@@ -15,13 +15,12 @@ from pathlib import Path
 
 import uproot
 
-from dimuon import nanoaod
+from dimuon import nanoaod, published_skim
 from dimuon.errors import UserError
 
 log = logging.getLogger("dimuon")
 
 REMOTE = ("root://", "https://", "http://")
-EOS = "root://eospublic.cern.ch/"  # the portal's storage: the same paths are served over https by the portal itself
 
 
 # what reading a file over a network, or a damaged one, can raise; anything else is a mistake of ours
@@ -36,7 +35,8 @@ class Source:
     """One input file.
 
     name: of its skim. addresses: where it can be read, best first. size [bytes] and checksum ("adler32:...") as the
-    portal or the file system tells, None where unknown. modified: time stamp [ns] of a local file.
+    portal or the file system tells, None where unknown. modified: time stamp [ns] of a local file. published_skim: it
+    is a pickle of the published skim, not NanoAOD.
     """
 
     name: str
@@ -44,6 +44,12 @@ class Source:
     size: int | None = None
     checksum: str | None = None
     modified: int | None = None
+    published_skim: bool = False
+
+    @property
+    def reader(self):
+        """The module that reads it: `open_events`, `layout` and `ranges`."""
+        return published_skim if self.published_skim else nanoaod
 
     @property
     def address(self):
@@ -66,34 +72,6 @@ class Source:
         }
 
 
-def resolve(run):
-    """(sources, origin) of what the configuration of `run` names; simulates where asked to. `UserError` where none."""
-    given = run.config.input
-    if given.files is not None:
-        return from_files(given.files), "measured"
-    if given.simulation is not None:
-        return from_files([str(path) for path in simulated(run)]), "simulated"
-    raise UserError(
-        "input: step 1 needs one of simulation, files, record, published_skim; this input starts later"
-    )
-
-
-def simulated(run):
-    """The NanoAOD files of the simulation, written now unless they are there and made with the same settings."""
-    from dimuon import simulation
-
-    folder = run.data / "simulated"
-    files = sorted(folder.glob("*.root"))
-    mask = folder / "certified_luminosity.json"
-    if len(files) != run.config.input.simulation.n_files or any(run.stale(path) for path in (*files, mask)):
-        files = simulation.write_nanoaod(
-            folder, run.config.input.simulation, run.config.seed, run.config.selection.trigger
-        )
-        for path in (*files, mask):
-            run.seal(path, origin="simulated")
-    return files
-
-
 def from_files(patterns):
     """The sources of `input.files`: local paths, globs (sorted), root:// and https:// addresses; each file once.
 
@@ -110,7 +88,29 @@ def from_files(patterns):
             raise UserError(f"{pattern}: no such file; check input.files")
         addresses.update(dict.fromkeys(found))
     names = _names(addresses)
-    return [_remote(names[a], a) if a.startswith(REMOTE) else _local(names[a], a) for a in addresses]
+    return [Source(names[a], (a,)) if a.startswith(REMOTE) else _local(names[a], a) for a in addresses]
+
+
+def from_published_skim(folder):
+    """The sources of the published skim in `folder`: one for each pair of files all_mu_<id>, all_jet_<id>."""
+    sources = []
+    for path in sorted(Path(folder).glob("all_mu_*")):
+        jets = published_skim.jet_file(path)
+        if not jets.is_file():
+            raise UserError(f"{jets}: no such file, but there is {path.name}; fetch it, too")
+        stats = path.stat(), jets.stat()
+        sources.append(
+            Source(
+                name=path.name.removeprefix("all_mu_"),
+                addresses=(str(path),),
+                size=sum(stat.st_size for stat in stats),
+                modified=max(stat.st_mtime_ns for stat in stats),
+                published_skim=True,
+            )
+        )
+    if not sources:
+        raise UserError(f"{folder}: no file all_mu_<id> there; check input.published_skim")
+    return sources
 
 
 class ReadFailed(Exception):
@@ -119,13 +119,15 @@ class ReadFailed(Exception):
 
 @contextmanager
 def opened(source, timeout, attempt=1):
-    """The tree `Events` of a source, over the address whose turn it is. timeout: seconds; attempt: from 1."""
+    """The events of a source, as its `reader` opens them, over the address whose turn it is.
+
+    timeout: seconds. attempt: from 1.
+    """
     address = source.addresses[(attempt - 1) % len(source.addresses)]
-    with nanoaod.open_events(address, name=source.address, **_reader(address, timeout)) as tree:
-        present = tree.file.source.num_bytes
-        if source.size is not None and present != source.size:
-            raise OSError(f"{address}: {present:,} bytes where {source.size:,} are due")
-        yield tree
+    with source.reader.open_events(
+        address, source.address, source.size, **_options(address, timeout)
+    ) as events:
+        yield events
 
 
 def stream(source, branches, attempts, timeout):
@@ -136,13 +138,37 @@ def stream(source, branches, attempts, timeout):
     done = 0
     for attempt in range(1, attempts + 1):
         try:
-            with opened(source, timeout, attempt) as tree:
-                for stop, arrays in nanoaod.ranges(tree, branches, start=done):
+            with opened(source, timeout, attempt) as events:
+                for stop, arrays in source.reader.ranges(events, branches, start=done):
                     yield arrays
                     done = stop
             return
         except READ_ERRORS as error:
             pause(source, error, attempt, attempts)
+
+
+def verify(source, timeout):
+    """True where the server's own checksum of a root:// source is the portal's; False where either is not known.
+
+    Raises OSError where they differ. Over https only `Execution.download` can tell.
+    """
+    address = source.addresses[0]
+    if source.checksum is None or not address.startswith("root://"):
+        return False
+    from XRootD import client
+    from XRootD.client.flags import QueryCode
+
+    url = client.URL(address)
+    status, answer = client.FileSystem(url.hostid).query(
+        QueryCode.CHECKSUM, url.path, timeout=int(timeout) + 1
+    )
+    if not status.ok:
+        log.info("%s: the server gives no checksum (%s)", address, status.message.strip())
+        return False
+    kind, value = answer.decode().strip("\0 \n").split()
+    if kind == "adler32" and f"{kind}:{int(value, 16):08x}" != source.checksum:
+        raise OSError(f"{address}: checksum {kind}:{value} where {source.checksum} is due")
+    return kind == "adler32"
 
 
 def retry(action, source, attempts):
@@ -175,14 +201,6 @@ def _local(name, path):
     return Source(name, (path,), size=stat.st_size, modified=stat.st_mtime_ns)
 
 
-def _remote(name, address, size=None, checksum=None, portal=None):
-    addresses = [address]
-    if portal and address.startswith(EOS):
-        addresses.append(address.replace(EOS, f"{portal}/"))
-        addresses = [a for a in addresses if has_xrootd() or not a.startswith("root://")]
-    return Source(name, tuple(addresses), size, checksum)
-
-
 def has_xrootd():
     """True where root:// addresses can be read: the extra `xrootd` is installed."""
     return (
@@ -202,7 +220,7 @@ def _names(addresses):
     }  # fmt: skip
 
 
-def _reader(address, timeout):
+def _options(address, timeout):
     """Options of `uproot.open` for an address."""
     if address.startswith("http"):
         return {"handler": uproot.HTTPSource, "timeout": timeout}
