@@ -33,7 +33,7 @@ SETTINGS = {
     "01_skim_nanoaod.py": ("name", "seed", "input", "selection.muon_id", "selection.trigger"),
     "02_select_dimuons.py": ("name", "selection", "window"),
     "03_train_flows.py": ("name", "seed", "input", "window", "features", "flow"),
-    "04_sample_background.py": ("name", "seed", "background"),
+    "04_sample_background.py": ("name", "seed", "input", "window", "features", "background"),
     "05_train_bdts.py": ("name", "seed", "bdt"),
     "06_significance.py": ("name", "seed", "input.scores", "window", "significance"),
     "07_plots.py": ("name",),

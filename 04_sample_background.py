@@ -1,0 +1,82 @@
+"""Step 4: background in the SR, sampled (paper, step 2), and how well it closes in the sidebands.
+
+Reads the dimuons and flows_<charge>.pt. The masses of the SR come from a polynomial fitted to the sideband masses, the
+features from the flows at these masses. Closure: features sampled at the sidebands' own masses against the real ones.
+
+Writes, under data/<name>/: background_<charge>.parquet, mass_fit_<charge>.json, closure_<charge>.json.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from dimuon import cli, closure, dimuons, significance
+from dimuon.background import ConditionalBackground, fit_record, sample_signal_region
+from dimuon.errors import UserError
+from dimuon.execution import integer_seed
+
+
+def main(run):
+    """Sample the background of every charge and compare it with the sidebands."""
+    config, settings, window = run.config, run.config.background, run.config.window
+    names = config.features.names
+    for charge, path in dimuons.paths(run).items():
+        table = dimuons.read(run, charge, names)
+        flows = run.require(run.data / f"flows_{charge}.pt")
+        background = load(flows)
+        seed = integer_seed(config.seed, "background", charge)
+        mass = table["dimu_mass"].to_numpy(dtype=float)
+
+        fit = significance.fit_sidebands(mass, window, n_bins_sr=settings.n_bins_sr, degree=settings.degree)
+        run.write_json(
+            run.data / f"mass_fit_{charge}.json", fit_record(fit, window, settings.n_bins_sr), [path]
+        )
+        sampled = sample_signal_region(background, fit, window, settings.oversampling, seed)
+
+        sidebands = table[table["region"] != "SR"]
+        real, sb_mass = sidebands[names].to_numpy(dtype=float), sidebands["dimu_mass"].to_numpy(dtype=float)
+        copies = max(1, round(settings.oversampling))
+        at_real_masses = closure_samples(background, sb_mass, copies, integer_seed(seed, "closure"))
+
+        frame = pd.concat(
+            [background_table(sampled, names, window), background_table(at_real_masses, names, window)]
+        )
+        run.write_table(run.data / f"background_{charge}.parquet", frame, [flows, path])
+        by_copy = at_real_masses["features"].reshape(copies, len(real), len(names))
+        records = closure.in_sidebands(real, by_copy, sb_mass, window, names, integer_seed(seed, "closure"))
+        run.write_json(run.data / f"closure_{charge}.json", {"sidebands": records}, [flows, path])
+
+
+def load(path):
+    """The trained flows of step 3."""
+    try:
+        return ConditionalBackground.from_bytes(path.read_bytes())
+    except ValueError as error:
+        raise UserError(f"{path}: {error}; run 03_train_flows.py again") from error
+
+
+def closure_samples(background, mass, copies, seed):
+    """Features sampled `copies` times at each sideband mass, as `sample_signal_region` returns them."""
+    mass = np.tile(mass, copies)
+    return {
+        "mass": mass,
+        "features": background.sample(mass, seed),
+        "member": background.estimator.member_of(len(mass)),
+        "use": "closure",
+    }
+
+
+def background_table(sampled, names, window):
+    """Sampled events as a table."""
+    frame = pd.DataFrame(sampled["features"], columns=names)
+    return frame.assign(
+        dimu_mass=sampled["mass"],
+        region=window.region(sampled["mass"]),
+        member=sampled["member"],
+        use=sampled["use"],
+    )
+
+
+if __name__ == "__main__":
+    cli.run(Path(__file__).name, main)
