@@ -26,8 +26,8 @@ def cut_variables(score, features, rng):
 def cut_and_count(mass, variables, fprs, family):
     """The significance at every working point of every variable (paper, step 4a), as a DataFrame.
 
-    mass: (n_events,), GeV. variables: list of `CutVariable`. fprs: (n,). family: of the background, in its own bins. Columns: variable,
-    degree, n_bins_sr, fpr, cut and the fields of `Discovery`.
+    mass: (n_events,), GeV. variables: list of `CutVariable`. fprs: (n,). family: of the background, in its own
+    bins. Columns: variable, degree, n_bins_sr, fpr, cut and the fields of `Discovery`.
     """
     sideband = family.bins.window.in_sidebands(mass)
     scans = [variable.scan(sideband, fprs) for variable in variables]
@@ -95,8 +95,8 @@ def mass_histograms(mass, variable, fprs, family):
 def feature_histograms(mass, features, variable, fprs, window, before=None):
     """The features in the SR after each cut on `variable`: a DataFrame with feature, fpr, bin_low, bin_high, n_obs.
 
-    features: {name: (n_events,)}. before: {name: values} with "dimu_mass", of the events before the anti-isolation; they have
-    fpr NaN. Values outside the histogram's range (`FEATURES`) are in none of its bins.
+    features: {name: (n_events,)}. before: {name: values} with "dimu_mass", of the events before the anti-isolation;
+    they have fpr NaN. Values outside the histogram's range (`FEATURES`) are in none of its bins.
     """
     scan = variable.scan(window.in_sidebands(mass), fprs)
     in_sr = window.in_sr(mass)
@@ -116,8 +116,8 @@ def feature_histograms(mass, features, variable, fprs, window, before=None):
 def summary(curves, bare, likelihood, reason):
     """The headline numbers of one sample, for `significance.json`.
 
-    curves: of `cut_and_count`. bare: `Discovery` without a cut. likelihood: `Discovery` with the weights, or None and
-    the reason. Where several working points share the largest Z0, the loosest is named.
+    curves: of `cut_and_count`. bare: `Discovery` without a cut. likelihood: `Discovery` with the weights, or None
+    and the reason. Where several working points share the largest Z0, the loosest is named.
     """
     cathode = curves[curves["variable"] == "cathode"]
     single = curves[~curves["variable"].isin(["cathode", "random"])]

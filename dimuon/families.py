@@ -1,7 +1,8 @@
 """Families of functions for the background's mass spectrum, behind one interface.
 
-A family is made for given `MassBins` and offers `fit(low, high, counts, scales) -> Fits`, `expected(coefficients, low, high)`,
-`density(coefficients, mass)` and `jacobian(coefficients, low, high)`; the significance never asks which one it is.
+A family is made for given `MassBins` and offers `fit(low, high, counts, scales) -> Fits`, `expected(coefficients,
+low, high)`, `density(coefficients, mass)` and `jacobian(coefficients, low, high)`; the significance never asks
+which one it is.
 """
 
 from dataclasses import dataclass
@@ -45,8 +46,8 @@ class Polynomial:
     def density(self, coefficients, mass):
         """(n, n_events) events per GeV. mass: (n_events,), GeV.
 
-        Never negative: the fit keeps the integral over every bin at or above zero, and where a fit to few events dips below
-        zero inside a bin, the density is zero there.
+        Never negative: the fit keeps the integral over every bin at or above zero, and where a fit to few events
+        dips below zero inside a bin, the density is zero there.
         """
         values = coefficients @ legendre.legvander(self._scaled(mass), self.degree).T
         return np.maximum(values, 0.0) / self.bins.width

@@ -1,9 +1,10 @@
 """Poisson fits of many histograms at once, each with a certificate that it is at its minimum.
 
-The expected counts are linear in the coefficients, lambda = design @ theta, and may not be negative. The negative log-likelihood is
-then convex, so the minimum is unique in lambda, and a primal-dual interior-point method (Boyd & Vandenberghe,
-Convex Optimization, section 11.7) finds it in about 14 Newton steps whether or not it lies on the boundary. An empty
-bin is a constraint, a filled one a count; the method treats both as u * z = b, with b -> 0 for the constraints.
+The expected counts are linear in the coefficients, lambda = design @ theta, and may not be negative. The negative
+log-likelihood is then convex, so the minimum is unique in lambda, and a primal-dual interior-point method (Boyd &
+Vandenberghe, Convex Optimization, section 11.7) finds it in about 14 Newton steps whether or not it lies on the
+boundary. An empty bin is a constraint, a filled one a count; the method treats both as u * z = b, with b -> 0 for
+the constraints.
 """
 
 from dataclasses import dataclass, fields
@@ -25,8 +26,8 @@ class FitError(ArithmeticError):
 class Fits:
     """n fits with k coefficients to r bins; a certificate for each.
 
-    coefficients: (n, k). expected: (n, r) events. deviance: (n,), -2 ln of the likelihood ratio to the saturated model.
-    covariance: (n, k, k) of the coefficients, from the curvature within the active constraints.
+    coefficients: (n, k). expected: (n, r) events. deviance: (n,), -2 ln of the likelihood ratio to the saturated
+    model. covariance: (n, k, k) of the coefficients, from the curvature within the active constraints.
     gradient_norm: (n,), of the Lagrangian, for coefficients in units of a flat spectrum's. gap: (n,), bound on the
     distance from the minimum in ln L. min_eigenvalue: (n,), smallest of the Hessian (same units; constraints in).
     at_boundary: (n,), constraints that hold with equality. steps: (n,).
@@ -46,10 +47,10 @@ class Fits:
 def fit_linear(design, counts, scales=None, limits=None):
     """Maximum-likelihood `Fits` of expected counts `design @ theta >= 0`, under `limits @ theta >= 0`.
 
-    design: (r, k), expected events per bin and unit coefficient. counts: (n, r), events or sums of weights.
-    scales: (n, r), f = sum(w^2) / sum(w) of a scaled Poisson count (Bohm & Zech 2014, arXiv:1309.1287); None: 1.
-    limits: (m, k), further linear forms that may not be negative; None: none.
-    Raises ValueError where the bins cannot determine k coefficients, `FitError` for a fit that is not at its minimum.
+    design: (r, k), expected events per bin and unit coefficient. counts: (n, r), events or sums of weights. scales:
+    (n, r), f = sum(w^2) / sum(w) of a scaled Poisson count (Bohm & Zech 2014, arXiv:1309.1287); None: 1. limits:
+    (m, k), further linear forms that may not be negative; None: none. Raises ValueError where the bins cannot
+    determine k coefficients, `FitError` for a fit that is not at its minimum.
     """
     counts = np.atleast_2d(np.asarray(counts, dtype=float))
     scales = np.ones_like(counts) if scales is None else np.atleast_2d(np.asarray(scales, dtype=float))
@@ -71,7 +72,7 @@ def fit_linear(design, counts, scales=None, limits=None):
 
 
 def deviance(counts, expected, scales=1.0):
-    """2 sum[lambda - n + n ln(n / lambda)] / f over the last axis: the saturated likelihood ratio. Shapes as in `Fits`."""
+    """2 sum[lambda - n + n ln(n / lambda)] / f over the last axis: -2 ln of the ratio to the saturated likelihood."""
     safe = np.where(counts > 0, expected, 1.0)
     ratio = np.where(counts > 0, counts, 1.0) / safe
     return 2 * np.sum((expected - counts + xlogy(counts, ratio)) / scales, axis=-1)
@@ -105,8 +106,9 @@ class _Point:
 def _interior_point(rows, a, b, shrink, reach):
     """Minimise sum(a u - b ln u) with u = rows @ theta >= 0, for each row of a and b: (n, rows).
 
-    At the minimum rows.T @ z = rows.T @ a and u z = b, with u, z >= 0. Each step solves the linearised equations with
-    b = 0 replaced by `shrink` times its present mean, and goes at most the share `reach` of the way to the boundary.
+    At the minimum rows.T @ z = rows.T @ a and u z = b, with u, z >= 0. Each step solves the linearised equations
+    with b = 0 replaced by `shrink` times its present mean, and goes at most the share `reach` of the way to the
+    boundary.
     """
     n, k = len(a), rows.shape[1]
     outer = np.einsum("ri,rj->rij", rows, rows).reshape(len(rows), k * k)
@@ -158,8 +160,8 @@ def _raise_if_failed(solution, counts):
     if failed.size:
         first = failed[0]
         raise FitError(
-            f"{failed.size} of {len(counts)} fits are not at their minimum; the first, to {counts[first].sum():g} events, "
-            f"stays {solution.gap[first]:.2g} in ln L away after {solution.steps[first]} steps"
+            f"{failed.size} of {len(counts)} fits are not at their minimum; the first, to {counts[first].sum():g} "
+            f"events, stays {solution.gap[first]:.2g} in ln L away after {solution.steps[first]} steps"
         )
 
 

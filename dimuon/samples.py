@@ -17,9 +17,10 @@ log = logging.getLogger("dimuon")
 class Sample:
     """Scored events of one charge.
 
-    train, test: charge the classifier was trained on, and that of these events. mass: (n_events,), GeV. score: (n_events,).
-    features: {name: (n_events,)}. weight: (n_events,) likelihood weights handed in, or None. before: {name:
-    (n_events_before,)} mass and features before the anti-isolation, or None. sources: the files it was read from.
+    train, test: charge the classifier was trained on, and that of these events. mass: (n_events,), GeV. score:
+    (n_events,). features: {name: (n_events,)}. weight: (n_events,) likelihood weights handed in, or None. before:
+    {name: (n_events_before,)} mass and features before the anti-isolation, or None. sources: the files it was read
+    from.
     """
 
     train: str

@@ -1,9 +1,9 @@
 """The bump hunt's test: is there more in the SR than the sidebands, interpolated, let expect? (paper, step 4)
 
-The SR is one count N; the sidebands are binned. With B(theta) the background's integral over the SR and s >= 0,
-q0 = -2 ln [max L(0, theta) / max L(s, theta)], q0 = 0 where the fitted s is negative, Z0 = sqrt(q0) and
-p0 = 1 - Phi(Z0) (Cowan et al. 2011, arXiv:1007.1727, Eqs. 12, 52, 53). Weighted events enter as scaled Poisson counts
-(Bohm & Zech 2014, arXiv:1309.1287).
+The SR is one count N; the sidebands are binned. With B(theta) the background's integral over the SR and s >= 0, q0
+= -2 ln [max L(0, theta) / max L(s, theta)], q0 = 0 where the fitted s is negative, Z0 = sqrt(q0) and p0 = 1 -
+Phi(Z0) (Cowan et al. 2011, arXiv:1007.1727, Eqs. 12, 52, 53). Weighted events enter as scaled Poisson counts (Bohm
+& Zech 2014, arXiv:1309.1287).
 """
 
 from dataclasses import asdict, dataclass, fields
@@ -44,9 +44,10 @@ class Spectra:
     def of(cls, mass, bins, weights=None, selections=None):
         """The spectra of one sample under one or several selections.
 
-        mass: (n_events,), GeV. weights: (n_events,), not negative; an event of weight zero counts as absent. selections:
-        (n, n_events) True where an event is kept (None: one spectrum of all). Events in no bin are not part of the test.
-        Raises ValueError for masses or weights that are not finite, for negative weights and for no weight at all.
+        mass: (n_events,), GeV. weights: (n_events,), not negative; an event of weight zero counts as absent.
+        selections: (n, n_events) True where an event is kept (None: one spectrum of all). Events in no bin are not
+        part of the test. Raises ValueError for masses or weights that are not finite, for negative weights and for
+        no weight at all.
         """
         mass = _finite(mass, "mass")
         index = bins.index(mass)
@@ -61,7 +62,8 @@ class Spectra:
             raise ValueError("every weight is zero")
         counts = np.array([_merged(bins, index[row], weights[row]) for row in kept])
         squares = np.array([_merged(bins, index[row], weights[row] ** 2) for row in kept])
-        whole = squares.sum(axis=1, keepdims=True) / counts.sum(axis=1, keepdims=True)
+        total = counts.sum(axis=1, keepdims=True)
+        whole = np.where(total > 0, squares.sum(axis=1, keepdims=True) / np.where(total > 0, total, 1.0), 1.0)
         return cls(bins, counts, np.where(counts > 0, squares / np.where(counts > 0, counts, 1.0), whole))
 
     @classmethod
@@ -83,10 +85,10 @@ class Spectra:
 class Discovery:
     """The outcome of the test: numbers, or arrays (n,) from `discoveries`.
 
-    n_obs: events (sum of weights) in the SR. n_bkg, n_bkg_err: background expected there from the sidebands, and its
-    standard error. n_sig: n_obs - n_bkg, zero where negative. q0, z0, p0: see above. n_sidebands: events in the sidebands.
-    valid: the asymptotic form holds (n_bkg of at least `MIN_BACKGROUND` effective events).
-    chi2, ndf, p_chi2, p_saturated: goodness of the sideband fit, by Pearson's chi2 and by the saturated likelihood.
+    n_obs: events (sum of weights) in the SR. n_bkg, n_bkg_err: background expected there from the sidebands, and
+    its standard error. n_sig: n_obs - n_bkg, zero where negative. q0, z0, p0: see above. n_sidebands: events in the
+    sidebands. valid: the asymptotic form holds (n_bkg of at least `MIN_BACKGROUND` effective events). chi2, ndf,
+    p_chi2, p_saturated: goodness of the sideband fit, by Pearson's chi2 and by the saturated likelihood.
     gradient_norm, gap, min_eigenvalue, steps: certificate, the worse of the two fits. at_boundary: bins of the
     sideband fit whose expected count is held at zero.
     """
@@ -122,9 +124,10 @@ class Discovery:
 def discovery(mass, window, *, n_bins_sr=11, degree=5, weights=None):
     """The `Discovery` in one sample, with a polynomial background.
 
-    mass: (n_events,), GeV; events outside `window` (a `MassWindow`) are not part of the test. weights: (n_events,) or None.
-    No event in the SR gives q0 = 0. Raises ValueError for no event in the sidebands, for values that are not finite, negative
-    weights, and a degree that the sideband bins cannot determine; `FitError` for a fit that is not at its minimum.
+    mass: (n_events,), GeV; events outside `window` (a `MassWindow`) are not part of the test. weights: (n_events,)
+    or None. No event in the SR gives q0 = 0. Raises ValueError for no event in the sidebands, for values that are
+    not finite, negative weights, and a degree that the sideband bins cannot determine; `FitError` for a fit that is
+    not at its minimum.
     """
     bins = window.binning(n_bins_sr)
     spectra = Spectra.of(mass, bins, weights)
@@ -141,7 +144,7 @@ def discoveries(spectra, family):
     )  # s free: the SR does not constrain the background
     null = family.fit(low, high, counts, scales)
     n_bkg, n_bkg_err = _integral(family, free, low[-1:], high[-1:])
-    # by convexity the fitted s is positive where the background-only fit, pulled by the SR, stays below what was observed
+    # by convexity the fitted s is positive where the background-only fit, which the SR pulls, stays below n_obs
     excess = n_obs > null.expected[:, -1]
     q0 = np.where(excess, np.maximum(null.deviance - free.deviance, 0.0), 0.0)
     ndf = np.maximum(counts.shape[1] - 1 - family.n_coefficients, 0)
@@ -179,7 +182,8 @@ class SidebandFit:
     """The background's mass spectrum, fitted to the sidebands alone.
 
     family: its function. coefficients: (k,), covariance: (k, k). n_sidebands: events fitted. chi2, ndf, p_chi2,
-    p_saturated: goodness of fit. gradient_norm, gap, min_eigenvalue, steps, at_boundary: certificate, as in `Discovery`.
+    p_saturated: goodness of fit. gradient_norm, gap, min_eigenvalue, steps, at_boundary: certificate, as in
+    `Discovery`.
     """
 
     family: object

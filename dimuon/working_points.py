@@ -1,4 +1,4 @@
-"""Working points: cuts that keep given fractions of the sideband events (paper, step 4a). The scan exists once, here."""
+"""Working points: cuts that keep given fractions of the sideband events (paper, step 4a)."""
 
 from dataclasses import dataclass
 
@@ -9,8 +9,8 @@ import numpy as np
 class WorkingPoints:
     """A scan of n cuts on one variable.
 
-    fpr: (n,), nominal fraction of the sideband events kept. cut: (n,), in the variable's unit; events at the cut are
-    kept. kept: (n, n_events) True where an event passes.
+    fpr: (n,), nominal fraction of the sideband events kept. cut: (n,), in the variable's unit; events at the cut
+    are kept. kept: (n, n_events) True where an event passes.
     """
 
     fpr: np.ndarray
@@ -22,8 +22,8 @@ class WorkingPoints:
 class CutVariable:
     """What is cut on: values (n_events,) and the side that is kept.
 
-    "above" keeps value >= cut. "below" keeps |value| <= cut: its features are positive but for the pseudorapidities, where the
-    signal-like side is the central one.
+    "above" keeps value >= cut. "below" keeps |value| <= cut: its features are positive but for the
+    pseudorapidities, where the signal-like side is the central one.
     """
 
     name: str
@@ -33,9 +33,10 @@ class CutVariable:
     def scan(self, sideband, fprs):
         """The `WorkingPoints` for the false-positive rates fprs: (n,), in (0, 1].
 
-        sideband: (n_events,) True for sideband events. The cut is their order statistic: of n_sb of them, round(fpr n_sb) pass, at
-        least one; events tied with it pass as well. FPR 1 keeps every event, those of the SR beyond the last sideband
-        event among them. Raises ValueError for a value that is not finite, no sideband event, or equal values.
+        sideband: (n_events,) True for sideband events. The cut is their order statistic: of n_sb of them, round(fpr
+        n_sb) pass, at least one; events tied with it pass as well. FPR 1 keeps every event, those of the SR beyond
+        the last sideband event among them. Raises ValueError for a value that is not finite, no sideband event, or
+        equal values.
         """
         fprs = np.asarray(fprs, dtype=float)
         values = np.asarray(self.values, dtype=float)
