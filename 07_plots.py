@@ -7,8 +7,6 @@ Writes results/<name>/figures/*.{pdf,png,csv} with their index.json, and results
 
 from pathlib import Path
 
-from tqdm import tqdm
-
 from dimuon import cli, gallery, report
 
 
@@ -17,7 +15,7 @@ def main(run):
     saved = gallery.Saved(run)
     drawings = gallery.drawings(saved)
     folder = run.results / "figures"
-    files = {d.name: gallery.write(d, folder) for d in tqdm(drawings, unit="figure", disable=None)}
+    files = gallery.write_all(drawings, folder, run.config.execution.workers)
     index = gallery.index(drawings, files)
     run.write_json(folder / "index.json", index, inputs=saved.used)
     page = report.page(saved, drawings, files)

@@ -29,20 +29,26 @@ def run(step, main, options=()):
 
 def _exit_code(step, main, arguments, with_arguments):
     start = time.perf_counter()
-    try:
+
+    def call():
         current = artifacts.Run(config.load(arguments.config), step, arguments.config)
-        if with_arguments:
-            main(current, arguments)
-        else:
-            main(current)
+        main(current, *([arguments] if with_arguments else []))
+        log.info("%s: done in %.1f s, wrote %s", step, time.perf_counter() - start, current.summary())
+
+    return guarded(step, call)
+
+
+def guarded(name, call):
+    """Do `call()`; returns the exit code: 0 done, 2 a user's mistake (one line on standard error), 1 anything else."""
+    try:
+        call()
     except UserError as error:
-        print(f"{step}: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"{name}: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print(f"{step}: interrupted; finished files are whole, run it again", file=sys.stderr)
+        print(f"{name}: interrupted; finished files are whole, run it again", file=sys.stderr)
         return 1
     except Exception:  # the one place where anything unforeseen ends: with its traceback and exit code 1
         traceback.print_exc()
         return 1
-    log.info("%s: done in %.1f s, wrote %s", step, time.perf_counter() - start, current.summary())
     return 0

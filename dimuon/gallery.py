@@ -4,13 +4,17 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 
+import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from tqdm import tqdm
 
-from dimuon import artifacts, checks, dimuons, figures, plotting, scores
+from dimuon import artifacts, checks, dimuons, execution, figures, plotting, scores
 from dimuon.captions import CAPTIONS
 from dimuon.errors import UserError
+from dimuon.families import Polynomial
 from dimuon.plotting import CHARGE_NAMES, describe_test
+from dimuon.significance import Spectra, discoveries
 
 
 @dataclass(frozen=True)
@@ -101,19 +105,20 @@ class Saved:
 
 def drawings(saved):
     """Every figure that the saved files of an analysis give, in the order of the report; fills `saved.missing`."""
-    makers = (
-        _mass_spectra,
-        _p_values,
-        _features,
-        _variations,
-        _scores,
-        _efficiency,
-        _losses,
-        _closure,
-        _cutflow,
-        _spectrum,
-    )
+    makers = [_mass_spectra, _p_values, _features, _variations]
+    if saved.config.input.scores is None:
+        makers += [_scores, _efficiency, _losses, _closure]
+        if saved.config.input.dimuons is None:
+            makers += [_cutflow, _spectrum]
     return [drawing for make in makers for drawing in make(saved)]
+
+
+def write_all(drawings, folder, workers=None):
+    """Write every drawing into `folder`, in parallel processes; returns {name: {suffix: path}}. workers: None: all."""
+    with execution.executor(workers) as pool:
+        pending = [pool.submit(write, drawing, folder) for drawing in drawings]
+        files = [future.result() for future in tqdm(pending, unit="figure", disable=None)]
+    return {drawing.name: paths for drawing, paths in zip(drawings, files, strict=True)}
 
 
 def write(drawing, folder):
@@ -167,22 +172,43 @@ def _name(letter, words, train, test):
 
 
 def _mass_spectra(saved):
-    paths = saved.run.results / "mass_histograms.parquet", saved.run.results / "significance_curves.parquet"
-    spectra, curves = saved.table(paths[0]), saved.curves
-    if spectra is None or curves is None:
-        return
-    for train, test in saved.tests:
-        points = _baseline(_of_test(curves, train, test), saved.config)
+    path = saved.run.results / "mass_histograms.parquet"
+    spectra = saved.table(path)
+    for train, test in saved.tests if spectra is not None else ():
         for variable, part in _of_test(spectra, train, test).groupby("variable"):
-            weighted = variable == "likelihood"
+            weighted, points = variable == "likelihood", histogram_points(part, saved.config)
             title = f"Dimuon mass, {describe_test(train, test)}" + (
                 ", likelihood weights" if weighted else ""
             )
             name = _name("a", f"mass_{variable}", train, test)
             yield _drawing(
-                f"mass_{variable}", name, _section(train, test), title, paths, part.reset_index(drop=True),
-                figures.mass_spectra, points[points["variable"] == variable], saved.config.window,
+                f"mass_{variable}", name, _section(train, test), title, [path], part.reset_index(drop=True),
+                figures.mass_spectra, points, saved.config.window,
             )  # fmt: skip
+
+
+def histogram_points(histograms, config):
+    """The test on saved mass histograms themselves, for a legend: fpr, n_obs, n_bkg, z0, valid, one row per FPR.
+
+    histograms: fpr, bin_low, n_obs, n_obs_err in the bins of the analysis. config: of the analysis.
+    """
+    bins = config.window.binning(config.significance.n_bins_sr)
+    family = Polynomial(bins, config.significance.degree)
+    parts = [part.sort_values("bin_low") for _, part in histograms.groupby("fpr")]
+    counts = np.array([_sr_merged(part["n_obs"], bins) for part in parts])
+    squares = np.array([_sr_merged(part["n_obs_err"] ** 2, bins) for part in parts])
+    whole = squares.sum(axis=1, keepdims=True) / counts.sum(axis=1, keepdims=True)
+    scales = np.where(counts > 0, squares / np.where(counts > 0, counts, 1.0), whole)
+    found = discoveries(Spectra(bins, counts, scales), family)
+    fprs = [part["fpr"].iloc[0] for part in parts]
+    return pd.DataFrame(
+        {"fpr": fprs} | {name: getattr(found, name) for name in ("n_obs", "n_bkg", "z0", "valid")}
+    )
+
+
+def _sr_merged(values, bins):
+    values = values.to_numpy()
+    return np.append(values[~bins.is_sr], values[bins.is_sr].sum())
 
 
 def _baseline(curves, config):
@@ -305,18 +331,17 @@ def _closure(saved):
 
 
 def _cutflow(saved):
-    if saved.config.input.dimuons is None and saved.config.input.scores is None:
-        path = saved.run.data / "cutflow.json"
-        content = saved.json(path)
-        if content is not None:
-            table = checks.cutflow_table(content["steps"])
-            yield _drawing("cutflow", "cutflow", "Data", "Cutflow", [path], table, checks.cutflow)
+    path = saved.run.data / "cutflow.json"
+    content = saved.json(path)
+    if content is not None:
+        table = checks.cutflow_table(content["steps"])
+        yield _drawing("cutflow", "cutflow", "Data", "Cutflow", [path], table, checks.cutflow)
 
 
 def _spectrum(saved):
     path = saved.run.data / "skim" / "spectrum.parquet"
-    if saved.config.input.dimuons is None and saved.config.input.scores is None:
-        table = saved.table(path)
-        if table is not None:
-            title = "Inclusive dimuon mass"
-            yield _drawing("spectrum", "spectrum", "Data", title, [path], table, checks.spectrum)
+    table = saved.table(path)
+    if table is not None:
+        yield _drawing(
+            "spectrum", "spectrum", "Data", "Inclusive dimuon mass", [path], table, checks.spectrum
+        )

@@ -1,0 +1,140 @@
+"""What every file of an analysis is, and the pages that say so: `python -m dimuon.schema` writes both READMEs.
+
+`data/README.md` and `results/README.md` are made from this table, from the columns' and from who makes what, so that
+they cannot say anything else than the code.
+"""
+
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from pathlib import Path
+
+from dimuon.artifacts import MADE_BY
+from dimuon.bumphunt import CURVE_FIELDS
+from dimuon.columns import COLUMNS
+
+
+@dataclass(frozen=True)
+class File:
+    """A kind of file. folder: "data" or "results". meaning: in a sentence. columns: of a table that has fixed ones."""
+
+    folder: str
+    meaning: str
+    columns: tuple = ()
+
+
+MUON = tuple(
+    f"{muon}_{name}"
+    for muon in ("mu0", "mu1")
+    for name in ("pt", "eta", "phi", "charge", "ip3d", "dxy", "dz", "iso03", "iso04", "jetiso")
+)
+SKIM = ("run", "luminosityBlock", "event", "n_muons", "n_jets", *MUON)
+DIMUONS = (
+    "run", "luminosityBlock", "event", "charge", "region", "anti_isolated", "dimu_mass", "dimu_pt", "dimu_eta",
+    "dimu_phi", "mumu_deltaR", "mumu_deltapT", *MUON, "n_muons", "n_jets",
+)  # fmt: skip
+TEST = ("train", "test")
+
+FILES = {
+    "skim/spectrum.parquet": File("data", "inclusive dimuon mass spectrum", ("bin_low", "bin_high", "n_os", "n_ss")),
+    "skim/*.parquet": File("data", "events with two muons that pass the ID; and flags named as the triggers", SKIM),
+    "skim/manifest.json": File("data", "what was read, file by file: size, checksum, events, sections, failures"),
+    "simulated/*": File("data", "simulated NanoAOD files with their certified luminosity sections. SIMULATED"),
+    "dimuons.parquet": File("data", "selected dimuons in the mass window, before the anti-isolation cut", DIMUONS),
+    "cutflow.json": File("data", "events left after each step of the selection, by charge"),
+    "flows_*.pt": File("data", "the trained flows of one charge, with scaler and settings (weights only)"),
+    "flow_losses_*.parquet": File(
+        "data", "the training of the flows", ("member", "epoch", "train_loss", "validation_loss")
+    ),
+    "background_*.parquet": File(
+        "data", "sampled background; and the features of the configuration", ("dimu_mass", "region", "member", "use")
+    ),
+    "mass_fit_*.json": File("data", "the polynomial of the sideband mass spectrum"),
+    "closure_*.json": File("data", "how well sampled events agree with real ones: KS distances, AUC"),
+    "bdts_*.zip": File("data", "the classifiers of one charge as JSON models, with a manifest"),
+    "scores_*.parquet": File(
+        "data", "the classifiers' scores of one charge's dimuons", ("row", "fold", "score", "score_std")
+    ),
+    "sculpting_*": File("data", "dependence of the score on the mass in the sidebands"),
+    "importance_*": File("data", "what each feature is worth to the classifier"),
+    "significance.json": File("results", "the headline numbers of every train-test combination"),
+    "significance_curves.parquet": File(
+        "results", "the significance at every working point of every variable",
+        (*TEST, "variable", "degree", "n_bins_sr", "fpr", "cut", *CURVE_FIELDS),
+    ),
+    "mass_histograms.parquet": File(
+        "results", "mass spectra with their sideband fits after the figure's working points",
+        (*TEST, "variable", "fpr", "bin_low", "bin_high", "region", "n_obs", "n_obs_err", "n_bkg", "n_bkg_err"),
+    ),
+    "feature_histograms.parquet": File(
+        "results", "features in the SR after the figure's working points (fpr NaN: before anti-isolation)",
+        (*TEST, "feature", "fpr", "bin_low", "bin_high", "n_obs"),
+    ),
+    "figures/index.json": File("results", "title, caption, inputs and SHA-256 of every figure"),
+    "figures/*": File("results", "the figures: PDF, PNG, and the numbers behind each as CSV"),
+    "report.html": File("results", "the whole story on one page, self-contained"),
+}  # fmt: skip
+
+
+def find(path):
+    """The `File` that a path of an analysis is, or None for any other path."""
+    path = Path(path)
+    names = {path.name, f"{path.parent.name}/{path.name}"}
+    return next((FILES[pattern] for pattern in FILES if any(fnmatch(name, pattern) for name in names)), None)
+
+
+def meaning(path):
+    """What a path of an analysis is, in a sentence, or None for any other path."""
+    file = find(path)
+    return file.meaning if file else None
+
+
+def step(pattern):
+    """The script that makes the files of a pattern of `FILES`."""
+    return next(script for made, script in MADE_BY.items() if fnmatch(pattern, made))
+
+
+INTRODUCTIONS = {
+    "data": """# data/
+
+One folder per analysis, `data/<name>/`, holds what the steps hand to each other. Nothing here is under version control;
+every file can be made again with the step named. A charge in a file name is `os` or `ss`.
+""",
+    "results": """# results/
+
+One folder per analysis, `results/<name>/`, holds its results. Nothing here is under version control; every file can be
+made again with the step named.
+""",
+}
+SIDECAR = """
+Beside each file lies `<file>.meta.json`: the step that made it, the settings and the SHA-256 of the inputs it was made
+from, its own SHA-256, seed, rows, units, package versions, commit, time.
+`python -m dimuon.inspect FILE` shows all of it
+in words. The figures share `figures/index.json` instead.
+"""
+
+
+def page(folder):
+    """The text of `data/README.md` or `results/README.md`."""
+    chosen = {pattern: file for pattern, file in FILES.items() if file.folder == folder}
+    lines = [INTRODUCTIONS[folder], "| file | made by | what |", "|---|---|---|"]
+    lines += [f"| `{pattern}` | `{step(pattern)}` | {file.meaning} |" for pattern, file in chosen.items()]
+    lines.append(SIDECAR)
+    for pattern, file in chosen.items():
+        if file.columns:
+            lines += [f"## `{pattern}`", "", "| column | unit | meaning |", "|---|---|---|"]
+            lines += [
+                f"| `{name}` | {COLUMNS[name].unit} | {COLUMNS[name].meaning} |" for name in file.columns
+            ]
+            lines.append("")
+    lines.append("<!-- written by python -m dimuon.schema -->")
+    return "\n".join(lines) + "\n"
+
+
+def main():
+    """Write both pages, in the folder the command is given in."""
+    for folder in INTRODUCTIONS:
+        (Path(folder) / "README.md").write_text(page(folder), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
