@@ -161,7 +161,7 @@ def p_values(curves, headline, origin):
                 label=rf"CATHODE, {text}: {z0:.1f}$\sigma$",
             )
             lowest = min(lowest, p0)
-    _p_value_axes(axes, lowest)
+    p_value_axes(axes, lowest)
     axes.legend(loc="lower right", fontsize=13, framealpha=0.85, frameon=True, edgecolor="none")
     train, test = curves[["train", "test"]].iloc[0]
     say_origin(figure, axes, origin, describe_test(train, test))
@@ -178,7 +178,7 @@ def _curve(axes, part, line, marker, colour, label, strong=False):
     axes.plot([], [], marker=marker, linestyle=line, label=label, **look)
 
 
-def _p_value_axes(axes, lowest):
+def p_value_axes(axes, lowest):
     """FPR across, p-value down, and the same in standard deviations on the right."""
     reach = max(norm.isf(max(lowest, FLOOR)) + 1.2, 3.6)
     axes.set(xscale="log", yscale="log", xlabel="False-positive rate (fraction of sideband events kept)")
@@ -243,7 +243,7 @@ def variations(curves, baseline, origin):
         strong = (degree, n_bins) == tuple(baseline)
         label = f"degree {degree}, {n_bins} bins" + (" (baseline)" if strong else "")
         _curve(axes, part.sort_values("fpr"), LINES[bins.index(n_bins)], marker, colour, label, strong)
-    _p_value_axes(axes, curves["p0"].min())
+    p_value_axes(axes, curves["p0"].min())
     axes.legend(loc="lower right", fontsize=12, ncol=1 if len(degrees) * len(bins) < 5 else 2)
     train, test = curves[["train", "test"]].iloc[0]
     say_origin(figure, axes, origin, describe_test(train, test))

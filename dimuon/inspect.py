@@ -10,6 +10,7 @@ import logging
 import sys
 import zipfile
 from pathlib import Path
+from pickle import UnpicklingError
 
 import numpy as np
 import pandas as pd
@@ -42,7 +43,8 @@ def describe(path, chosen=None):
     if path.suffix not in readers:
         raise UserError(f"{path}: files of kind {path.suffix!r} are not known; known: {', '.join(readers)}")
     title = f"{path}: {schema.meaning(path) or 'not a file of the seven steps'}"
-    return "\n".join([title, *provenance(path, chosen), "", *readers[path.suffix](path)])
+    content = readers[path.suffix](path)  # first of all: it names a damaged file
+    return "\n".join([title, *provenance(path, chosen), "", *content])
 
 
 def provenance(path, chosen=None):
@@ -153,8 +155,9 @@ def _weights(path):
 
     try:
         content = torch.load(path, weights_only=True, map_location="cpu")
-    except (OSError, RuntimeError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise UserError(f"{path}: not readable as saved weights ({str(error).splitlines()[0]})") from error
+    except (OSError, RuntimeError, ValueError, EOFError, UnpicklingError) as error:
+        reason = str(error).partition(".")[0]
+        raise UserError(f"{path}: not readable as saved weights ({reason}); make it again") from error
     lines = list(_leaves(content, ""))
     return lines[:60] + ([f"... {len(lines) - 60} more"] if len(lines) > 60 else [])
 

@@ -72,6 +72,7 @@ def say_origin(figure, axes, origin, note=""):
     """Write over `axes` what the data are, and SIMULATED across the figure where they are not measured.
 
     origin: of `dimuon.artifacts.ORIGINS`. note: what the figure shows of them, in a few words, top right in the axes.
+    figure: None for a further panel of a figure that says it across already.
     """
     heading = {"measured": "CMS", "rebuilt": "CMS", "simulated": "SIMULATED"}[origin]
     rest = {
@@ -89,7 +90,7 @@ def say_origin(figure, axes, origin, note=""):
                   ha="right", va="bottom", fontsize=15)  # fmt: skip
     if note:
         axes.text(0.97, 0.96, note, transform=axes.transAxes, ha="right", va="top", fontsize=14)
-    if origin == "simulated":
+    if origin == "simulated" and figure is not None:
         figure.text(0.5, 0.5, "SIMULATED", rotation=30, ha="center", va="center", fontsize=80, weight="bold",
                     color="black", alpha=0.10, zorder=100)  # fmt: skip
 

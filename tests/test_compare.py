@@ -1,0 +1,71 @@
+"""Two results folders side by side."""
+
+import numpy as np
+import pytest
+
+from dimuon import compare
+from dimuon.errors import UserError
+from tests import small_results
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("compare")
+    small_results.build(folder, "first")
+    small_results.build(folder, "second", charges=("os",), scale=0.2)
+    return folder / "results" / "first", folder / "results" / "second"
+
+
+def test_same_results_do_not_differ(two):
+    summary, _, meta = compare.read(two[0])
+    numbers = compare.headlines(summary, summary)
+    assert (numbers["difference"] == 0).all()
+    assert len(compare.settings(meta, meta)) == 0
+    assert "no setting differs" in compare.text([two[0], two[0]])
+
+
+def test_headlines_show_what_only_one_has(two):
+    (first, _, _), (second, _, _) = (compare.read(folder) for folder in two)
+    numbers = compare.headlines(first, second).set_index(["test", "quantity"])
+    assert numbers.loc[("os_on_os", "no cut"), "first"] == first["tests"]["os_on_os"]["no_cut"]["z0"]
+    assert np.isnan(numbers.loc[("ss_on_ss", "no cut"), "second"])  # the second has no SS
+    assert ("os_on_ss", "likelihood") not in numbers.index  # neither has one
+
+
+def test_settings_that_differ_are_named(two):
+    made = [{"settings": {"name": "a", "seed": 7, "bdt.members": 4}}, {"settings": {"name": "b", "seed": 8}}]
+    differing = compare.settings(*made).set_index("setting")
+    assert list(differing.index) == ["bdt.members", "seed"]  # the name always differs and is not said
+    assert list(differing.loc["bdt.members"]) == ["4", "–"]
+    meta = [compare.read(folder)[2] for folder in two]
+    assert "selection.charges" in set(compare.settings(*meta)["setting"])
+
+
+def test_curves_of_both_are_drawn(two):
+    tables = [compare.read(folder)[1] for folder in two]
+    figure = compare.curves(tables, ["first", "second"], "simulated")
+    panels = [axes for axes in figure.axes if axes.get_legend() is not None]
+    assert len(panels) == 4
+    labels = [text.get_text() for text in panels[0].get_legend().get_texts()]
+    assert [label.split(":")[0] for label in labels] == ["first", "second"]
+    expected = tables[1].query("variable == 'cathode'").sort_values("fpr")["p0"]
+    line = next(line for line in panels[0].lines if line.get_label().startswith("second"))
+    np.testing.assert_allclose(line.get_ydata(), expected)
+
+
+def test_a_folder_without_results_is_named(tmp_path):
+    with pytest.raises(UserError, match=r"significance\.json: not found; give a folder results/<name>/"):
+        compare.read(tmp_path)
+
+
+def test_the_command_prints_and_plots(two, monkeypatch, caplog):
+    monkeypatch.setattr("sys.argv", ["compare", *map(str, two), "--plot"])
+    with caplog.at_level("INFO"), pytest.raises(SystemExit) as done:
+        compare.main()
+    assert done.value.code == 0
+    assert "SIMULATED" in caplog.text
+    assert (two[0].parent / "compare_first_second.png").stat().st_size > 10_000
+    monkeypatch.setattr("sys.argv", ["compare", "nowhere", "nowhere"])
+    with pytest.raises(SystemExit) as done:
+        compare.main()
+    assert done.value.code == 2

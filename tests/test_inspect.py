@@ -1,0 +1,155 @@
+"""Looking into single files."""
+
+import json
+import zipfile
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import uproot
+
+from dimuon import config, inspect, schema
+from dimuon.artifacts import Run
+from dimuon.columns import COLUMNS
+from dimuon.errors import UserError
+from tests import small_results
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("inspect")
+    small_results.build(folder, charges=("os",))
+    return folder
+
+
+def test_a_table_is_told_with_columns_units_and_origin(folder):
+    text = inspect.describe(folder / "data/small/dimuons.parquet")
+    assert "selected dimuons" in text
+    assert "origin: SIMULATED" in text
+    assert "made by 02_select_dimuons.py" in text
+    row = next(line for line in text.splitlines() if line.startswith("dimu_mass") or " dimu_mass " in line)
+    assert "GeV" in row
+    assert "dimuon invariant mass" in row
+
+
+def test_column_table_counts_missing_values_and_gives_the_range():
+    frame = pd.DataFrame({"dimu_mass": [5.0, np.nan, 16.0], "charge": ["OS", "SS", "OS"], "mine": [1, 2, 3]})
+    table = inspect.column_table(frame).set_index("column")
+    assert table.loc["dimu_mass", "missing"] == 1
+    assert table.loc["dimu_mass", "values"] == "5 ... 16"
+    assert table.loc["charge", "values"] == "OS, SS"
+    assert table.loc["mine", "meaning"] == "not a column of the seven steps"
+    assert table.loc["dimu_mass", "unit"] == COLUMNS["dimu_mass"].unit
+
+
+def test_a_changed_input_makes_the_file_stale(tmp_path):
+    small_results.build(tmp_path, charges=("os",))
+    scores = tmp_path / "data/small/scores_os_on_os.parquet"
+    assert "as written" in inspect.describe(scores)
+    (tmp_path / "data/small/dimuons.parquet").write_bytes(b"something else")
+    assert "STALE: data/small/dimuons.parquet has changed" in inspect.describe(scores)
+    scores.write_bytes(scores.read_bytes() + b" ")
+    assert "STALE: its content is not what 05_train_bdts.py wrote" in "\n".join(inspect.provenance(scores))
+
+
+def test_a_changed_setting_makes_the_file_stale(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    text = (folder / "small.yaml").read_text()
+    (folder / "other.yaml").write_text(text.replace("members: 4", "members: 5"))
+    losses = inspect.describe("data/small/flow_losses_os.parquet", config.load("other.yaml"))
+    scores = inspect.describe("data/small/scores_os_on_os.parquet", config.load("other.yaml"))
+    assert "as this configuration" in losses  # the flows do not depend on the classifier
+    assert "made with bdt.members = 4, the configuration now says 5" in scores
+
+
+def test_significance_is_told_as_headline_numbers(folder):
+    path = folder / "results/small/significance.json"
+    z0 = json.loads(path.read_text())["tests"]["os_on_os"]["no_cut"]["z0"]
+    assert f"{z0:.2f}" in inspect.describe(path)
+
+
+def test_other_kinds_of_file(tmp_path):
+    torch.save({"flows": [{"weight": torch.zeros(3, 2)}], "seed": 7}, tmp_path / "flows_os.pt")
+    assert "flows[0].weight: (3, 2) torch.float32" in inspect.describe(tmp_path / "flows_os.pt")
+    with zipfile.ZipFile(tmp_path / "bdts_os.zip", "w") as archive:
+        archive.writestr("manifest.json", '{"classifier": "xgboost"}')
+        archive.writestr("fold_0/0.json", "{}")
+    assert "classifier: xgboost" in inspect.describe(tmp_path / "bdts_os.zip")
+    with uproot.recreate(tmp_path / "nano.root") as file:
+        file.mktree("Events", {"run": "uint32"}).extend({"run": np.arange(4, dtype="uint32")})
+    assert "tree Events: 4 entries" in inspect.describe(tmp_path / "nano.root")
+
+
+@pytest.mark.parametrize("name", ["table.parquet", "numbers.json", "flows_os.pt", "bdts_os.zip", "nano.root"])
+def test_a_damaged_file_is_named(tmp_path, name):
+    (tmp_path / name).write_bytes(b"not what the name says")
+    with pytest.raises(UserError, match=name):
+        inspect.describe(tmp_path / name)
+
+
+def test_files_of_unknown_kind_and_absent_files(tmp_path):
+    (tmp_path / "notes.txt").write_text("")
+    with pytest.raises(UserError, match=r"'\.txt' are not known"):
+        inspect.describe(tmp_path / "notes.txt")
+    with pytest.raises(UserError, match="no such file"):
+        inspect.describe(tmp_path / "absent.parquet")
+
+
+def test_histograms_hold_every_value_per_region(folder):
+    frame = pd.read_parquet(folder / "data/small/dimuons.parquet")
+    figure = inspect.draw_columns(frame, ["dimu_mass", "mu0_ip3d"], "simulated")
+    mass, ip3d = figure.axes[:2]
+    assert mass.get_xlabel() == "dimu_mass [GeV]"
+    assert ip3d.get_xscale() == "log"
+    drawn = sum(patch.get_data().values.sum() for patch in mass.patches)
+    assert drawn == len(frame)
+
+
+def test_the_command(folder, monkeypatch, capsys):
+    path = folder / "data/small/scores_os_on_os.parquet"
+    monkeypatch.setattr("sys.argv", ["inspect", str(path), "--plot"])
+    with pytest.raises(SystemExit) as done:
+        inspect.main()
+    assert done.value.code == 0
+    assert (path.parent / "scores_os_on_os_columns.png").stat().st_size > 10_000
+    monkeypatch.setattr("sys.argv", ["inspect", "absent"])
+    with pytest.raises(SystemExit) as done:
+        inspect.main()
+    assert done.value.code == 2
+    error = capsys.readouterr().err
+    assert error.startswith("dimuon.inspect: absent: no such file")
+    assert error.count("\n") == 1
+
+
+def test_every_file_of_the_schema_is_made_by_a_step_and_has_known_columns():
+    for pattern, file in schema.FILES.items():
+        assert schema.step(pattern).endswith(".py")
+        assert set(file.columns) <= set(COLUMNS), pattern
+
+
+@pytest.mark.parametrize("name", ["data", "results"])
+def test_readmes_have_not_drifted_from_the_code(name, pytestconfig):
+    written = (pytestconfig.rootpath / name / "README.md").read_text(encoding="utf-8")
+    assert written == schema.page(name), "run `python -m dimuon.schema`"
+
+
+def test_small_results_have_the_columns_of_the_schema(folder):
+    """What the steps write is what the pages say; only the features of the configuration and triggers come on top."""
+    for path in folder.glob("*/small/**/*.parquet"):
+        file = schema.find(path)
+        assert file is not None, path
+        if file.columns:
+            names = set(pd.read_parquet(path).columns)
+            assert names <= set(file.columns) | {"dimu_pt", "mu0_ip3d", "mu1_ip3d"}, path
+
+
+def test_require_names_the_step_of_every_file_of_the_schema(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    run = Run(config.load("small.yaml"), "07_plots.py", "small.yaml")
+    for pattern, file in schema.FILES.items():
+        root = run.data if file.folder == "data" else run.results
+        absent = root / pattern.replace("*", "absent")
+        if not absent.exists():
+            with pytest.raises(UserError, match=schema.step(pattern)):
+                run.require(absent)
