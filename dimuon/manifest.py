@@ -61,22 +61,20 @@ class Manifest:
             "totals": {name: sum(entry[name] for entry in done) for name in TOTALS},
         }
 
+    def require_complete(self, inputs, remedy):
+        """`UserError` with the exact list of the inputs whose skim is missing. remedy: the command to run."""
+        status = {source: self.entries.get(source.name, {}) for source in inputs}
+        missing = [source for source in inputs if status[source].get("status") != "done"]
+        if missing:
+            reasons = "; ".join(status[source].get("error", f"{source.address}: not read yet") for source in missing)
+            raise UserError(f"{len(missing)} of {len(inputs)} inputs are missing: {reasons}; run `{remedy}`")
+
     def finish(self, run, inputs, origin):
         """Seal the skim of all inputs, or raise `UserError`: something failed, or nothing certified or kept.
 
         run: `artifacts.Run`. inputs: the sources of the analysis. origin: of `artifacts.ORIGINS`.
         """
-        missing = [
-            source.name for source in inputs if self.entries.get(source.name, {}).get("status") != "done"
-        ]
-        if missing:
-            reasons = "; ".join(
-                self.entries.get(name, {}).get("error", f"{name}: not read yet") for name in missing
-            )
-            raise UserError(
-                f"{len(missing)} of {len(inputs)} inputs are missing: {reasons}; "
-                f"run `python {run.step} {run.config_path} --retry-failed`"
-            )
+        self.require_complete(inputs, f"python {run.step} {run.config_path} --retry-failed")
         content, folder = self.content(), self.path.parent
         if problem := _nothing_left(content["totals"], self.made_with):
             self._discard()

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 import zlib
 from pathlib import Path
 
@@ -115,7 +116,7 @@ def _source(portal, address, size, checksum):
 
 def _blocks(address, timeout):
     if address.startswith("root://"):
-        with fsspec.open(address, timeout=timeout) as handle:
+        with fsspec.open(address, timeout=math.ceil(timeout)) as handle:
             while block := handle.read(BLOCK):
                 yield block
         return

@@ -5,6 +5,7 @@ import hashlib
 import importlib.util
 import logging
 import lzma
+import math
 import time
 import zlib
 from collections import Counter
@@ -20,6 +21,7 @@ from dimuon.errors import UserError
 
 log = logging.getLogger("dimuon")
 
+FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0  # s, between attempts
 REMOTE = ("root://", "https://", "http://")
 
 
@@ -181,12 +183,12 @@ def retry(action, source, attempts):
 
 
 def pause(source, error, attempt, attempts):
-    """Sleep 1, 2, 4 ... 60 s after a failed attempt, or raise `ReadFailed` where it was the last."""
+    """Sleep after a failed attempt, twice as long after each, or raise `ReadFailed` where it was the last."""
     if attempt == attempts:
         tries = "" if attempts == 1 else f" (attempt {attempt} of {attempts})"
         raise ReadFailed(f"{source.address}: {reason(error)}{tries}") from error
-    seconds = min(2 ** (attempt - 1), 60)
-    log.warning("%s: %s; trying again in %d s", source.address, reason(error), seconds)
+    seconds = min(FIRST_PAUSE * 2 ** (attempt - 1), LONGEST_PAUSE)
+    log.warning("%s: %s; trying again in %g s", source.address, reason(error), seconds)
     time.sleep(seconds)
 
 
@@ -224,4 +226,18 @@ def _options(address, timeout):
     """Options of `uproot.open` for an address."""
     if address.startswith("http"):
         return {"handler": uproot.HTTPSource, "timeout": timeout}
-    return {"timeout": timeout} if address.startswith("root://") else {}
+    if address.startswith("root://"):
+        _xrootd_patience(math.ceil(timeout))
+        return {"timeout": math.ceil(timeout), "skip_instance_cache": True}
+    return {}
+
+
+def _xrootd_patience(seconds):
+    """Have XRootD give up, and connect anew, after so many seconds; its own settings are 2 minutes to half an hour."""
+    if not has_xrootd():
+        raise UserError("root:// addresses need XRootD: pip install 'dimuon[xrootd]'")
+    from XRootD import client
+
+    for name in ("ConnectionWindow", "RequestTimeout", "StreamTimeout", "StreamErrorWindow"):
+        client.EnvPutInt(name, seconds)
+    client.EnvPutInt("TimeoutResolution", 1)

@@ -1,0 +1,145 @@
+"""A fault of network or disk ends in the complete, byte-identical skim or in an exact list of what is missing."""
+
+import contextlib
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from dimuon import portal, skim, sources
+from dimuon.errors import UserError
+from dimuon.manifest import Manifest
+from tests import nanoaod_files, servers
+
+RUNS = 10  # of each kind of fault, in the slow form
+TIMEOUT = 1.0  # s
+STALL = 3.0  # s, longer than the timeout
+
+# name: (protocol, what the server does, whether the skim is complete in the end)
+FAULTS = {
+    "503, then fine": ("http", {"kind": "503", "times": 1, "after": 1}, True),
+    "503 for ever": ("http", {"kind": "503", "times": 10**6, "after": 1}, False),
+    "connection cut mid-file": ("http", {"kind": "cut", "times": 2, "after": 2}, True),
+    "stalled read": ("http", {"kind": "stall", "times": 1, "after": 2}, True),
+    "truncated file": ("http", {"served": "truncated"}, False),
+    "truncated file on disk": ("disk", {"served": "truncated"}, False),
+    "wrong checksum, fetched whole": ("http", {"served": "damaged", "download": True}, False),
+    "vanishes before it is read": ("http", {"served": "vanishing"}, False),
+    "vanishes from the disk": ("disk", {"served": "vanishing"}, False),
+    "wrong checksum by XRootD": ("root", {"served": "damaged"}, False),
+    "connection cut by XRootD": ("root", {"kind": "cut", "times": 2, "after": 12}, True),
+    "stalled read by XRootD": ("root", {"kind": "stall", "times": 1, "after": 12}, True),
+    "vanishes from XRootD": ("root", {"served": "vanishing"}, False),
+}
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory):
+    """A NanoAOD file, its checksum as the portal gives it, and the bytes of its skim."""
+    folder = tmp_path_factory.mktemp("original")
+    path = nanoaod_files.write(folder / "events.root", nanoaod_files.events(20_000), basket=2_000)
+    skimmed, _ = skim_one(folder, sources.from_files([str(path)])[0])
+    return SimpleNamespace(content=path.read_bytes(), checksum=portal.adler32(path), skim=skimmed)
+
+
+def skim_one(folder, source, download=False, after_survey=lambda: None):
+    """(bytes of the skim or None, message or None) of one source, worked on in this process."""
+    manifest = Manifest(folder / "manifest.json", {"muon_id": "Muon_tightId", "triggers": []})
+    task = skim.Task(
+        source=source,
+        output=folder / "events.parquet",
+        muon_id="Muon_tightId",
+        triggers=(nanoaod_files.TRIGGER,),
+        mask=None,
+        attempts=3,
+        timeout=TIMEOUT,
+        download=download,
+    )
+    with ThreadPoolExecutor(1) as pool:
+        layouts = skim.survey_all(pool, [task], manifest)
+        after_survey()
+        skim.skim_all(pool, [task], layouts, manifest)
+    message = None
+    try:
+        manifest.require_complete([source], "again")
+    except UserError as error:
+        message = str(error)
+    left = {path.name for path in folder.glob("*")} - {"manifest.json", "events.parquet", "events.root"}
+    assert not left, "nothing half-written"
+    return (task.output.read_bytes() if task.output.exists() else None), message
+
+
+@contextlib.contextmanager
+def served(protocol, folder, faults):
+    """The address of `folder`/events.root by one of the protocols."""
+    if protocol == "disk":
+        yield str(folder / "events.root")
+    elif protocol == "http":
+        with servers.http(folder, faults) as (address, _):
+            yield f"{address}/events.root"
+    else:
+        if not servers.has_xrootd_server():
+            pytest.skip("no XRootD server here: apt-get install xrootd-server, pip install '.[xrootd]'")
+        work = folder / "server"
+        work.mkdir()
+        with servers.xrootd(folder, work) as port, servers.proxy(port, faults) as proxied:
+            yield f"root://127.0.0.1:{proxied}//events.root"
+
+
+@pytest.fixture(autouse=True)
+def short_pauses(monkeypatch):
+    monkeypatch.setattr(sources, "FIRST_PAUSE", 0.1)
+
+
+def strike(name, original, folder):
+    """Skim over one fault and check the end."""
+    protocol, settings, complete = FAULTS[name]
+    settings = dict(settings)
+    how, download = settings.pop("served", "well"), settings.pop("download", False)
+    content = bytearray(original.content)
+    if how == "truncated":
+        content = content[: len(content) * 6 // 10]
+    if how == "damaged":
+        content[len(content) // 2] ^= 0xFF
+    for path in (folder, folder / "files", folder / "skim"):
+        path.mkdir(exist_ok=True)
+        path.chmod(0o755)
+    file = folder / "files" / "events.root"
+    file.write_bytes(content)
+    faults = servers.Faults(**settings)
+    faults.stall = STALL
+    checksum = None if how == "truncated" else original.checksum
+    with served(protocol, folder / "files", faults) as address:
+        source = sources.Source("events", (address,), checksum=checksum)
+        result, message = skim_one(
+            folder / "skim", source, download, file.unlink if how == "vanishing" else lambda: None
+        )
+    if complete:
+        assert result == original.skim
+        assert message is None
+        assert faults.times == 0, "the fault never struck"
+    else:
+        assert result is None
+        assert message.startswith(f"1 of 1 inputs are missing: {address}: ")
+
+
+@pytest.fixture
+def folder():
+    """A scratch folder that the XRootD server, which is not run as root, may read: pytest's own is closed to it."""
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_fault_leaves_all_or_nothing(name, original, folder):
+    strike(name, original, folder)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FAULTS)
+def test_every_time(name, original, folder):
+    for i in range(RUNS):
+        strike(name, original, folder / str(i))
