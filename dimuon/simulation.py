@@ -33,7 +33,6 @@ FATES = {
     "one tight muon": 0.10,
     "soft muons": 0.20,  # above the trigger's thresholds, below the cuts
 }
-OTHER_TRIGGERS = ("HLT_IsoMu24", "HLT_Mu50", "HLT_Mu17_TrkIsoVVL_Mu8_TrkIsoVVL_DZ")
 FURTHER_MUONS = (0.54, 0.43, 0.03)  # probability of none, one, two muons beside the dimuon
 MEAN_JETS = 6.1
 FIRST_RUN = 278820  # of 2016, eras G and H
@@ -54,32 +53,34 @@ def write_nanoaod(folder, simulation, seed, trigger):
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    muons, fates = _all_dimuons(simulation.scale, seed)
     runs = [FIRST_RUN + i for i in range(simulation.n_files)]
     certified = {str(run): [list(sections) for sections in CERTIFIED_SECTIONS] for run in runs}
     (folder / "certified_luminosity.json").write_text(json.dumps(certified) + "\n", encoding="utf-8")
-    paths = []
-    for i, run in enumerate(runs):
-        rng = execution.generator(seed, "simulation", "file", i)
-        mine = slice(i, None, simulation.n_files)
-        events = _events({name: values[mine] for name, values in muons.items()}, fates[mine], run, trigger, rng)
-        paths.append(folder / f"simulated_{i}.root")
-        _write(paths[-1], events, COMPRESSIONS[simulation.compression])
-        log.info("%s: %d SIMULATED events", paths[-1], len(events["run"]))
+    paths = [folder / f"simulated_{i}.root" for i in range(simulation.n_files)]
+    for old in {*folder.glob("simulated_*.root")} - {*paths}:  # of a simulation with more files
+        old.unlink()
+    for i, (run, path) in enumerate(zip(runs, paths, strict=True)):
+        muons, fates = dimuons(simulation.scale / simulation.n_files, seed, i)
+        events = _events(muons, fates, run, trigger, execution.generator(seed, "simulation", i, "events"))
+        _write(path, events, COMPRESSIONS[simulation.compression])
+        log.info("%s: %d SIMULATED events", path, len(fates))
     return paths
 
 
-def _all_dimuons(scale, seed):
-    """({column: (n, 2)}, (n,) fates) of every process, charge and fate, in random order."""
+def dimuons(scale, seed, file=0):
+    """({column: (n, 2)}, (n,) fates) of every process, charge and fate, in random order; columns as of `generate`.
+
+    scale: 1 for as many as in the published sample. seed, file: of the random streams.
+    """
     blocks, fates = [], []
     for process in PROCESSES:
         for charge in ("os", "ss"):
-            rng = execution.generator(seed, "simulation", process.name, charge)
+            rng = execution.generator(seed, "simulation", file, process.name, charge)
             for fate, share in FATES.items():
                 n = rng.poisson(getattr(process, charge) * share * scale)
                 blocks.append(generate(process, n, charge, rng, soft=fate == "soft muons"))
                 fates += [fate] * n
-    order = execution.generator(seed, "simulation", "order").permutation(len(fates))
+    order = execution.generator(seed, "simulation", file, "order").permutation(len(fates))
     muons = {name: np.concatenate([block[name] for block in blocks])[order] for name in blocks[0]}
     return muons, np.array(fates)[order]
 
@@ -98,13 +99,9 @@ def _events(muons, fates, run, trigger, rng):
         "luminosityBlock": section[order].astype(np.uint32),
         "event": np.arange(FIRST_EVENT, FIRST_EVENT + n, dtype=np.uint64),
         "PV_npvs": (1 + rng.poisson(22, n)).astype(np.int32),
-        **dict(
-            zip(
-                OTHER_TRIGGERS,
-                ((muons["pt"][:, 0] > 24) & isolated, muons["pt"][:, 0] > 50, isolated),
-                strict=True,
-            )
-        ),
+        "HLT_IsoMu24": isolated & (muons["pt"][:, 0] > 24),
+        "HLT_Mu50": muons["pt"][:, 0] > 50,
+        "HLT_Mu17_TrkIsoVVL_Mu8_TrkIsoVVL_DZ": isolated,
         trigger: fates != "untriggered",
         "Muon": _muon_collection(muons, fates, rng),
         "Jet": _jet_collection(n, rng),
@@ -115,7 +112,7 @@ def _muon_collection(muons, fates, rng):
     """The `Muon_*` branches: the dimuon and what further muons there are, by falling pT."""
     n = len(fates)
     further = {
-        "pt": 3 + rng.exponential(6, (n, 2)),
+        "pt": 3 + rng.exponential(7, (n, 2)),
         "eta": rng.uniform(-MAX_ETA, MAX_ETA, (n, 2)),
         "phi": rng.uniform(-np.pi, np.pi, (n, 2)),
         "charge": rng.choice([-1, 1], (n, 2)),
@@ -171,7 +168,9 @@ def _jet_collection(n, rng):
 
 
 def _write(path, events, compression):
-    with uproot.recreate(path, compression=compression) as file:
+    """Write one ROOT file whole or not at all."""
+    partial = path.with_suffix(".partial")
+    with uproot.recreate(partial, compression=compression) as file:
         types = {
             name: values.type.content if isinstance(values, ak.Array) else values.dtype
             for name, values in events.items()
@@ -179,6 +178,7 @@ def _write(path, events, compression):
         tree = file.mktree("Events", types, title="SIMULATED events")
         for start in range(0, len(events["run"]), ENTRIES_PER_BASKET):
             tree.extend({name: values[start : start + ENTRIES_PER_BASKET] for name, values in events.items()})
+    partial.replace(path)
 
 
 def upsilon_events(n, rng, anti_isolation=0.55):
@@ -187,21 +187,14 @@ def upsilon_events(n, rng, anti_isolation=0.55):
     anti_isolation: both muons' iso04 lie above it, as in the search; None: no such cut. rng: `numpy.random.Generator`.
     The dimuons pass the muon cuts of the paper; units are those of `dimuon.columns`.
     """
-    processes = (UPSILON_ISOLATED, UPSILON_IN_JETS)
-    found, missing = [], n
-    while missing > 0:
-        for process in processes:
-            share = process.os / sum(each.os for each in processes)
-            muons = generate(process, rng.binomial(max(20 * n, 1000), share), "os", rng)
-            kept = (
-                np.full(len(muons["pt"]), True)
-                if anti_isolation is None
-                else (muons["iso04"] > anti_isolation).all(axis=1)
-            )
-            found.append(_features({name: values[kept] for name, values in muons.items()}))
-        missing = n - sum(map(len, found))
-    events = pd.concat(found, ignore_index=True)
-    return events.iloc[rng.permutation(len(events))[:n]].reset_index(drop=True)
+    found = []
+    while sum(map(len, found)) < n:
+        for process in (UPSILON_ISOLATED, UPSILON_IN_JETS):
+            events = _features(generate(process, rng.poisson(10 * process.os), "os", rng))
+            if anti_isolation is not None:
+                events = events[(events[["mu0_iso04", "mu1_iso04"]] > anti_isolation).all(axis=1)]
+            found.append(events)
+    return pd.concat(found).sample(n, random_state=rng, ignore_index=True)
 
 
 def _features(muons):
