@@ -62,6 +62,11 @@ class Spectra:
             raise ValueError("every weight is zero")
         counts = np.array([_merged(bins, index[row], weights[row]) for row in kept])
         squares = np.array([_merged(bins, index[row], weights[row] ** 2) for row in kept])
+        return cls.weighted(bins, counts, squares)
+
+    @classmethod
+    def weighted(cls, bins, counts, squares):
+        """From sums of weights and of squares, (n, n_sidebands + 1); an empty bin takes its whole sample's scale."""
         total = counts.sum(axis=1, keepdims=True)
         whole = np.where(total > 0, squares.sum(axis=1, keepdims=True) / np.where(total > 0, total, 1.0), 1.0)
         return cls(bins, counts, np.where(counts > 0, squares / np.where(counts > 0, counts, 1.0), whole))
@@ -85,6 +90,7 @@ class Spectra:
 class Discovery:
     """The outcome of the test: numbers, or arrays (n,) from `discoveries`.
 
+    z_signed: Z0 with the sign of the excess, where s may be negative.
     n_obs: events (sum of weights) in the SR. n_bkg, n_bkg_err: background expected there from the sidebands, and
     its standard error. n_sig: n_obs - n_bkg, zero where negative. q0, z0, p0: see above. n_sidebands: events in the
     sidebands. valid: the asymptotic form holds (n_bkg of at least `MIN_BACKGROUND` effective events). chi2, ndf,
@@ -101,6 +107,7 @@ class Discovery:
     q0: float
     z0: float
     p0: float
+    z_signed: float
     valid: bool
     chi2: float
     ndf: int
@@ -146,7 +153,8 @@ def discoveries(spectra, family):
     n_bkg, n_bkg_err = _integral(family, free, low[-1:], high[-1:])
     # by convexity the fitted s is positive where the background-only fit, which the SR pulls, stays below n_obs
     excess = n_obs > null.expected[:, -1]
-    q0 = np.where(excess, np.maximum(null.deviance - free.deviance, 0.0), 0.0)
+    likelihood_ratio = np.maximum(null.deviance - free.deviance, 0.0)
+    q0 = np.where(excess, likelihood_ratio, 0.0)
     ndf = np.maximum(counts.shape[1] - 1 - family.n_coefficients, 0)
     chi2 = pearson(counts[:, :-1], free.expected, scales[:, :-1])
     return Discovery(
@@ -158,6 +166,7 @@ def discoveries(spectra, family):
         q0=q0,
         z0=np.sqrt(q0),
         p0=ndtr(-np.sqrt(q0)),
+        z_signed=np.where(excess, 1.0, -1.0) * np.sqrt(likelihood_ratio),
         valid=n_bkg / scales[:, -1] >= MIN_BACKGROUND,
         chi2=chi2,
         ndf=np.full(len(chi2), ndf),
