@@ -28,6 +28,9 @@ from dimuon.errors import UserError
 
 log = logging.getLogger("dimuon")
 
+# what steps 3 to 6 depend on, for the studies that repeat them
+CHAIN = ("name", "seed", "input", "window", "features", "flow", "background", "bdt", "significance")
+
 # the sections of the YAML that each step's files depend on
 SETTINGS = {
     "01_skim_nanoaod.py": ("name", "seed", "input", "selection.muon_id", "selection.trigger"),
@@ -37,7 +40,17 @@ SETTINGS = {
     "05_train_bdts.py": ("name", "seed", "bdt"),
     "06_significance.py": ("name", "seed", "input.scores", "window", "significance"),
     "07_plots.py": ("name",),
-}
+    "-m dimuon.studies variations": (
+        *CHAIN, "studies.variations", "studies.seeds", "studies.retrain_flows", "studies.sr_shift",
+        "studies.sideband_shift",
+    ),
+    "-m dimuon.studies pseudoexperiments": (
+        *CHAIN, "studies.members", "studies.pseudoexperiments", "studies.held_out", "studies.retrain_flows",
+    ),
+    "-m dimuon.studies cut_scan": (*CHAIN, "studies.pseudoexperiments", "studies.scan_pt", "studies.scan_ip3d"),
+    "-m dimuon.studies controls": (*CHAIN, "studies.members", "studies.seeds", "studies.gate_fprs"),
+    "-m dimuon.studies injection": (*CHAIN, "studies.members", "studies.injected", "studies.repeats"),
+}  # fmt: skip
 
 # which step makes a file
 MADE_BY = {
@@ -51,11 +64,17 @@ MADE_BY = {
     "closure_*": "04_sample_background.py",
     "bdts_*": "05_train_bdts.py",
     "scores_*": "05_train_bdts.py",
+    "members_*": "05_train_bdts.py",
     "sculpting_*": "05_train_bdts.py",
     "importance_*": "05_train_bdts.py",
     "significance*": "06_significance.py",
     "mass_histograms*": "06_significance.py",
     "feature_histograms*": "06_significance.py",
+    "studies/variation*": "-m dimuon.studies variations",
+    "studies/pseudoexperiments*": "-m dimuon.studies pseudoexperiments",
+    "studies/cut_scan*": "-m dimuon.studies cut_scan",
+    "studies/control*": "-m dimuon.studies controls",
+    "studies/injection*": "-m dimuon.studies injection",
     "figures/*": "07_plots.py",
     "report.html": "07_plots.py",
 }

@@ -120,10 +120,12 @@ class Features(Section):
 class Flow(Section):
     """Density of the features given the mass, learned in the sidebands (slides, backup)."""
 
-    kind: Literal["maf"] = "maf"
+    kind: Literal["maf", "spline_autoregressive", "spline_coupling", "flow_matching"] = "maf"
     members: Positive = 5
-    blocks: Positive = 6
+    blocks: Positive = 6  # MADE or spline blocks; hidden layers of flow matching
     hidden: Positive = 128
+    bins: Annotated[int, Field(ge=2)] = 8  # of the splines
+    ode_steps: Positive = 16  # of flow matching, from noise to data
     epochs: Positive = 1000
     batch_size: Annotated[int, Field(ge=2)] = 256
     learning_rate: Annotated[float, Field(gt=0)] = 7.5e-4
@@ -141,10 +143,21 @@ class Background(Section):
     oversampling: Annotated[float, Field(gt=0)] = 5.0  # sampled SR events per expected background event
 
 
+class Dense(Section):
+    """The dense network of the ATLAS search (its appendix A)."""
+
+    hidden: Annotated[list[Positive], Field(min_length=1)] = [64, 64, 64]
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.05
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    batch_size: Positive = 512
+    epochs: Positive = 100
+    patience: Positive = 10
+
+
 class Bdt(Section):
     """The classifier ensemble (paper, step 3; slides, backup)."""
 
-    classifier: Literal["xgboost"] = "xgboost"
+    classifier: Literal["xgboost", "hist_gradient_boosting", "dense"] = "xgboost"
     members: Positive = 100  # per fold
     folds: Annotated[int, Field(ge=3)] = 5
     max_depth: Positive = 3
@@ -152,12 +165,25 @@ class Bdt(Section):
     subsample: Annotated[float, Field(gt=0, le=1)] = 0.7
     n_trees: Positive = 300
     early_stopping: Positive = 10
+    combination: Literal["mean", "median"] = "mean"  # of scores (the paper), or of the members' histograms (ATLAS)
+    keep_members: bool = False  # write every member's scores, for the ensemble-size study; median does so anyway
+    dense: Dense = Dense()  # for `classifier: dense`; the settings of the trees do not apply to it
 
     @property
     def classifier_settings(self):
         """The keywords of the chosen class of `dimuon.classifiers`."""
+        if self.classifier == "dense":
+            return self.dense.model_dump()
         names = ("max_depth", "learning_rate", "subsample", "n_trees", "early_stopping")
         return {name: getattr(self, name) for name in names}
+
+
+class Toys(Section):
+    """Background-only pseudo-data of step 6; 0 leaves a study out."""
+
+    local: Annotated[int, Field(ge=0)] = 100  # a working point with too few events for the asymptotic form
+    scan: Annotated[int, Field(ge=0)] = 100  # of all working points at once: the look-elsewhere effect
+    weights: Annotated[int, Field(ge=0)] = 300  # of the reweighted spectrum, by a bootstrap of the actual weights
 
 
 class Significance(Section):
@@ -172,6 +198,31 @@ class Significance(Section):
     ]  # fmt: skip
     degrees: list[Annotated[int, Field(ge=1, le=9)]] = [3, 5, 7]  # variations of the classifier's curve (Fig. 4)
     binnings: list[Positive] = [7, 11, 15]
+    toys: Toys = Toys()
+
+
+class Studies(Section):
+    """How far the result can be believed (`python -m dimuon.studies`); the seven steps need nothing of this."""
+
+    members: Positive = 20  # classifiers per fold where the chain is repeated many times
+    pseudoexperiments: Annotated[int, Field(ge=2)] = 1000  # per charge
+    held_out: Positive = 300  # of them, to test the calibration by the others
+    retrain_flows: bool = False  # train the flows again for every null dataset and for every seed of the variations
+    gate_fprs: list[Annotated[float, Field(gt=0, le=1)]] = [0.1, 0.01]  # working points that a control must pass
+    seeds: Annotated[int, Field(ge=2)] = 10  # of each control and of the variations
+    variations: list[Literal["fits", "seeds", "sr_edges", "sideband_edges", "preprocessing", "flow"]] = [
+        "fits", "seeds", "sr_edges", "sideband_edges", "preprocessing", "flow"
+    ]  # fmt: skip
+    sr_shift: Annotated[float, Field(gt=0)] = 0.1  # GeV, of both SR edges
+    sideband_shift: Annotated[float, Field(gt=0)] = 0.5  # GeV, of each outer edge, inwards
+    scan_pt: Annotated[list[float], Field(min_length=1)] = [20.0, 28.5, 37.0, 45.5, 54.0, 62.5, 71.0, 79.5, 88.0, 96.5]
+    scan_ip3d: Annotated[list[float], Field(min_length=1)] = [
+        0.001, 0.0022, 0.0046, 0.01, 0.022, 0.046, 0.1, 0.22, 0.46, 1.0
+    ]  # cm  # fmt: skip
+    injected: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=2)] = [
+        0, 25, 50, 75, 100, 150, 200, 300, 400
+    ]  # signal events  # fmt: skip
+    repeats: Annotated[int, Field(ge=2)] = 10  # null datasets per injected number
 
 
 class Execution(Section):
@@ -197,6 +248,7 @@ class Config(Section):
     background: Background = Background()
     bdt: Bdt = Bdt()
     significance: Significance = Significance()
+    studies: Studies = Studies()
     execution: Execution = Execution()
 
 

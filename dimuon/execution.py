@@ -7,7 +7,7 @@ depend on the number of workers or on the order in which they finish.
 import multiprocessing
 import os
 import zlib
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from contextlib import contextmanager
 
 import numpy as np
@@ -54,6 +54,19 @@ def executor(workers=None, scheduler=None):
     context = multiprocessing.get_context("forkserver")
     with ProcessPoolExecutor(workers or os.cpu_count(), mp_context=context, initializer=_one_thread) as pool:
         yield pool
+
+
+class AtOnce(Executor):
+    """An executor that does each task when it is submitted, in this process: for work inside a worker."""
+
+    def submit(self, function, /, *arguments, **keywords):
+        """A finished `Future`; an exception of the task comes out of its `result()`, as with any executor."""
+        future = Future()
+        try:
+            future.set_result(function(*arguments, **keywords))
+        except Exception as error:
+            future.set_exception(error)
+        return future
 
 
 def _one_thread():

@@ -1,0 +1,172 @@
+"""Steps 3 to 6 in memory: arrays of dimuons in, significances out, with the functions and seeds of the scripts.
+
+The studies repeat the analysis hundreds of times with something changed; here it is without files. On the same events
+and configuration the outcome is that of the scripts, to the last bit.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from dimuon import bdt, bumphunt, dimuons, significance
+from dimuon.background import ConditionalBackground, fit_scaler, sample_signal_region
+from dimuon.execution import generator, integer_seed
+from dimuon.families import Polynomial
+from dimuon.flows import FlowEnsemble, make_estimator
+from dimuon.significance import Spectra, discoveries
+from dimuon.working_points import rates
+
+
+@dataclass(frozen=True)
+class Events:
+    """Dimuons of one charge inside the mass window. mass: (n_events,), GeV. features: (n_events, n_features)."""
+
+    mass: np.ndarray
+    features: np.ndarray
+
+    def __len__(self):
+        return len(self.mass)
+
+    def __add__(self, other):
+        """These events followed by others."""
+        return Events(
+            np.concatenate([self.mass, other.mass]), np.concatenate([self.features, other.features])
+        )
+
+    def __getitem__(self, chosen):
+        """The events that an index or a mask chooses."""
+        return Events(self.mass[chosen], self.features[chosen])
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What step 6 says of one sample.
+
+    curves: of `bumphunt.cut_and_count`. summary: of `bumphunt.summary`. score: (n_events,), of the classifier.
+    """
+
+    curves: pd.DataFrame
+    summary: dict
+    score: np.ndarray
+
+
+def vary(config, changes):
+    """The configuration with some settings changed. changes: {"section.key" or "key": value}."""
+    for key, value in changes.items():
+        section, _, name = key.partition(".")
+        if name:
+            value = getattr(config, section).model_copy(update={name: value})
+        config = config.model_copy(update={section: value})
+    return config
+
+
+def read_events(run, charge):
+    """The `Events` of one charge, as step 3 reads them."""
+    names = run.config.features.names
+    table = dimuons.read(run, charge, names)
+    return Events(table["dimu_mass"].to_numpy(dtype=float), table[names].to_numpy(dtype=float))
+
+
+def scaler_of(config, events):
+    """The feature transform fitted to the events of one charge (the OS ones, where there are any)."""
+    in_sidebands = ~config.window.in_sr(events.mass)
+    limits_from_sidebands = config.features.limits_from == "sidebands"
+    return fit_scaler(events.features, in_sidebands, config.features.names, limits_from_sidebands)
+
+
+def train_flows(config, charge, events, scaler, pool=None, checkpoint=None):
+    """Step 3: the `ConditionalBackground` of the events' sidebands. scaler: a fitted `LogitScaler`."""
+    sidebands = events[~config.window.in_sr(events.mass)]
+    seed = integer_seed(config.seed, "flows", charge)
+    estimator = make_estimator(config.flow)
+    return ConditionalBackground.train(
+        estimator, scaler, sidebands.features, sidebands.mass, seed, pool, checkpoint
+    )
+
+
+def fit_masses(config, events):
+    """Step 4a: the `SidebandFit` that feeds the sampled masses."""
+    settings = config.background
+    return significance.fit_sidebands(
+        events.mass, config.window, n_bins_sr=settings.n_bins_sr, degree=settings.degree
+    )
+
+
+def sample_background(config, charge, events, background):
+    """Step 4b: features of sampled SR background, (n_sampled, n_features). background: `ConditionalBackground`."""
+    seed = integer_seed(config.seed, "background", charge)
+    fit = fit_masses(config, events)
+    sampled = sample_signal_region(background, fit, config.window, config.background.oversampling, seed)
+    return sampled["features"]
+
+
+def classify(config, charge, events, sampled, pool):
+    """Step 5: the score of every event by models that never saw it, (n_events,)."""
+    ensemble = bdt.train(
+        events.features,
+        config.window.in_sr(events.mass),
+        sampled,
+        kind=config.bdt.classifier,
+        settings=config.bdt.classifier_settings,
+        n_members=config.bdt.members,
+        n_folds=config.bdt.folds,
+        seed=(config.seed, "bdt", charge),
+        pool=pool,
+    )
+    return ensemble.data.mean
+
+
+def family_of(config):
+    """The background function of step 6, in its bins."""
+    return Polynomial(config.window.binning(config.significance.n_bins_sr), config.significance.degree)
+
+
+def test(config, charge, events, score):
+    """Step 6: the `Outcome` of cut and count and of the likelihood reweighting."""
+    settings, family = config.significance, family_of(config)
+    fprs = rates(settings.n_working_points, settings.fpr_min)
+    rng = generator(config.seed, "random cut", f"{charge}_on_{charge}")
+    features = dict(zip(config.features.names, events.features.T, strict=True))
+    variables = bumphunt.cut_variables(score, features, rng)
+    curves = bumphunt.cut_and_count(events.mass, variables, fprs, family)
+    bare = discoveries(Spectra.of(events.mass, family.bins), family).one(0)
+    likelihood, _, reason = bumphunt.reweighted(events.mass, score, family)
+    return Outcome(curves, bumphunt.summary(curves, bare, likelihood, reason), score)
+
+
+def search(config, charge, events, background, pool):
+    """Steps 4 to 6 on one sample. background: `ConditionalBackground`; pool: `concurrent.futures.Executor`."""
+    sampled = sample_background(config, charge, events, background)
+    return test(config, charge, events, classify(config, charge, events, sampled, pool))
+
+
+def with_members(background, members):
+    """A `ConditionalBackground` of some members of the ensemble alone. members: list of their numbers."""
+    state = background.estimator.state()
+    chosen = {
+        "settings": state["settings"] | {"members": len(members)},
+        "n_features": state["n_features"],
+        "model": {name: value[members] for name, value in state["model"].items()},
+        "best_epoch": state["best_epoch"][members],
+    }
+    estimator = FlowEnsemble.from_state(chosen)
+    return ConditionalBackground(background.scaler, background.mass_mean, background.mass_std, estimator)
+
+
+def headline(outcome):
+    """The significances of an `Outcome` as rows of a table: [{variable, fpr, z0, n_obs, n_bkg, n_sig, valid}].
+
+    variable: "no_cut", "cathode" (one row per working point), "cathode_max", "best_feature", "likelihood". A
+    likelihood value that is not defined (no excess without a cut) has z0 None.
+    """
+    fields = ("z0", "n_obs", "n_bkg", "n_sig", "valid")
+    curve = outcome.curves[outcome.curves["variable"] == "cathode"]
+    rows = [{"variable": "cathode", "fpr": row["fpr"]} | {name: row[name] for name in fields}
+            for row in curve.to_dict("records")]  # fmt: skip
+    for variable in ("no_cut", "cathode_max", "best_feature", "likelihood"):
+        record = outcome.summary[variable] or dict.fromkeys(fields)
+        rows.append(
+            {"variable": variable, "fpr": record.get("fpr", 1.0)} | {name: record[name] for name in fields}
+        )
+    return [bumphunt.plain(row) for row in rows]

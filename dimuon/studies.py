@@ -1,0 +1,102 @@
+"""How far can the result be believed? `python -m dimuon.studies NAME CONFIG.yaml`
+
+variations: other fits, bins, edges, seeds, flows, preprocessing. pseudoexperiments: the chain on null datasets, and
+calibrated p-values. cut_scan: simultaneous classical cuts. controls: the chain where there is no signal, as a gate.
+injection: the chain on null datasets with known numbers of signal events.
+
+Each reads the dimuons and the flows of steps 1 to 3 and writes under results/<name>/studies/. A study that is stopped
+goes on where it was when it is called again.
+"""
+
+import argparse
+import logging
+import sys
+import time
+from functools import cached_property
+
+from dimuon import artifacts, chain, cli, config, cut_scan, dimuons, execution, pseudoexperiments
+from dimuon.background import ConditionalBackground
+from dimuon.errors import UserError
+from dimuon.ledger import Ledger, settings_of
+
+log = logging.getLogger("dimuon")
+
+STUDIES = {
+    "pseudoexperiments": pseudoexperiments.run,
+    "cut_scan": cut_scan.run,
+}
+
+
+class Study:
+    """One study at work on one analysis: its inputs, its ledger, its results.
+
+    run: `artifacts.Run` of the study. pool: `concurrent.futures.Executor`.
+    """
+
+    def __init__(self, run, name, pool):
+        self.run, self.name, self.pool = run, name, pool
+        self.config = run.config
+
+    @cached_property
+    def events(self):
+        """{charge: `chain.Events`} of the data."""
+        return {charge: chain.read_events(self.run, charge) for charge in dimuons.paths(self.run)}
+
+    @cached_property
+    def inputs(self):
+        """The files that the results are made from."""
+        files = dimuons.paths(self.run)
+        return sorted({*files.values(), *(self.flows_path(charge) for charge in files)})
+
+    def flows_path(self, charge):
+        """Where step 3 wrote the flows of a charge."""
+        return self.run.data / f"flows_{charge}.pt"
+
+    def background(self, charge):
+        """The `ConditionalBackground` that step 3 trained; `UserError` where it has not, or with other settings."""
+        path = self.run.require(self.flows_path(charge))
+        try:
+            return ConditionalBackground.from_bytes(path.read_bytes())
+        except ValueError as error:
+            raise UserError(f"{path}: {error}; run 03_train_flows.py again") from error
+
+    def ledger(self, leave_out=()):
+        """The `Ledger` of finished tasks. leave_out: settings that may change without making them worthless."""
+        return Ledger(self.path(f"{self.name}.ledger.jsonl"), settings_of(self.run, self.inputs, leave_out))
+
+    def path(self, file):
+        """Where a result of this study lies."""
+        return self.run.results / "studies" / file
+
+    def write_table(self, file, frame, origin=None):
+        """Write a table of results with its sidecar."""
+        return self.run.write_table(self.path(file), frame, self.inputs, origin)
+
+    def write_json(self, file, content, origin=None):
+        """Write results as JSON with its sidecar."""
+        return self.run.write_json(self.path(file), content, self.inputs, origin)
+
+
+def main(arguments=None):
+    """The command; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m dimuon.studies", description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
+    parser.add_argument("name", metavar="NAME", choices=STUDIES, help=", ".join(STUDIES))
+    parser.add_argument("config", metavar="CONFIG.yaml", help="the analysis, e.g. configs/upsilon.yaml")
+    given = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+    return cli.guarded(f"dimuon.studies {given.name}", lambda: study(given.name, given.config))
+
+
+def study(name, config_path):
+    """Do one study of the analysis in a configuration file."""
+    start = time.perf_counter()
+    run = artifacts.Run(config.load(config_path), f"-m dimuon.studies {name}", config_path)
+    with execution.executor(run.config.execution.workers, run.config.execution.scheduler) as pool:
+        words = STUDIES[name](Study(run, name, pool))
+    log.info("%s", words)
+    log.info("%s: done in %.1f s, wrote %s", name, time.perf_counter() - start, run.summary())
+
+
+if __name__ == "__main__":
+    sys.exit(main())
