@@ -39,9 +39,10 @@ CAPTIONS = {
         "The samples are scaled to the number of real events. Agreement here says that the flows learned what "
         "they were shown; whether they interpolate is for the shifted windows to say."
     ),
-    "shifted_windows": (
-        "The same chain with the signal region moved into a sideband and hidden from the flows: how well a "
-        "classifier tells real from sampled events there (AUC, 0.5 is not at all). This is what the signal region "
+    "agreement": (
+        "How well a classifier tells sampled from real events in slices of the mass (AUC; 0.5 is not at all, so that "
+        "points on the dashed line are perfect) and the largest distance between their distributions, feature by "
+        "feature. Where windows inside the sidebands were hidden from the flows, these show what the signal region "
         "would see."
     ),
     "scores": (

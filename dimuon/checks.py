@@ -141,6 +141,55 @@ def _closure_one(top, ratio, part, colour, marker, region):
     ratio.errorbar(centre[full], values, yerr=errors, fmt=marker, color=colour, markersize=4, elinewidth=1)
 
 
+def agreement_table(content):
+    """One row per place for `agreement`: test, place, mass_low, mass_high [GeV], auc, auc_err, ks_<feature>.
+
+    content: of `closure_<charge>.json`: {test: {place: record}} with the records of `dimuon.closure.compare`; places
+    without a value (too few events) are left out.
+    """
+    rows = []
+    for test, records in content.items():
+        for place, record in records.items() if isinstance(records, dict) else ():
+            if isinstance(record, dict) and "auc" in record and "mass_low" in record:
+                keys = ("mass_low", "mass_high", "n_real", "auc", "auc_err")
+                distances = {f"ks_{name}": value["distance"] for name, value in record["ks"].items()}
+                rows.append({"test": test, "place": place} | {key: record[key] for key in keys} | distances)
+    return pd.DataFrame(rows)
+
+
+@styled
+def agreement(table, window, charge, origin):
+    """How well sampled and real events agree in slices of the mass: AUC of a classifier, and KS distances.
+
+    table: of `agreement_table`. Horizontal bars are the mass ranges; dashed, what perfect agreement gives.
+    """
+    figure, (top, bottom) = panels(2, 1, size=(9.5, 9.0), sharex=True, gridspec_kw={"hspace": 0.0})
+    figure.get_layout_engine().set(h_pad=0.01)
+    names = [column for column in table if column.startswith("ks_")]
+    for index, (test, part) in enumerate(table[table["place"] != "sidebands"].groupby("test", sort=False)):
+        centre, half = (part["mass_low"] + part["mass_high"]) / 2, (part["mass_high"] - part["mass_low"]) / 2
+        look = {"xerr": half, "linestyle": "none", "elinewidth": 1.3, "markersize": 6}
+        top.errorbar(centre, part["auc"], yerr=part["auc_err"], fmt=MARKERS[index], color=COLOURS[index],
+                     label=test.replace("_", " "), **look)  # fmt: skip
+        for name, colour, marker in zip(names, COLOURS[2:], MARKERS[2:], strict=False):
+            label = FEATURES[name.removeprefix("ks_")].label if index == 0 else None
+            fill = "full" if index == 0 else "none"
+            bottom.errorbar(centre, part[name], fmt=marker, color=colour, fillstyle=fill, label=label, **look)
+    top.axhline(0.5, color="black", linestyle="--", linewidth=1)
+    top.set_ylabel("AUC, sampled against real")
+    top.set_ylim(min(0.46, table["auc"].min() - 0.02), max(0.6, table["auc"].max() + 0.04))
+    bottom.set(
+        xlabel=r"Dimuon mass $m_{\mu\mu}$ [GeV]", ylabel="KS distance", xlim=(window.sb_low, window.sb_high)
+    )
+    bottom.set_ylim(0, 1.4 * table[names].max().max())
+    for axes in (top, bottom):
+        mark_signal_region(axes, window, label=axes is bottom)
+    top.legend(loc="upper left", fontsize=13)
+    bottom.legend(loc="upper right", fontsize=13)
+    say_origin(figure, top, origin, CHARGE_NAMES[charge])
+    return figure
+
+
 def score_table(score, region):
     """Histograms of the ensemble score for `scores`: sample, bin_low, bin_high, n_obs, density.
 
@@ -171,7 +220,7 @@ def scores(table, train, test, origin):
     margin = 0.02
     axes.set_xlim(max(used["bin_low"].min() - margin, 0), min(used["bin_high"].max() + margin, 1))
     lowest = used["density"].min()
-    axes.set(yscale="log", ylim=(lowest / 2, table["density"].max() * 60))
+    axes.set(yscale="log", ylim=(lowest / 2, table["density"].max() * 15))
     axes.set(xlabel="Mean classifier score", ylabel="Probability density")
     axes.legend(loc="upper right", bbox_to_anchor=(1, 0.93))
     say_origin(figure, axes, origin, describe_test(train, test))
@@ -276,7 +325,7 @@ def cutflow(table, origin):
 
 # name and mass [GeV] of what the eye looks for (Review of Particle Physics)
 RESONANCES = ((r"$\eta$", 0.548), (r"$\rho,\omega$", 0.78), (r"$\phi$", 1.019), (r"$J/\psi$", 3.097),
-              (r"$\psi'$", 3.686), (r"$\Upsilon$", 9.7), (r"$Z$", 91.19))  # fmt: skip
+              (r"$\psi$(2S)", 3.686), (r"$\Upsilon$", 9.7), (r"$Z$", 91.19))  # fmt: skip
 
 
 @styled
@@ -295,12 +344,11 @@ def spectrum(table, origin):
     axes.set(xscale="log", yscale="log", xlabel=r"Dimuon mass $m_{\mu\mu}$ [GeV]", ylabel="Muon pairs / GeV")
     axes.set_xlim(table["bin_low"].min(), table["bin_high"].max())
     axes.set_ylim(seen.min() / 2, seen.max() * 60)
-    for name, mass in RESONANCES:
+    for index, (name, mass) in enumerate(RESONANCES):
         near = density[(table["bin_low"] < 1.06 * mass) & (table["bin_high"] > 0.94 * mass)]
         if len(near) and near.max() > 0:
-            axes.annotate(
-                name, (mass, near.max()), xytext=(0, 9), textcoords="offset points", ha="center", fontsize=15
-            )
+            axes.annotate(name, (mass, near.max()), xytext=(0, 9 + 16 * (index % 2)), textcoords="offset points",
+                          ha="center", fontsize=15)  # fmt: skip
     ticks = [0.5, 1, 2, 5, 10, 20, 50, 100]
     axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     axes.legend(loc="upper right", bbox_to_anchor=(1, 0.95))

@@ -107,7 +107,7 @@ def drawings(saved):
     """Every figure that the saved files of an analysis give, in the order of the report; fills `saved.missing`."""
     makers = [_mass_spectra, _p_values, _features, _variations]
     if saved.config.input.scores is None:
-        makers += [_scores, _efficiency, _losses, _closure]
+        makers += [_scores, _efficiency, _losses, _closure, _agreement]
         if saved.config.input.dimuons is None:
             makers += [_cutflow, _spectrum]
     return [drawing for make in makers for drawing in make(saved)]
@@ -328,6 +328,18 @@ def _closure(saved):
             title = f"Sampled against real sidebands, {CHARGE_NAMES[charge]}"
             name = f"closure_{charge}"
             yield _drawing("closure", name, "Background model", title, paths, table, checks.closure, charge)
+
+
+def _agreement(saved):
+    for charge in saved.charges:
+        path = saved.run.data / f"closure_{charge}.json"
+        table = checks.agreement_table(saved.json(path) or {})
+        if len(table):
+            yield _drawing(
+                "agreement", f"agreement_{charge}", "Background model",
+                f"Agreement of sampled and real events, {CHARGE_NAMES[charge]}", [path], table, checks.agreement,
+                saved.config.window, charge,
+            )  # fmt: skip
 
 
 def _cutflow(saved):

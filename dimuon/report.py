@@ -9,7 +9,13 @@ import jinja2
 
 from dimuon import artifacts
 from dimuon.figures import variable_label
-from dimuon.plotting import describe_test, fpr_name
+from dimuon.plotting import CHARGE_NAMES, describe_test, fpr_name
+
+# what a check must reach to pass
+P_DOUBTFUL = 0.01  # p-value of the sideband fit
+AUC_CLOSED = 0.53  # of a classifier that tells sampled from real sideband events
+KS_CLOSED = 0.025  # distance of each feature
+Z_QUIET = 3.0  # local significance of the best of all cuts in the same-sign control
 
 SECTIONS = (
     "Opposite-sign search", "Same-sign control", "Cross-applications", "Robustness", "Classifier", "Background model",
@@ -31,8 +37,8 @@ def page(saved, drawings, files):
         "origin_label": artifacts.ORIGIN_LABELS[origin],
         "warnings": warnings(origin, summary, saved),
         "headline": headline(summary),
-        "cutflow": None,
-        "verdicts": [],
+        "cutflow": cutflow(saved),
+        "verdicts": verdicts(saved),
         "settings": settings_in_words(config),
         "sections": _sections(drawings, files),
         "missing": sorted((str(path), remedy) for path, remedy in saved.missing.items()),
@@ -94,7 +100,7 @@ def headline(summary):
             "cathode_fpr": fpr_name(cathode["fpr"]) if cathode else None,
             "likelihood": likelihood,
             "likelihood_reason": test["likelihood_reason"],
-            "global": test["global"],
+            "global": test.get("global"),
             "sidebands": test["sidebands"],
         })  # fmt: skip
     return rows
@@ -112,6 +118,8 @@ def warnings(origin, summary, saved):
             "The masses are measured CMS data; part of the features is REBUILT (column features_measured of the dimuon "
             "table). Significances after a cut depend on them and are not a measurement."
         )
+    failed = [verdict["check"] for verdict in verdicts(saved) if verdict["verdict"] == _verdict(False)]
+    said += [f"A check fails: {check}." for check in failed]
     for test in (summary or {"tests": {}})["tests"].values():
         best, what = test["cathode_max"], describe_test(test["train"], test["test"])
         if best and not best["valid"]:
@@ -126,6 +134,65 @@ def warnings(origin, summary, saved):
     if (commit := artifacts.git_commit()) and commit.endswith("+changes"):
         said.append("Made with source files that differ from the commit named below.")
     return said
+
+
+def verdicts(saved):
+    """What the checks say, one dict (check, verdict, seen) each, for those whose files are there."""
+    said = []
+    for test in (saved.summary or {"tests": {}})["tests"].values():
+        fit, what = test["sidebands"], describe_test(test["train"], test["test"])
+        said.append({
+            "check": f"Polynomial describes the sidebands, {what}", "verdict": _verdict(fit["p_chi2"] >= P_DOUBTFUL),
+            "seen": f"χ² = {fit['chi2']:.1f} for {fit['ndf']} degrees of freedom, p = {p_text(fit['p_chi2'])}",
+        })  # fmt: skip
+        if test["train"] == test["test"] == "ss" and (best := test["cathode_max"]):
+            seen = f"largest local significance {z_text(best['z0'])} at FPR {fpr_name(best['fpr'])}"
+            quiet = best["z0"] < Z_QUIET
+            said.append(
+                {
+                    "check": "No signal where there is none (same sign)",
+                    "verdict": _verdict(quiet),
+                    "seen": seen,
+                }
+            )
+    for charge in saved.charges if saved.config.input.scores is None else ():
+        records = (saved.json(saved.run.data / f"closure_{charge}.json") or {}).get("sidebands", {})
+        if whole := records.get("sidebands"):
+            largest = max(value["distance"] for value in whole["ks"].values())
+            seen = f"AUC {whole['auc']:.3f} ± {whole['auc_err']:.3f}, largest KS distance {largest:.3f}"
+            closes = whole["auc"] < AUC_CLOSED and largest < KS_CLOSED
+            name = f"Samples agree with the {CHARGE_NAMES[charge]} sidebands"
+            said.append({"check": name, "verdict": _verdict(closes), "seen": seen})
+    return said
+
+
+def _verdict(passed):
+    return "passes" if passed else "FAILS"
+
+
+def cutflow(saved):
+    """Header and rows of the cutflow table in words, or None where the analysis starts later."""
+    if saved.config.input.dimuons is not None or saved.config.input.scores is not None:
+        return None
+    content = saved.json(saved.run.data / "cutflow.json")
+    if content is None:
+        return None
+    header = ["Step", "All", "Opposite sign", "efficiency", "Same sign", "efficiency"]
+    rows = []
+    for step in content["steps"]:
+        cells = [step["name"], _count(step["events"]["all"])]
+        for charge in ("os", "ss"):
+            cells += [_count(step["events"][charge]), _percent(step["efficiency"][charge])]
+        rows.append(cells)
+    return {"header": header, "rows": rows}
+
+
+def _count(value):
+    return "–" if value is None else f"{value:,}"
+
+
+def _percent(value):
+    return "–" if value is None else f"{100 * value:.3g} %"
 
 
 def settings_in_words(config):

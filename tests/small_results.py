@@ -154,6 +154,22 @@ def _write_background(run, charge, frame, dimuons):
         drawn["region"] == "SR", np.array(["train", "validation"])[drawn["member"]], "closure"
     )
     run.write_table(run.data / f"background_{charge}.parquet", drawn.reset_index(drop=True), [dimuons])
+    places = {
+        "sidebands": (5.0, 16.0),
+        "SBL": (5.0, 9.0),
+        "SBL 1/2": (5.0, 7.0),
+        "SBL 2/2": (7.0, 9.0),
+        "SBH": (10.6, 16.0),
+    }
+    records = {
+        place: {
+            "mass_low": low, "mass_high": high, "n_real": 1000, "n_sampled": 5000,
+            "ks": {name: {"distance": float(rng.uniform(0.005, 0.02)), "p_value": 0.4} for name in TRAINING},
+            "auc": float(rng.normal(0.505, 0.005)), "auc_err": 0.006,
+        }
+        for place, (low, high) in places.items()
+    }  # fmt: skip
+    run.write_json(run.data / f"closure_{charge}.json", {"sidebands": records}, [dimuons])
 
 
 def _score(table, rng):
