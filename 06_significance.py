@@ -2,13 +2,15 @@
 
 Reads the dimuons and every scores_<train>_on_<test>.parquet there is, or the one table that input.scores names. For
 each it cuts on the classifier, on each feature and at random at the false-positive rates of the YAML, fits the
-sidebands and counts in the SR; then it weights every event by its likelihood ratio and repeats the test once.
+sidebands and counts in the SR; then it weights every event by its likelihood ratio and repeats the test once. Toys
+say what the asymptotic formula cannot: small counts, the scan over the cuts, the weights.
 
 Writes, under results/<name>/: significance.json, significance_curves.parquet, mass_histograms.parquet,
 feature_histograms.parquet.
 """
 
 import logging
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -17,7 +19,6 @@ from dimuon import artifacts, bumphunt, cli, samples
 from dimuon.errors import UserError
 from dimuon.execution import generator
 from dimuon.families import Polynomial
-from dimuon.significance import Spectra, discoveries
 from dimuon.working_points import rates
 
 log = logging.getLogger("dimuon")
@@ -26,56 +27,52 @@ log = logging.getLogger("dimuon")
 def main(run):
     """Test every sample, print the headline numbers and write the results."""
     settings = run.config.significance
+    model = Polynomial(run.config.window.binning(settings.n_bins_sr), settings.degree)
     found = samples.read(run)
-    family = Polynomial(run.config.window.binning(settings.n_bins_sr), settings.degree)
-    outcomes = {sample.name: search(run, sample, family) for sample in found}
+    outcomes = {sample.name: search(run, sample, model) for sample in found}
 
     sources = sorted({source for sample in found for source in sample.sources})
-    tests = {name: outcome["summary"] for name, outcome in outcomes.items()}
+    tests = {name: summary for name, (summary, tables) in outcomes.items()}
+    log.info("%s", bumphunt.headlines(tests))
     content = {
         "origin": artifacts.origin_of(*sources),
         "settings": {"degree": settings.degree, "n_bins_sr": settings.n_bins_sr},
         "tests": tests,
     }
-    log.info("%s", bumphunt.headlines(tests))
     run.write_json(run.results / "significance.json", content, sources)
-    for table in ("significance_curves", "mass_histograms", "feature_histograms"):
-        frames = [outcome[table] for outcome in outcomes.values() if outcome[table] is not None]
+    for name in ("significance_curves", "mass_histograms", "feature_histograms"):
+        frames = [tables[name] for summary, tables in outcomes.values() if tables[name] is not None]
         if frames:
-            run.write_table(run.results / f"{table}.parquet", pd.concat(frames, ignore_index=True), sources)
+            run.write_table(run.results / f"{name}.parquet", pd.concat(frames, ignore_index=True), sources)
 
 
-def search(run, sample, family):
-    """Both tests on one sample: {"summary": dict, and the name of each table: DataFrame}."""
-    settings, window = run.config.significance, run.config.window
-    fprs = rates(settings.n_working_points, settings.fpr_min)
-    rng = generator(run.config.seed, "random cut", sample.name)
-    variables = bumphunt.cut_variables(sample.score, sample.features, rng)
-    classifier = variables[0]
+def search(run, sample, model):
+    """Both tests on one sample: the headline numbers, and {name of a table: DataFrame}."""
+    settings, mass = run.config.significance, sample.mass
+    stream = partial(generator, run.config.seed, sample.name)
+    variables = bumphunt.cut_variables(sample.score, sample.features, stream("random cut"))
+    classifier, fprs = variables[0], rates(settings.n_working_points, settings.fpr_min)
     try:
-        curves = bumphunt.cut_and_count(sample.mass, variables, fprs, family)
-        others = bumphunt.variations(sample.mass, [classifier], fprs, family, settings.degrees, settings.binnings)
-        bare = discoveries(Spectra.of(sample.mass, family.bins), family).one(0)
-        likelihood, weights, reason = bumphunt.reweighted(sample.mass, sample.score, family, sample.weight)
-        spectra = [bumphunt.mass_histograms(sample.mass, classifier, settings.figure_fprs, family)]
-        if weights is not None:
-            weighted = bumphunt.mass_histogram(sample.mass, family, weights)
-            spectra.append(weighted.assign(variable="likelihood", fpr=1.0))
+        curves, spectra = bumphunt.cut_and_count(mass, variables, fprs, model)
+        curves = bumphunt.add_toys(curves, spectra, model, settings.toys.local, stream("toys"))
+        others = bumphunt.variations(mass, [classifier], fprs, model, settings.degrees, settings.binnings)
+        likelihood, weights = bumphunt.reweighted(mass, sample.score, model, sample.weight)
+        summary = bumphunt.summary(curves, spectra, model, settings.toys, stream)
+        summary |= bumphunt.summary_of_weights(likelihood, mass, weights, model, settings.toys, stream("weights"))
+        histograms = bumphunt.mass_histograms(mass, classifier, settings.figure_fprs, model, weights)
     except ValueError as error:
         raise UserError(f"{sample.sources[-1]}: {error}") from error
     features = bumphunt.feature_histograms(
-        sample.mass, sample.features, classifier, settings.figure_fprs, window, sample.before
+        mass, sample.features, classifier, settings.figure_fprs, run.config.window, sample.before
     )
     labels = {"train": sample.train, "test": sample.test}
     tables = {
         "significance_curves": pd.concat([curves, others]),
-        "mass_histograms": pd.concat(spectra),
+        "mass_histograms": histograms,
         "feature_histograms": features,
     }
-    head = labels | {"n_events": len(sample.mass)} | bumphunt.summary(curves, bare, likelihood, reason)
-    return {"summary": head} | {
-        name: table if table is None else table.assign(**labels) for name, table in tables.items()
-    }
+    tables = {name: table if table is None else table.assign(**labels) for name, table in tables.items()}
+    return labels | {"n_events": len(mass)} | summary, tables
 
 
 if __name__ == "__main__":

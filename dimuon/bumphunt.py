@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 
+from dimuon import toys
 from dimuon.families import Polynomial
 from dimuon.features import FEATURES
 from dimuon.significance import Spectra, discoveries, likelihood_weights, sideband_fits
@@ -23,57 +24,73 @@ def cut_variables(score, features, rng):
     return [CutVariable("cathode", score), *classical, CutVariable("random", rng.uniform(size=len(score)))]
 
 
-def cut_and_count(mass, variables, fprs, family):
-    """The significance at every working point of every variable (paper, step 4a), as a DataFrame.
+def cut_and_count(mass, variables, fprs, model):
+    """The significance at every working point of every variable (paper, step 4a): (DataFrame, `Spectra`), row for row.
 
-    mass: (n_events,), GeV. variables: list of `CutVariable`. fprs: (n,). family: of the background, in its own
+    mass: (n_events,), GeV. variables: list of `CutVariable`. fprs: (n,). model: of the background, in its own
     bins. Columns: variable, degree, n_bins_sr, fpr, cut and the fields of `Discovery`.
     """
-    sideband = family.bins.window.in_sidebands(mass)
+    sideband = model.bins.window.in_sidebands(mass)
     scans = [variable.scan(sideband, fprs) for variable in variables]
-    spectra = Spectra.joined([Spectra.of(mass, family.bins, selections=scan.kept) for scan in scans])
-    found = discoveries(spectra, family)
+    spectra = Spectra.joined([Spectra.of(mass, model.bins, selections=scan.kept) for scan in scans])
+    found = discoveries(spectra, model)
     labels = {
         "variable": np.repeat([variable.name for variable in variables], len(fprs)),
-        "degree": family.degree,
-        "n_bins_sr": family.bins.n_bins_sr,
+        "degree": model.degree,
+        "n_bins_sr": model.bins.n_bins_sr,
         "fpr": np.tile(fprs, len(variables)),
         "cut": np.concatenate([scan.cut for scan in scans]),
     }
-    return pd.DataFrame(labels | {name: getattr(found, name) for name in CURVE_FIELDS})
+    no_toys = {"p0_toys": np.nan, "p0_toys_err": np.nan, "z0_toys": np.nan, "n_toys": 0, "toys_bound": False}
+    return pd.DataFrame(labels | {name: getattr(found, name) for name in CURVE_FIELDS} | no_toys), spectra
+
+
+def add_toys(curves, spectra, model, n_toys, rng):
+    """`curves` with toy values where the asymptotic form does not hold, for all but the random cut.
+
+    curves, spectra: of `cut_and_count`. Columns filled: p0_toys, p0_toys_err, z0_toys, n_toys, toys_bound.
+    """
+    chosen = np.flatnonzero(~curves["valid"] & (curves["variable"] != "random") & (n_toys > 0))
+    curves = curves.copy()
+    if chosen.size:
+        values = pd.DataFrame([value.asdict() for value in toys.local(spectra[chosen], model, n_toys, rng)])
+        names = {"p0_toys": "p0", "p0_toys_err": "p0_err", "z0_toys": "z0", "n_toys": "n_toys", "toys_bound": "bound"}
+        for column, name in names.items():
+            curves.loc[curves.index[chosen], column] = values[name].to_numpy()
+    return curves
 
 
 def variations(mass, variables, fprs, baseline, degrees, binnings):
     """`cut_and_count` with other degrees and numbers of SR bins than the baseline's (paper, Fig. 4), None for none."""
     window = baseline.bins.window
     families = [Polynomial(window.binning(n_bins_sr), degree) for degree in degrees for n_bins_sr in binnings]
-    frames = [cut_and_count(mass, variables, fprs, family) for family in families if family != baseline]
+    frames = [cut_and_count(mass, variables, fprs, family)[0] for family in families if family != baseline]
     return pd.concat(frames, ignore_index=True) if frames else None
 
 
-def reweighted(mass, score, family, weights=None):
-    """The test on the spectrum weighted by the likelihood (paper, step 4b): (`Discovery`, weights, None), or
-    (None, None, reason) where it is not defined.
+def reweighted(mass, score, model, weights=None):
+    """The test on the spectrum weighted by the likelihood (paper, step 4b): (`Discovery`, weights), or (reason, None)
+    where it is not defined.
 
     weights: (n_events,) to use in place of those from the score; None: from the score.
     """
     if weights is None:
-        bare = discoveries(Spectra.of(mass, family.bins), family).one(0)
+        bare = discoveries(Spectra.of(mass, model.bins), model).one(0)
         try:
             weights = likelihood_weights(score, bare.n_sig, bare.n_bkg)
         except ValueError as error:
-            return None, None, str(error)
-    return discoveries(Spectra.of(mass, family.bins, weights), family).one(0), weights, None
+            return str(error), None
+    return discoveries(Spectra.of(mass, model.bins, weights), model).one(0), weights
 
 
-def mass_histogram(mass, family, weights=None):
+def mass_histogram(mass, model, weights=None):
     """The mass spectrum with its sideband fit, for a figure: a DataFrame, one row per bin.
 
     Columns: bin_low, bin_high [GeV], region, n_obs (sum of weights), n_obs_err, n_bkg, n_bkg_err.
     """
-    bins = family.bins
+    bins = model.bins
     low, high = bins.edges[:-1], bins.edges[1:]
-    fit = sideband_fits(Spectra.of(mass, bins, weights), family)[0]
+    fit = sideband_fits(Spectra.of(mass, bins, weights), model)[0]
     squares = None if weights is None else np.square(weights)
     return pd.DataFrame({
         "bin_low": low, "bin_high": high, "region": bins.window.region((low + high) / 2),
@@ -82,13 +99,18 @@ def mass_histogram(mass, family, weights=None):
     })  # fmt: skip
 
 
-def mass_histograms(mass, variable, fprs, family):
-    """`mass_histogram` after each cut on `variable`, with columns variable and fpr. fprs: (n,)."""
-    scan = variable.scan(family.bins.window.in_sidebands(mass), fprs)
+def mass_histograms(mass, variable, fprs, model, weights=None):
+    """`mass_histogram` after each cut on `variable`, and of the reweighted spectrum where there are weights.
+
+    fprs: (n,). Further columns: variable (its name, or "likelihood") and fpr (1 for "likelihood").
+    """
+    scan = variable.scan(model.bins.window.in_sidebands(mass), fprs)
     frames = [
-        mass_histogram(mass[kept], family).assign(variable=variable.name, fpr=fpr)
+        mass_histogram(mass[kept], model).assign(variable=variable.name, fpr=fpr)
         for fpr, kept in zip(scan.fpr, scan.kept, strict=True)
     ]
+    if weights is not None:
+        frames.append(mass_histogram(mass, model, weights).assign(variable="likelihood", fpr=1.0))
     return pd.concat(frames, ignore_index=True)
 
 
@@ -113,21 +135,46 @@ def feature_histograms(mass, features, variable, fprs, window, before=None):
     return pd.concat(frames, ignore_index=True) if frames else None
 
 
-def summary(curves, bare, likelihood, reason):
-    """The headline numbers of one sample, for `significance.json`.
+def summary(curves, spectra, model, n_toys, stream):
+    """The headline numbers of cut and count on one sample, for `significance.json`.
 
-    curves: of `cut_and_count`. bare: `Discovery` without a cut. likelihood: `Discovery` with the weights, or None
-    and the reason. Where several working points share the largest Z0, the loosest is named.
+    curves, spectra: of `cut_and_count`, the classifier first. n_toys: with `local` and `scan`, the numbers of toys.
+    stream: gives the random generator of a name. Where several working points share the largest Z0, the loosest is
+    named.
     """
     cathode = curves[curves["variable"] == "cathode"]
     single = curves[~curves["variable"].isin(["cathode", "random"])]
+    best = cathode["z0"].to_numpy().argmax()
+    bare = plain(discoveries(spectra[0], model).one(0).asdict())
+    local, scan = None, None
+    if n_toys.local:
+        values = toys.local(spectra[[0, best]], model, n_toys.local, stream("headline toys"))
+        local = dict(zip(("no_cut", "cathode_max"), (value.asdict() for value in values), strict=True))
+    if n_toys.scan:
+        nested = spectra[: len(cathode)]
+        scan = toys.best_of_scan(nested, model, n_toys.scan, stream("scan toys")).asdict()
     return {
-        "no_cut": plain(bare.asdict()),
-        "cathode_max": plain(_best(cathode)),
-        "best_feature": plain(_best(single)) if len(single) else None,
-        "likelihood": plain(likelihood.asdict()) if likelihood is not None else None,
-        "likelihood_reason": reason,
-        "sidebands": {name: plain(bare.asdict())[name] for name in ("chi2", "ndf", "p_chi2", "p_saturated")},
+        "no_cut": bare,
+        "cathode_max": plain(cathode.iloc[best].to_dict()),
+        "best_feature": plain(single.loc[single["z0"].idxmax()].to_dict()) if len(single) else None,
+        "sidebands": {name: bare[name] for name in ("chi2", "ndf", "p_chi2", "p_saturated")},
+        "toys": local,
+        "global": scan,
+    }
+
+
+def summary_of_weights(likelihood, mass, weights, model, n_toys, rng):
+    """The headline numbers of the reweighted spectrum. likelihood, weights: of `reweighted`; n_toys: with `weights`."""
+    if weights is None:
+        return {"likelihood": None, "likelihood_reason": likelihood, "likelihood_calibration": None}
+    behaviour = None
+    if n_toys.weights:
+        calibrated, value = toys.weighted_calibration(mass, weights, model, n_toys.weights, rng)
+        behaviour = calibrated.asdict() | {"toys": value.asdict()}
+    return {
+        "likelihood": plain(likelihood.asdict()),
+        "likelihood_reason": None,
+        "likelihood_calibration": behaviour,
     }
 
 
@@ -155,7 +202,3 @@ def plain(record):
     return {
         name: None if isinstance(value, float) and not np.isfinite(value) else value for name, value in values.items()
     }
-
-
-def _best(curves):
-    return curves.loc[curves["z0"].idxmax()].to_dict()
