@@ -2,52 +2,79 @@
 
 Reads the dimuons and background_<charge>.parquet. For each charge it trains an ensemble of boosted decision trees in
 five-fold cross-validation, without the mass, and scores every dimuon of both charges: its own with models that never
-saw the event, the other's with the mean of all (the paper's cross-applications).
+saw the event, the other's with the mean of all (the paper's cross-applications). Then it asks whether any of the four
+scores knows the mass, and what the classifiers go by.
 
-Writes, under data/<name>/: bdts_<charge>.zip, scores_<train>_on_<test>.parquet.
+Writes, under data/<name>/: bdts_<charge>.zip, importance_<charge>.json, scores_<train>_on_<test>.parquet,
+sculpting_<train>_on_<test>.{json,parquet}, and members_<train>_on_<test>.parquet where the YAML asks for them.
 """
 
 from pathlib import Path
 
-from dimuon import bdt, cli, dimuons, execution, scores
+from dimuon import bdt, cli, dimuons, execution, scores, sculpting
+from dimuon.working_points import rates
 
 
 def main(run):
     """Train and apply the classifiers of every charge."""
-    config = run.config
-    names, files = config.features.names, dimuons.paths(run)
+    config, files, names = run.config, dimuons.paths(run), run.config.features.names
     tables = {charge: dimuons.read(run, charge, names) for charge in files}
-    features = {charge: table[names].to_numpy(dtype=float) for charge, table in tables.items()}
     backgrounds = {charge: bdt.read_background(run, charge, names) for charge in files}
+    features = {charge: table[names].to_numpy(dtype=float) for charge, table in tables.items()}
 
-    with execution.executor(config.execution.workers, config.execution.scheduler) as pool:
+    with execution.executor(config.execution.workers, config.execution.scheduler, preload=["dimuon.bdt"]) as pool:
         for train in files:
+            in_sr = (tables[train]["region"] == "SR").to_numpy()
+            events = features[train], in_sr, backgrounds[train][names].to_numpy(dtype=float)
+            common = {"kind": config.bdt.classifier, "seed": (config.seed, "bdt", train), "pool": pool}
             ensemble = bdt.train(
-                features[train],
-                tables[train]["region"] == "SR",
-                backgrounds[train],
+                *events,
+                settings=config.bdt.classifier_settings,
                 n_members=config.bdt.members,
                 n_folds=config.bdt.folds,
-                settings=config.bdt.classifier_settings,
-                seed=(config.seed, "bdt", train),
-                pool=pool,
                 others={test: features[test] for test in files if test != train},
+                **common,
             )
-            save(run, train, ensemble, tables, files)
+            importance = bdt.importance(ensemble, *events, **common)
+            models = save_models(run, train, ensemble, importance, [files[train], bdt.background_path(run, train)])
+            for test, of_test in {train: ensemble.data, **ensemble.others}.items():
+                sources = [models, files[test]]
+                save_scores(run, train, test, tables[test], of_test, sources)
+                sampled = (backgrounds[train]["dimu_mass"], ensemble.background.mean) if test == train else None
+                check_sculpting(run, train, test, tables[test], of_test, sampled, sources)
 
 
-def save(run, train, ensemble, tables, files):
-    """Write the models of one charge and the scores of every table they were applied to."""
-    manifest = {
-        "classifier": run.config.bdt.classifier,
-        "features": run.config.features.names,
-        "train": train,
-    }
-    sources = [files[train], bdt.background_path(run, train)]
-    models = run.write_bytes(run.data / f"bdts_{train}.zip", bdt.pack(ensemble.models, manifest), sources)
-    for test, of_test in {train: ensemble.data, **ensemble.others}.items():
-        table = scores.table(tables[test]["row"], of_test)
-        run.write_table(scores.path(run, train, test), table, [models, *sources, files[test]])
+def save_models(run, train, ensemble, importance, sources):
+    """Write the models and what they go by; returns the path of the models."""
+    names = run.config.features.names
+    content = {"train": train, "classifier": run.config.bdt.classifier, "features": names}
+    by_name = dict(zip(names, importance.pop("features"), strict=True))
+    run.write_json(run.data / f"importance_{train}.json", content | importance | {"features": by_name}, sources)
+    return run.write_bytes(run.data / f"bdts_{train}.zip", bdt.pack(ensemble.models, content), sources)
+
+
+def save_scores(run, train, test, table, of_test, sources):
+    """Write the scores of one train-test combination."""
+    run.write_table(scores.path(run, train, test), scores.table(table["row"], of_test), sources)
+    if run.config.bdt.keep_members or run.config.bdt.combination == "median":
+        run.write_table(scores.members_path(run, train, test), scores.members_table(table["row"], of_test), sources)
+
+
+def check_sculpting(run, train, test, table, of_test, sampled, sources):
+    """Write how the score and its cuts depend on the mass, in the bins of the background fit."""
+    settings = run.config.background
+    record, efficiencies = sculpting.report(
+        table["dimu_mass"].to_numpy(dtype=float),
+        of_test.mean,
+        rates(25, 1e-3),  # the paper's working points
+        run.config.window.binning(settings.n_bins_sr),
+        settings.degree,
+        execution.generator(run.config.seed, "sculpting", train, test),
+        sampled,
+    )
+    path = run.data / f"sculpting_{train}_on_{test}"
+    run.write_json(path.with_suffix(".json"), {"train": train, "test": test, **record}, sources)
+    run.write_table(path.with_suffix(".parquet"), efficiencies, sources)
 
 
 if __name__ == "__main__":

@@ -38,6 +38,7 @@ SETTINGS = {
     "03_train_flows.py": ("name", "seed", "input", "window", "features", "flow"),
     "04_sample_background.py": ("name", "seed", "input", "window", "features", "background"),
     "05_train_bdts.py": ("name", "seed", "bdt"),
+    "-m dimuon.ensemble": ("name", "seed", "window", "significance"),
     "06_significance.py": ("name", "seed", "input.scores", "window", "significance"),
     "07_plots.py": ("name",),
     "-m dimuon.studies variations": (
@@ -67,6 +68,7 @@ MADE_BY = {
     "members_*": "05_train_bdts.py",
     "sculpting_*": "05_train_bdts.py",
     "importance_*": "05_train_bdts.py",
+    "convergence*": "-m dimuon.ensemble",
     "significance*": "06_significance.py",
     "mass_histograms*": "06_significance.py",
     "feature_histograms*": "06_significance.py",

@@ -13,6 +13,7 @@ from concurrent.futures import as_completed
 from dataclasses import dataclass
 
 import numpy as np
+from sklearn.metrics import roc_auc_score
 from tqdm import tqdm
 
 from dimuon import execution
@@ -62,24 +63,24 @@ def background_path(run, charge):
 
 
 def read_background(run, charge, names):
-    """The sampled SR events to train against: (n_events, n_features), physical units, in the order of `names`.
+    """The sampled SR events to train against, as a DataFrame: `dimu_mass` [GeV] and the named features.
 
     Raises `UserError` for a missing file or column, a value that is not finite, or no SR event.
     """
     path = background_path(run, charge)
-    frame = run.read_table(path, [*names, "region", "use"])
-    frame = frame[(frame["region"] == "SR") & frame["use"].isin(["train", "validation"])]
-    events = frame[list(names)].to_numpy(dtype=float)
-    if not len(events):
+    columns = ["dimu_mass", *names]
+    frame = run.read_table(path, [*columns, "region", "use"])
+    frame = frame[(frame["region"] == "SR") & frame["use"].isin(["train", "validation"])][columns]
+    if frame.empty:
         raise UserError(f"{path}: no SR event for training; run 04_sample_background.py again")
-    bad = ~np.isfinite(events)
+    bad = ~np.isfinite(frame.to_numpy(dtype=float))
     if bad.any():
         row, column = np.argwhere(bad)[0]
         raise UserError(
-            f"{path}: {names[column]} is {events[row, column]} in row {frame.index[row]} ({bad.sum()} such values); "
-            "run 04_sample_background.py again"
+            f"{path}: {columns[column]} is {frame.iat[row, column]} in row {frame.index[row]} ({bad.sum()} such "
+            "values); run 04_sample_background.py again"
         )
-    return events
+    return frame.reset_index(drop=True)
 
 
 def assign_folds(n_events, n_folds, rng):
@@ -183,6 +184,54 @@ def _assemble(results, fold, background_fold, n_members, others):
             for name, table in by_all.items()
         },
     )
+
+
+def importance(ensemble, data, in_sr, background, *, kind="xgboost", seed, pool):
+    """Permutation importance of each feature (Breiman 2001), each event scored by models that never saw it.
+
+    In each fold's test events (SR dimuons and sampled background) one feature is shuffled. Returns {"auc", "auc_err",
+    "features": [{"auc_loss", "auc_loss_err", "score_change"}]}: the area under the ROC curve of data against
+    background, what the shuffling takes from it (mean over the folds and its standard error), and the root mean square
+    change of the score in units of the score's standard deviation. arguments as for `train`.
+    """
+    tasks = []
+    for test, models in sorted(ensemble.models.items()):
+        events = [data[in_sr & (ensemble.data.fold == test)], background[ensemble.background.fold == test]]
+        label, x = np.repeat([1, 0], [len(part) for part in events]), np.concatenate(events)
+        shuffled = []
+        for column in range(x.shape[1]):
+            changed = x.copy()
+            changed[:, column] = execution.generator(*seed, "shuffle", test, column).permutation(x[:, column])
+            shuffled.append(changed)
+        tasks.append((label, pool.submit(_score_again, kind, models, [x, *shuffled])))
+    aucs, changes = [], []
+    for label, future in tasks:
+        plain, *shuffled = future.result()
+        aucs.append([roc_auc_score(label, score) for score in (plain, *shuffled)])
+        changes.append([np.mean((score - plain) ** 2) / plain.var() for score in shuffled])
+    aucs = np.array(aucs)
+    losses = aucs[:, :1] - aucs[:, 1:]
+    return {
+        "auc": float(aucs[:, 0].mean()),
+        "auc_err": float(_standard_error(aucs[:, 0])),
+        "features": [
+            {
+                "auc_loss": float(losses[:, column].mean()),
+                "auc_loss_err": float(_standard_error(losses[:, column])),
+                "score_change": float(np.sqrt(np.mean(changes, axis=0)[column])),
+            }
+            for column in range(losses.shape[1])
+        ],
+    }
+
+
+def _score_again(kind, models, tables):
+    classifier = CLASSIFIERS[kind]().from_bytes(models)
+    return [classifier.score(table).mean(axis=1, dtype=float) for table in tables]
+
+
+def _standard_error(values):
+    return np.std(values, ddof=1) / np.sqrt(len(values))
 
 
 def pack(models, manifest):

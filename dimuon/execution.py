@@ -11,6 +11,7 @@ from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from contextlib import contextmanager
 
 import numpy as np
+import threadpoolctl
 
 from dimuon.errors import UserError
 
@@ -35,11 +36,12 @@ def integer_seed(seed, *names):
 
 
 @contextmanager
-def executor(workers=None, scheduler=None):
+def executor(workers=None, scheduler=None, preload=()):
     """A `concurrent.futures.Executor`: local processes, or a Dask cluster where `scheduler` names its address.
 
     workers: processes (None: every core). Each worker computes with one thread, so results do not depend on the
-    machine's thread count.
+    machine's thread count. preload: modules to import once, before the first local worker starts, instead of in
+    each of them.
     """
     if scheduler is not None:
         try:
@@ -52,6 +54,7 @@ def executor(workers=None, scheduler=None):
             yield client.get_executor()
         return
     context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(list(preload))
     with ProcessPoolExecutor(workers or os.cpu_count(), mp_context=context, initializer=_one_thread) as pool:
         yield pool
 
@@ -70,6 +73,7 @@ class AtOnce(Executor):
 
 
 def _one_thread():
-    # read by OpenMP and BLAS when they are first loaded in the worker
+    # read by OpenMP and BLAS when they are first loaded in the worker; those loaded before are told directly
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[name] = "1"
+    threadpoolctl.threadpool_limits(1)

@@ -19,6 +19,32 @@ def table(rows, scores):
     return pd.DataFrame({"row": rows, "fold": scores.fold, "score": scores.mean, "score_std": scores.spread})
 
 
+def members_path(run, train, test):
+    """Where the scores of every single member lie, if they were kept (`bdt.keep_members`)."""
+    return run.data / f"members_{train}_on_{test}.parquet"
+
+
+def members_table(rows, scores):
+    """The table of every member's score, one member after the other. Arguments as for `table`."""
+    n_events, n_members = scores.members.shape
+    return pd.DataFrame({
+        "member": np.repeat(np.arange(n_members), n_events),
+        "row": np.tile(rows, n_members),
+        "fold": np.tile(scores.fold, n_members),
+        "score": scores.members.T.ravel(),
+    })  # fmt: skip
+
+
+def read_members(run, train, test, dimuons):
+    """(n_events, n_members) scores in the order of `dimuons`; otherwise as `read`."""
+    path = members_path(run, train, test)
+    if not path.exists():
+        raise UserError(f"{path}: not found; set bdt.keep_members: true and run 05_train_bdts.py again")
+    frame = run.read_table(path, ["member", "row", "score"])
+    by_member = [match(part, dimuons, path)["score"].to_numpy() for _, part in frame.groupby("member")]
+    return np.column_stack(by_member)
+
+
 def read(run, train, test, dimuons):
     """The scores in the order of `dimuons`, as a DataFrame with the columns row, fold, score and score_std.
 

@@ -7,17 +7,21 @@ beyond it can make a bump or hide one. A variation inside the SR alone cannot be
 `compare_in_sr` takes sampled background events through the same cuts.
 """
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
+import pandas as pd
 from numpy.polynomial import legendre
 from scipy.stats import beta, rankdata
+
+from dimuon.working_points import CutVariable
 
 N_PERMUTATIONS = 500
 N_TOYS = 1000
 P_FLAG = 0.01  # a working point below is flagged; of 25 clean ones, 0.25 are expected to be
 N_QUANTILES = 100  # cells per variable in which the distance correlation is computed
 ONE_SIGMA = 0.6827
+ROUNDING = 1e-6  # chi2 values closer than this are equal
 
 
 @dataclass(frozen=True)
@@ -105,7 +109,7 @@ def flags(mass, kept, bins, degree, rng, *, n_toys=N_TOYS, p_flag=P_FLAG):
     p_value = np.empty(len(kept))
     for index, row in enumerate(coefficients):
         toys = rng.binomial(n.astype(int), np.clip(rows @ row, 0, 1), (n_toys, len(n)))
-        p_value[index] = (1 + np.sum(_fit(rows, n, toys)[2] >= chi2[index] * (1 - 1e-9))) / (1 + n_toys)
+        p_value[index] = (1 + np.sum(_fit(rows, n, toys)[2] >= chi2[index] - ROUNDING)) / (1 + n_toys)
     variance = np.einsum("bi,nij,bj->nb", design, covariance, design)
     return EfficiencyFits(
         n_before=n_before,
@@ -143,6 +147,64 @@ def compare_in_sr(fits, bins, background_mass, background_kept):
         "interpolated_err": interpolated_err,
         "pull": (efficiency - interpolated) / total,
     }
+
+
+def report(mass, score, fprs, bins, degree, rng, background=None):
+    """All of the above for one scored sample: (record for JSON, DataFrame of the efficiencies).
+
+    mass: (n_events,), GeV. score: (n_events,). fprs: (n,), of the working points. background: (mass, score) of sampled
+    SR events, or None. The table has one row per working point and mass bin.
+    """
+    sideband = bins.window.in_sidebands(mass)
+    scan = CutVariable("cathode", score).scan(sideband, fprs)
+    fits = flags(mass, scan.kept, bins, degree, rng)
+    points = {"fpr": scan.fpr, "cut": scan.cut, "chi2": fits.chi2, "p_value": fits.p_value, "sculpted": fits.sculpted}
+    record = {
+        "n_sidebands": int(sideband.sum()),
+        "degree": degree,
+        "n_bins_sr": bins.n_bins_sr,
+        "ndf": fits.ndf,
+        "p_flag": P_FLAG,
+        "spearman": asdict(spearman(mass[sideband], score[sideband], rng)),
+        "distance_correlation": asdict(distance_correlation(mass[sideband], score[sideband], rng)),
+        "working_points": _records(points),
+    }
+    if background is not None:
+        sampled_mass, sampled_score = background
+        compared = compare_in_sr(fits, bins, sampled_mass, sampled_score >= scan.cut[:, None])
+        record["sampled_background_in_sr"] = _records({"fpr": scan.fpr, **compared})
+    return record, _efficiencies(scan.fpr, scan.cut, bins, fits)
+
+
+def _records(columns):
+    """Arrays of equal length as a list of dicts of Python's own types."""
+    return [dict(zip(columns, row, strict=True)) for row in zip(*(v.tolist() for v in columns.values()), strict=True)]
+
+
+def _efficiencies(fpr, cut, bins, fits):
+    n_cuts, n_bins = fits.n_after.shape
+    low, high = fits.interval
+    centre = (bins.edges[:-1] + bins.edges[1:]) / 2
+    by_bin = {
+        "bin_low": bins.edges[:-1],
+        "bin_high": bins.edges[1:],
+        "region": bins.window.region(centre),
+        "n_before": fits.n_before,
+    }
+    by_both = {
+        "n_after": fits.n_after,
+        "efficiency": fits.n_after / np.where(fits.n_before > 0, fits.n_before, np.nan),
+        "efficiency_low": low,
+        "efficiency_high": high,
+        "efficiency_fit": fits.expected,
+        "efficiency_fit_err": fits.expected_err,
+    }
+    by_cut = {"fpr": fpr, "cut": cut, "sculpted": fits.sculpted}
+    return pd.DataFrame(
+        {name: np.repeat(values, n_bins) for name, values in by_cut.items()}
+        | {name: np.tile(values, n_cuts) for name, values in by_bin.items()}
+        | {name: values.ravel() for name, values in by_both.items()}
+    )
 
 
 def _fit(rows, n, k):

@@ -2,6 +2,7 @@
 
 import runpy
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -89,7 +90,7 @@ def test_same_bytes_for_any_number_of_workers(monkeypatch):
     data, in_sr, background, _ = toy()
     ensembles = [
         train(data, in_sr, background, pool=pool, others={"ss": data[:50]})
-        for pool in (ThreadPoolExecutor(1), execution.executor(1), execution.executor(3))
+        for pool in (ThreadPoolExecutor(1), execution.executor(1, preload=["dimuon.bdt"]), execution.executor(3))
     ]
     manifest = {"classifier": "xgboost", "features": ["a", "b"]}
     assert len({bdt.pack(ensemble.models, manifest) for ensemble in ensembles}) == 1
@@ -302,6 +303,53 @@ def test_missing_background_names_the_step(analysis):
         UserError, match="background_ss.parquet: not found; run `python 04_sample_background.py small.yaml`"
     ):
         analysis.step()
+
+
+def test_step_5_keeps_members_and_reports(analysis):
+    config_file = Path("small.yaml")
+    config_file.write_text(config_file.read_text().replace("members: 3", "members: 3, keep_members: true"))
+    run = artifacts.Run(config.load(config_file), "05_train_bdts.py", "small.yaml")
+    runpy.run_path(str(STEP))["main"](run)
+    for train_charge, test in (("os", "os"), ("ss", "os")):
+        table = pd.read_parquet(f"data/small/scores_{train_charge}_on_{test}.parquet")
+        members = scores.read_members(run, train_charge, test, table)
+        np.testing.assert_allclose(members.mean(axis=1), table["score"], rtol=1e-6)
+        assert members.shape[1] == 3
+        record = artifacts.load_json(f"data/small/sculpting_{train_charge}_on_{test}.json")
+        assert len(record["working_points"]) == 25
+        assert ("sampled_background_in_sr" in record) == (train_charge == test)
+        efficiency = pd.read_parquet(f"data/small/sculpting_{train_charge}_on_{test}.parquet")
+        assert efficiency.query("fpr == 1")["efficiency"].dropna().eq(1).all()
+        assert not efficiency.query("fpr == 1")["sculpted"].any()
+        cuts = efficiency.groupby("fpr").agg(cut=("cut", "first"), n_after=("n_after", "sum"))
+        in_bins = run.config.window.binning(11).index(analysis.frame["dimu_mass"][table["row"]]) >= 0
+        passing = [(table["score"][in_bins] >= cut).sum() for cut in cuts["cut"]]
+        assert cuts["n_after"].tolist() == passing
+    assert set(artifacts.load_json("data/small/importance_os.json")["features"]) == {"dimu_pt", "mu0_ip3d", "mu1_ip3d"}
+
+
+def test_members_that_were_not_kept(analysis):
+    with pytest.raises(UserError, match="members_os_on_os.parquet: not found; set bdt.keep_members: true"):
+        scores.read_members(analysis.run, "os", "os", pd.DataFrame({"row": [0]}))
+
+
+def test_importance_names_the_feature_that_matters():
+    rng = np.random.default_rng(13)
+    data, background = rng.normal([1, 0], 1, (1500, 2)), rng.normal(0, 1, (3000, 2))
+    in_sr = np.arange(1500) < 1000
+    with ThreadPoolExecutor(1) as pool:
+        ensemble = train(data, in_sr, background, pool=_borrowed(pool))
+        found = bdt.importance(ensemble, data, in_sr, background, seed=SEED, pool=pool)
+    matters, does_not = found["features"]
+    assert found["auc"] == pytest.approx(0.76, abs=0.03)  # Phi(1 / sqrt 2)
+    assert matters["auc_loss"] == pytest.approx(found["auc"] - 0.5, abs=0.05)
+    assert abs(does_not["auc_loss"]) < 0.02
+    assert matters["score_change"] > 1 > 0.3 > does_not["score_change"]
+
+
+@contextmanager
+def _borrowed(pool):
+    yield pool
 
 
 def test_scores_follow_the_dimuons():

@@ -1,0 +1,96 @@
+"""The paper's classifier ensemble, 5 folds of 100 members, against the same ensemble trained one by one.
+
+python -m tests.benchmarks.bdts
+
+Events: the real OS dimuons (12,332, of which 1,692 in the SR) and 7,900 background events. Where no sampled background
+is at hand they are drawn from the sidebands, which costs the same time. The peer is `XGBClassifier.fit` in a plain
+loop over the same events, seeds and settings, with its default threads, and `predict_proba` of the test events.
+Without the reference data the events are a toy of the same size.
+"""
+
+import os
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import xgboost
+
+from dimuon import bdt, execution
+from dimuon.features import FEATURE_SETS
+from dimuon.regions import MassWindow
+from tests.benchmarks import common
+
+WINDOW = MassWindow(5.0, 9.0, 10.6, 16.0)
+SEED = (2016, "bdt", "os")
+N_BACKGROUND, N_MEMBERS, N_FOLDS = 7900, 100, 5
+
+
+def events():
+    """(features (12332, 3), in_sr, background (7900, 3)) of the real OS dimuons, or of a toy of their size."""
+    folder = Path(os.environ.get("DIMUON_REFERENCE", "../shared"))
+    rng = np.random.default_rng(0)
+    if (folder / "real" / "upsilon_os.parquet").exists():
+        table = pd.read_parquet(folder / "real" / "upsilon_os.parquet")
+        features, mass = table[list(FEATURE_SETS["paper"])].to_numpy(), table["dimu_mass"].to_numpy()
+    else:
+        print("no reference data (DIMUON_REFERENCE): a toy of the same size instead")
+        features = np.exp(rng.normal([3.7, -4.3, -4.2], [0.4, 1.1, 1.1], (12332, 3)))
+        mass = rng.permutation(np.r_[rng.uniform(9, 10.6, 1692), rng.uniform(5, 9, 10640)])
+    in_sr = WINDOW.in_sr(mass)
+    return features, in_sr, features[~in_sr][rng.integers(0, (~in_sr).sum(), N_BACKGROUND)]
+
+
+def ensemble(features, in_sr, background):
+    """(seconds, mean score of every dimuon, the `Ensemble`), starting and stopping the workers included."""
+    start = time.perf_counter()
+    with execution.executor(preload=["dimuon.bdt"]) as pool:
+        result = bdt.train(features, in_sr, background, n_members=N_MEMBERS, n_folds=N_FOLDS, seed=SEED, pool=pool)
+    return time.perf_counter() - start, result.data.mean, result
+
+
+def one_by_one(features, in_sr, background, result, n_members=N_MEMBERS):
+    """(seconds, mean score) of the plain loop; `result` gives only the folds."""
+    start, score = time.perf_counter(), np.zeros(len(features))
+    fold, background_fold = result.data.fold, result.background.fold
+    for test in range(N_FOLDS):
+        masks = zip(bdt.roles(fold, test)[:2], bdt.roles(background_fold, test)[:2], strict=True)
+        x, y, w = zip(*(_labelled(features[a & in_sr], background[b]) for a, b in masks), strict=True)
+        for member in range(n_members):
+            model = xgboost.XGBClassifier(
+                n_estimators=300, max_depth=3, learning_rate=0.1, subsample=0.7, early_stopping_rounds=10,
+                objective="binary:logistic", eval_metric="logloss",
+                random_state=execution.integer_seed(*SEED, test, member),
+            )  # fmt: skip
+            validation = {"eval_set": [(x[1], y[1])], "sample_weight_eval_set": [w[1]]}
+            model.fit(x[0], y[0], sample_weight=w[0], verbose=False, **validation)
+            trees = (0, model.best_iteration + 1)
+            score[fold == test] += model.predict_proba(features[fold == test], iteration_range=trees)[:, 1]
+    return time.perf_counter() - start, score / n_members
+
+
+def _labelled(data, background):
+    label = np.repeat([1, 0], [len(data), len(background)])
+    return np.concatenate([data, background]), label, np.where(label, len(background) / len(data), 1)
+
+
+def main():
+    """Time both, compare their scores, save the figures."""
+    sample = events()
+    seconds, score, result = ensemble(*sample)
+    plain_seconds, plain_score = one_by_one(*sample, result)
+    correlation = np.corrcoef(score, plain_score)[0, 1]
+    models = bdt.pack(result.models, {"classifier": "xgboost", "features": []})
+    peer = f"XGBClassifier.fit one by one, {os.cpu_count()} threads"
+    common.save("bdts", [
+        {"name": "ensemble_s", "value": seconds, "unit": "s"},
+        {"name": "one_by_one_s", "value": plain_seconds, "unit": "s"},
+        {"name": "ensemble_vs_xgbclassifier", "value": seconds, "unit": "s", "peer": peer, "ratio": plain_seconds / seconds},
+        {"name": "score_correlation", "value": correlation, "unit": ""},
+        {"name": "largest_score_difference", "value": float(np.abs(score - plain_score).max()), "unit": ""},
+        {"name": "models_mb", "value": len(models) / 1e6, "unit": "MB"},
+    ])  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
