@@ -163,7 +163,7 @@ def agreement(table, window, charge, origin):
 
     table: of `agreement_table`. Horizontal bars are the mass ranges; dashed, what perfect agreement gives.
     """
-    figure, (top, bottom) = panels(2, 1, size=(9.5, 9.0), sharex=True, gridspec_kw={"hspace": 0.0})
+    figure, (top, bottom) = panels(2, 1, size=(9.5, 9.0), sharex=True)
     figure.get_layout_engine().set(h_pad=0.01)
     names = [column for column in table if column.startswith("ks_")]
     for index, (test, part) in enumerate(table[table["place"] != "sidebands"].groupby("test", sort=False)):
@@ -342,14 +342,16 @@ def spectrum(table, origin):
     density = table["n_os"] / width
     seen = density[density > 0]
     axes.set(xscale="log", yscale="log", xlabel=r"Dimuon mass $m_{\mu\mu}$ [GeV]", ylabel="Muon pairs / GeV")
-    axes.set_xlim(table["bin_low"].min(), table["bin_high"].max())
+    axes.set_xlim(table.loc[seen.index, "bin_low"].min() / 1.3, table.loc[seen.index, "bin_high"].max() * 1.3)
     axes.set_ylim(seen.min() / 2, seen.max() * 60)
     for index, (name, mass) in enumerate(RESONANCES):
         near = density[(table["bin_low"] < 1.06 * mass) & (table["bin_high"] > 0.94 * mass)]
         if len(near) and near.max() > 0:
             axes.annotate(name, (mass, near.max()), xytext=(0, 9 + 16 * (index % 2)), textcoords="offset points",
                           ha="center", fontsize=15)  # fmt: skip
-    ticks = [0.5, 1, 2, 5, 10, 20, 50, 100]
+    ticks = [
+        tick for tick in (0.5, 1, 2, 5, 10, 20, 50, 100) if axes.get_xlim()[0] < tick < axes.get_xlim()[1]
+    ]
     axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     axes.legend(loc="upper right", bbox_to_anchor=(1, 0.95))
     say_origin(figure, axes, origin)

@@ -33,6 +33,7 @@ def mass_spectra(histograms, points, window, origin):
     and one variable. points: fpr, n_obs (events in the SR), z0, valid for the legend; may lack working points.
     """
     fprs = sorted(histograms["fpr"].unique(), reverse=True)
+    weighted = bool((histograms["variable"] == "likelihood").all())
     heights = [6.2] + [0.62] * len(fprs)
     figure, axes = panels(
         1 + len(fprs), size=(9.5, 7.0 + 0.72 * len(fprs)), sharex=True,
@@ -41,14 +42,15 @@ def mass_spectra(histograms, points, window, origin):
     figure.get_layout_engine().set(h_pad=0.01)
     for fpr, colour, marker, pulls in zip(fprs, shades(len(fprs)), MARKERS, axes[1:], strict=False):
         part = histograms[histograms["fpr"] == fpr].sort_values("bin_low")
-        _spectrum(axes[0], part, colour, marker, _point_label(points, fpr))
-        _pull_strip(pulls, part, colour, window, fpr_name(fpr))
-    weighted = not np.allclose(histograms["n_obs"], histograms["n_obs"].round())
+        _spectrum(axes[0], part, colour, marker, _point_label(points, fpr, weighted))
+        _pull_strip(pulls, part, colour, window, "" if weighted else fpr_name(fpr))
     width = histograms["bin_high"].iloc[0] - histograms["bin_low"].iloc[0]
-    what = "Sum of weights" if weighted else "Events"
-    axes[0].set(yscale="log", ylabel=f"{what} / {width:.3f} GeV", xlim=(window.sb_low, window.sb_high))
-    top = histograms["n_obs"].max()
-    axes[0].set_ylim(max(0.06, min(0.3, 0.5 * top)), top * 10 ** (0.8 + 0.12 * len(fprs)))
+    what, top = "Sum of weights" if weighted else "Events", histograms["n_obs"].max()
+    axes[0].set(ylabel=f"{what} / {width:.3f} GeV", xlim=(window.sb_low, window.sb_high))
+    if weighted:
+        axes[0].set_ylim(0, 1.7 * top)
+    else:
+        axes[0].set(yscale="log", ylim=(max(0.06, min(0.3, 0.5 * top)), top * 10 ** (0.8 + 0.12 * len(fprs))))
     mark_signal_region(axes[0], window)
     axes[0].legend(ncol=2, loc="upper right", fontsize=13, bbox_to_anchor=(1, 0.93), columnspacing=1,
                    frameon=True, framealpha=1, edgecolor="none").set_zorder(5)  # fmt: skip
@@ -64,13 +66,14 @@ def mass_spectra(histograms, points, window, origin):
     return figure
 
 
-def _point_label(points, fpr):
+def _point_label(points, fpr, weighted=False):
     near = points[np.isclose(points["fpr"], fpr, rtol=1e-6)]
     if near.empty:
         return f"FPR {fpr_name(fpr)}"
     point = near.iloc[0]
     doubt = "" if point["valid"] else " (!)"
-    return rf"FPR {fpr_name(fpr)}: {point['n_obs']:.0f} in SR, {point['z0']:.1f}$\sigma${doubt}"
+    cut = "weighted: sum" if weighted else f"FPR {fpr_name(fpr)}:"
+    return rf"{cut} {point['n_obs']:.0f} in SR, {point['z0']:.1f}$\sigma${doubt}"
 
 
 def _spectrum(axes, part, colour, marker, label):
@@ -109,7 +112,8 @@ def _pull_strip(axes, part, colour, window, name):
     axes.set_yticks([-3, 0, 3])
     axes.yaxis.set_minor_locator(NullLocator())
     axes.tick_params(labelsize=10)
-    axes.text(0.992, 0.86, name, transform=axes.transAxes, ha="right", va="top", fontsize=11)
+    axes.annotate(name, (1, 0.5), xycoords="axes fraction", xytext=(4, 0), textcoords="offset points", va="center",
+                  fontsize=11)  # fmt: skip
     beyond = part[np.abs(pulls) > 4.5]
     for centre, sign in zip(
         (beyond["bin_low"] + beyond["bin_high"]) / 2, np.sign(pulls[np.abs(pulls) > 4.5]), strict=True

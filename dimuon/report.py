@@ -8,7 +8,6 @@ from itertools import groupby
 import jinja2
 
 from dimuon import artifacts
-from dimuon.figures import variable_label
 from dimuon.plotting import CHARGE_NAMES, describe_test, fpr_name
 
 # what a check must reach to pass
@@ -82,19 +81,26 @@ def events_text(value):
     return f"{value:,.0f}" if float(value).is_integer() or abs(value) >= 1000 else f"{value:,.1f}"
 
 
+def _ordered(summary):
+    """The tests of `significance.json`, the matched ones first; none where there is no summary."""
+    return sorted(
+        (summary or {"tests": {}})["tests"].values(), key=lambda test: test["train"] != test["test"]
+    )
+
+
 def headline(summary):
     """Rows of the headline table, one per train-test combination, as dicts."""
     if summary is None:
         return []
     rows = []
-    for test in summary["tests"].values():
+    for test in _ordered(summary):
         best, cathode, likelihood = test["best_feature"], test["cathode_max"], test["likelihood"]
         rows.append({
             "what": describe_test(test["train"], test["test"]),
             "n_events": test["n_events"],
             "no_cut": test["no_cut"],
             "best": best,
-            "best_name": variable_label(best["variable"]) if best else None,
+            "best_name": best["variable"] if best else None,
             "best_fpr": fpr_name(best["fpr"]) if best else None,
             "cathode": cathode,
             "cathode_fpr": fpr_name(cathode["fpr"]) if cathode else None,
@@ -119,16 +125,15 @@ def warnings(origin, summary, saved):
             "table). Significances after a cut depend on them and are not a measurement."
         )
     failed = [verdict["check"] for verdict in verdicts(saved) if verdict["verdict"] == _verdict(False)]
-    said += [f"A check fails: {check}." for check in failed]
-    for test in (summary or {"tests": {}})["tests"].values():
+    if failed:
+        said.append(f"Checks that fail: {'; '.join(failed)}.")
+    for test in _ordered(summary):
         best, what = test["cathode_max"], describe_test(test["train"], test["test"])
         if best and not best["valid"]:
             said.append(
                 f"{what}: the largest significance ({z_text(best['z0'])} at FPR {fpr_name(best['fpr'])}) stands where "
                 "too few events are left for the asymptotic formula."
             )
-        if test["likelihood"] is None:
-            said.append(f"{what}: no likelihood-reweighted value: {test['likelihood_reason']}.")
     if saved.missing:
         said.append(f"{len(saved.missing)} files of this analysis are missing; see “What is missing”.")
     if (commit := artifacts.git_commit()) and commit.endswith("+changes"):
@@ -139,13 +144,15 @@ def warnings(origin, summary, saved):
 def verdicts(saved):
     """What the checks say, one dict (check, verdict, seen) each, for those whose files are there."""
     said = []
-    for test in (saved.summary or {"tests": {}})["tests"].values():
+    for test in _ordered(saved.summary):
+        if test["train"] != test["test"]:
+            continue  # the same sample, tested above
         fit, what = test["sidebands"], describe_test(test["train"], test["test"])
         said.append({
             "check": f"Polynomial describes the sidebands, {what}", "verdict": _verdict(fit["p_chi2"] >= P_DOUBTFUL),
             "seen": f"χ² = {fit['chi2']:.1f} for {fit['ndf']} degrees of freedom, p = {p_text(fit['p_chi2'])}",
         })  # fmt: skip
-        if test["train"] == test["test"] == "ss" and (best := test["cathode_max"]):
+        if test["test"] == "ss" and (best := test["cathode_max"]):
             seen = f"largest local significance {z_text(best['z0'])} at FPR {fpr_name(best['fpr'])}"
             quiet = best["z0"] < Z_QUIET
             said.append(

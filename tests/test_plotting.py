@@ -1,0 +1,277 @@
+"""Every figure is drawn from a small saved result and asked what is on it; figures 1-4 are compared with images.
+
+The images (tests/images/, made with `pytest --mpl-generate-path=tests/images tests/test_plotting.py`) are compared with
+`pytest --mpl`. Tolerance: 12 of 255 in root mean square over the pixels. Other versions of FreeType move the edges of
+letters, which gives 2 to 6; a missing curve or a changed range gives more than 15.
+"""
+
+import contextlib
+import pickle
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.stats import chi2, norm
+
+from dimuon import artifacts, checks, config, figures, gallery, plotting
+from tests import small_results
+
+IMAGES = {"baseline_dir": "images", "tolerance": 12, "style": plotting.STYLE, "savefig_kwargs": {"dpi": 40}}
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """The small results, all read."""
+    folder = tmp_path_factory.mktemp("figures")
+    small_results.build(folder)
+    with contextlib.chdir(folder):
+        run = artifacts.Run(config.load("small.yaml"), "07_plots.py", "small.yaml")
+        saved = gallery.Saved(run)
+        saved.drawings = {drawing.name: drawing for drawing in gallery.drawings(saved)}
+    return saved
+
+
+def chosen(saved, name, **wanted):
+    """Rows of a table of results with the given values."""
+    table = saved.table(saved.run.results / name)
+    for column, value in wanted.items():
+        table = table[table[column] == value]
+    return table
+
+
+def words(axes):
+    """Everything written in a panel: labels, legend, texts."""
+    legend = axes.get_legend()
+    texts = [text.get_text() for text in axes.texts + (legend.get_texts() if legend else [])]
+    return " | ".join([axes.get_xlabel(), axes.get_ylabel(), *texts])
+
+
+def figure_words(figure):
+    return " | ".join([text.get_text() for text in figure.texts] + [words(axes) for axes in figure.axes])
+
+
+def variations_table(saved):
+    """Curves of nine fits, from the one that is saved."""
+    curve = chosen(saved, "significance_curves.parquet", train="os", test="os", variable="cathode")
+    fits = [(degree, n_bins) for degree in (3, 5, 7) for n_bins in (7, 11, 15)]
+    frames = [
+        curve.assign(
+            degree=degree,
+            n_bins_sr=n_bins,
+            p0=curve["p0"] ** (1 + 0.05 * (degree - 5) + 0.01 * (n_bins - 11)),
+        )
+        for degree, n_bins in fits
+    ]
+    return pd.concat(frames, ignore_index=True)
+
+
+def mass_figure(saved, train, test, origin="simulated"):
+    spectra = chosen(saved, "mass_histograms.parquet", train=train, test=test, variable="cathode")
+    points = gallery.histogram_points(spectra, saved.config)
+    return figures.mass_spectra(spectra, points, saved.config.window, origin)
+
+
+def p_figure(saved, train, test, origin="simulated"):
+    curves = chosen(saved, "significance_curves.parquet", train=train, test=test)
+    return figures.p_values(curves, saved.summary["tests"][f"{train}_on_{test}"], origin)
+
+
+@pytest.mark.mpl_image_compare(filename="fig1a.png", **IMAGES)
+def test_figure_1a(saved):
+    return mass_figure(saved, "ss", "ss")
+
+
+@pytest.mark.mpl_image_compare(filename="fig1b.png", **IMAGES)
+def test_figure_1b(saved):
+    return p_figure(saved, "ss", "ss")
+
+
+@pytest.mark.mpl_image_compare(filename="fig2a.png", **IMAGES)
+def test_figure_2a(saved):
+    """Seven spectra with their counts, fits inside and outside the SR, its edges, one strip of pulls each."""
+    figure = mass_figure(saved, "os", "os")
+    main, *strips = figure.axes
+    spectra = chosen(saved, "mass_histograms.parquet", train="os", test="os", variable="cathode")
+    assert len(strips) == 7
+    assert main.get_xlim() == (5.0, 16.0)
+    assert "Events / 0.145 GeV" in words(main)
+    assert "GeV" in strips[-1].get_xlabel()
+    drawn = [container.lines[0].get_ydata() for container in main.containers]
+    for fpr, counts in zip(small_results.FIGURE_FPRS, drawn, strict=True):
+        saved_counts = spectra.loc[spectra["fpr"] == fpr, "n_obs"].to_numpy()
+        np.testing.assert_array_equal(counts, saved_counts[saved_counts > 0])
+    edges = {line.get_xdata()[0] for line in main.lines if len(set(line.get_xdata())) == 1}
+    assert {9.0, 10.6} <= edges
+    total = int(spectra.query("fpr == 1 and region == 'SR'")["n_obs"].sum())
+    assert f"FPR 100%: {total} in SR" in words(main)
+    return figure
+
+
+@pytest.mark.mpl_image_compare(filename="fig2b.png", **IMAGES)
+def test_figure_2b(saved):
+    """A curve for each variable, the likelihood and global lines at their p-values, significance on the right."""
+    figure = p_figure(saved, "os", "os")
+    axes = figure.axes[0]
+    said = words(axes)
+    for label in (
+        "CATHODE",
+        "Dimuon",
+        "Harder muon IP3D",
+        "Softer muon IP3D",
+        "Random cut",
+        "likelihood",
+        "global",
+    ):
+        assert label in said
+    curves = chosen(saved, "significance_curves.parquet", train="os", test="os", variable="cathode")
+    expected = curves.sort_values("fpr")["p0"].to_numpy()
+    assert any(
+        len(line.get_ydata()) == len(expected) and np.allclose(line.get_ydata(), expected)
+        for line in axes.lines
+    )
+    heights = [line.get_ydata()[0] for line in axes.lines if len(line.get_ydata()) == 2]
+    assert saved.summary["tests"]["os_on_os"]["likelihood"]["p0"] in heights
+    right = axes.child_axes[0]
+    ticks = {
+        label.get_text(): at for label, at in zip(right.get_yticklabels(), right.get_yticks(), strict=True)
+    }
+    assert ticks[r"3$\sigma$"] == pytest.approx(norm.sf(3))
+    return figure
+
+
+@pytest.mark.mpl_image_compare(filename="fig3.png", **IMAGES)
+def test_figure_3(saved):
+    """Every feature with its unit, a curve for each cut and the dashed one before anti-isolation."""
+    histograms = chosen(saved, "feature_histograms.parquet", train="os", test="os")
+    figure = figures.feature_spectra(histograms, "simulated")
+    assert [axes.get_xlabel().split("[")[-1] for axes in figure.axes] == ["GeV]", "cm]", "cm]"]
+    for axes, name in zip(figure.axes, small_results.TRAINING, strict=True):
+        assert len(axes.patches) == 8
+        before = histograms[(histograms["feature"] == name) & histograms["fpr"].isna()]
+        np.testing.assert_array_equal(axes.patches[0].get_data().values, before["n_obs"])
+    assert "before anti-isolation" in words(figure.axes[-1])
+    return figure
+
+
+@pytest.mark.mpl_image_compare(filename="fig4.png", **IMAGES)
+def test_figure_4(saved):
+    """Nine curves, the baseline bold."""
+    figure = figures.variations(variations_table(saved), (5, 11), "simulated")
+    legend = figure.axes[0].get_legend()
+    assert len(legend.get_texts()) == 9
+    bold = [line for line in legend.get_lines() if line.get_linewidth() > 2]
+    assert len(bold) == 1
+    assert "degree 5, 11 bins (baseline)" in words(figure.axes[0])
+    return figure
+
+
+def test_every_drawing_draws_and_says_that_it_is_simulated(saved):
+    kinds = {name.split("_")[0] for name in saved.drawings}
+    assert kinds >= {"fig1a", "fig1b", "fig2a", "fig2b", "fig3", "cross", "flow", "closure", "agreement", "scores",
+                     "efficiency", "cutflow", "spectrum"}  # fmt: skip
+    for name, drawing in saved.drawings.items():
+        if "ss" in name.split("_") and not name.startswith(("fig1", "flow")):
+            continue  # the same functions on other numbers
+        figure = drawing.draw()
+        assert sum(text.get_text() == "SIMULATED" for text in figure.texts) == 1, name
+        assert all(axes.get_xlabel() for axes in figure.axes[-1:]), name
+        assert len(drawing.table) > 0
+        assert len(drawing.caption) > 60
+
+
+@pytest.mark.parametrize("origin", artifacts.ORIGINS)
+def test_the_origin_is_said(saved, origin):
+    figure = p_figure(saved, "os", "os", origin)
+    said = figure_words(figure)
+    assert ("SIMULATED" in said) == (origin == "simulated")
+    assert ("Open Data 2016" in said) == (origin != "simulated")
+    assert ("8.7 fb" in said) == (origin != "simulated")
+    assert ("REBUILT" in said) == (origin == "rebuilt")
+
+
+def test_closure_scales_the_samples_to_the_data(saved):
+    table = saved.drawings["closure_os"].table
+    by_region = table[table["feature"] == "dimu_pt"].groupby("region")[["n_data", "n_sampled"]].sum()
+    assert by_region["n_sampled"].to_numpy() == pytest.approx(by_region["n_data"].to_numpy(), rel=0.02)
+
+
+def test_efficiency_of_a_random_cut_is_its_rate_everywhere():
+    rng = np.random.default_rng(3)
+    chosen_config = config.Config(name="x", seed=1, input={"scores": "x"})
+    mass, score = rng.uniform(5, 16, 400_000), rng.uniform(size=400_000)
+    bins = chosen_config.window.binning(11)
+    table = checks.efficiency_table(mass, score, {0.1: 0.9}, bins)
+    pulls = (table["efficiency"] - 0.1) / np.sqrt(0.09 / table["n_all"])
+    assert np.abs(pulls).max() < 4.5
+    assert (table["region"] == "SR").sum() == 1
+    edges = set(table["bin_low"]) | set(table["bin_high"])
+    assert {9.0, 10.6} <= edges
+    assert (table["low"] <= table["efficiency"]).all()
+    assert (table["efficiency"] <= table["high"]).all()
+
+
+def test_scores_are_normalised_in_each_region(saved):
+    table = saved.drawings["scores_os_on_os"].table
+    areas = (
+        table.assign(area=table["density"] * (table["bin_high"] - table["bin_low"]))
+        .groupby("sample")["area"]
+        .sum()
+    )
+    assert areas.to_numpy() == pytest.approx(1.0)
+
+
+def test_pulls_are_the_usual_ones_for_many_events_and_finite_for_few():
+    expected = np.array([1e6, 1e6, 4.0, 0.3])
+    pulls = plotting.deviance_pull([1e6 + 2000, 1e6 - 3000, 0, 1], expected)
+    assert pulls[:2] == pytest.approx([2.0, -3.0], rel=1e-2)
+    assert pulls[2] == pytest.approx(-np.sqrt(8))
+    assert 0 < pulls[3] < 1.3
+    assert np.isnan(plotting.deviance_pull([1.0], [0.0]))
+
+
+def test_poisson_errors_are_garwoods():
+    counts = np.array([0.0, 1.0, 7.0])
+    low, high = plotting.poisson_errors(counts)
+    tail = norm.sf(1)
+    upper = chi2.isf(tail, 2 * (counts + 1)) / 2
+    lower = np.array([0, *(chi2.ppf(tail, 2 * counts[1:]) / 2)])
+    assert counts - low == pytest.approx(lower, abs=2e-3)
+    assert counts + high == pytest.approx(upper, abs=2e-3)
+
+
+def test_what_a_colour_says_marker_or_line_says_too(saved):
+    """Grey and colour-blind readers: no two curves of Fig. 2b share line style and marker."""
+    legend = p_figure(saved, "os", "os").axes[0].get_legend()
+    looks = [(line.get_linestyle(), line.get_marker()) for line in legend.get_lines()]
+    assert len(set(looks)) == len(looks)
+    brightness = [np.dot(colour[:3], [0.2126, 0.7152, 0.0722]) for colour in plotting.shades(7)]
+    assert (np.diff(brightness) > 0.03).all()
+
+
+def test_saved_files_have_fonts_inside_and_the_same_bytes_twice(saved, tmp_path):
+    for stem in ("first", "second"):
+        pdf, png = plotting.save(p_figure(saved, "os", "os"), tmp_path / stem)
+        assert b"/FontFile" in pdf.read_bytes()
+        assert b"/Type3" not in pdf.read_bytes()
+    assert (tmp_path / "first.pdf").read_bytes() == (tmp_path / "second.pdf").read_bytes()
+    assert (tmp_path / "first.png").read_bytes() == (tmp_path / "second.png").read_bytes()
+
+
+def test_drawings_can_be_sent_to_another_process(saved):
+    drawing = saved.drawings["fig2b_p_values_os_on_os"]
+    again = pickle.loads(pickle.dumps(drawing))
+    pd.testing.assert_frame_equal(again.table, drawing.table)
+
+
+def test_numbers_beside_the_figure_are_those_drawn(saved, tmp_path):
+    drawing = saved.drawings["scores_os_on_os"]
+    files = gallery.write(drawing, tmp_path)
+    pd.testing.assert_frame_equal(pd.read_csv(files["csv"]), drawing.table, rtol=1e-6)
+
+
+def test_style_leaves_the_callers_settings_alone(saved):
+    import matplotlib
+
+    before = dict(matplotlib.rcParams)
+    p_figure(saved, "os", "os")
+    assert dict(matplotlib.rcParams) == before
