@@ -5,16 +5,17 @@ and configuration the outcome is that of the scripts, to the last bit.
 """
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pandas as pd
 
 from dimuon import bdt, bumphunt, dimuons, significance
 from dimuon.background import ConditionalBackground, fit_scaler, sample_signal_region
+from dimuon.config import Toys
 from dimuon.execution import generator, integer_seed
 from dimuon.families import Polynomial
 from dimuon.flows import FlowEnsemble, make_estimator
-from dimuon.significance import Spectra, discoveries
 from dimuon.working_points import rates
 
 
@@ -43,7 +44,8 @@ class Events:
 class Outcome:
     """What step 6 says of one sample.
 
-    curves: of `bumphunt.cut_and_count`. summary: of `bumphunt.summary`. score: (n_events,), of the classifier.
+    curves: of `bumphunt.cut_and_count`. summary: of `bumphunt.summary`, with "likelihood" (None where not defined).
+    score: (n_events,), of the classifier.
     """
 
     curves: pd.DataFrame
@@ -123,16 +125,17 @@ def family_of(config):
 
 
 def test(config, charge, events, score):
-    """Step 6: the `Outcome` of cut and count and of the likelihood reweighting."""
-    settings, family = config.significance, family_of(config)
-    fprs = rates(settings.n_working_points, settings.fpr_min)
-    rng = generator(config.seed, "random cut", f"{charge}_on_{charge}")
+    """Step 6: the `Outcome` of cut and count and of the likelihood reweighting, without toys."""
+    settings, model = config.significance, family_of(config)
+    stream = partial(generator, config.seed, f"{charge}_on_{charge}")
     features = dict(zip(config.features.names, events.features.T, strict=True))
-    variables = bumphunt.cut_variables(score, features, rng)
-    curves = bumphunt.cut_and_count(events.mass, variables, fprs, family)
-    bare = discoveries(Spectra.of(events.mass, family.bins), family).one(0)
-    likelihood, _, reason = bumphunt.reweighted(events.mass, score, family)
-    return Outcome(curves, bumphunt.summary(curves, bare, likelihood, reason), score)
+    variables = bumphunt.cut_variables(score, features, stream("random cut"))
+    fprs = rates(settings.n_working_points, settings.fpr_min)
+    curves, spectra = bumphunt.cut_and_count(events.mass, variables, fprs, model)
+    summary = bumphunt.summary(curves, spectra, model, Toys(local=0, scan=0), stream)
+    likelihood, weights = bumphunt.reweighted(events.mass, score, model)
+    summary["likelihood"] = None if weights is None else likelihood.asdict()
+    return Outcome(curves, summary, score)
 
 
 def search(config, charge, events, background, pool):

@@ -14,7 +14,19 @@ import sys
 import time
 from functools import cached_property
 
-from dimuon import artifacts, chain, cli, config, cut_scan, dimuons, execution, pseudoexperiments
+from dimuon import (
+    artifacts,
+    chain,
+    cli,
+    config,
+    controls,
+    cut_scan,
+    dimuons,
+    execution,
+    injection,
+    pseudoexperiments,
+    variations,
+)
 from dimuon.background import ConditionalBackground
 from dimuon.errors import UserError
 from dimuon.ledger import Ledger, settings_of
@@ -22,8 +34,11 @@ from dimuon.ledger import Ledger, settings_of
 log = logging.getLogger("dimuon")
 
 STUDIES = {
+    "variations": variations.run,
     "pseudoexperiments": pseudoexperiments.run,
     "cut_scan": cut_scan.run,
+    "controls": controls.run,
+    "injection": injection.run,
 }
 
 
@@ -40,13 +55,21 @@ class Study:
     @cached_property
     def events(self):
         """{charge: `chain.Events`} of the data."""
-        return {charge: chain.read_events(self.run, charge) for charge in dimuons.paths(self.run)}
+        return {charge: self.read(self.config, charge) for charge in dimuons.paths(self.run)}
 
-    @cached_property
+    def read(self, varied, charge):
+        """The `chain.Events` of one charge as a varied configuration (another window) sees them."""
+        return chain.read_events(artifacts.Run(varied, self.run.step, self.run.config_path), charge)
+
+    @property
+    def files(self):
+        """The dimuon tables."""
+        return sorted(set(dimuons.paths(self.run).values()))
+
+    @property
     def inputs(self):
         """The files that the results are made from."""
-        files = dimuons.paths(self.run)
-        return sorted({*files.values(), *(self.flows_path(charge) for charge in files)})
+        return [*self.files, *(self.flows_path(charge) for charge in dimuons.paths(self.run))]
 
     def flows_path(self, charge):
         """Where step 3 wrote the flows of a charge."""
@@ -61,7 +84,12 @@ class Study:
             raise UserError(f"{path}: {error}; run 03_train_flows.py again") from error
 
     def ledger(self, leave_out=()):
-        """The `Ledger` of finished tasks. leave_out: settings that may change without making them worthless."""
+        """The `Ledger` of finished tasks. leave_out: settings that may change without making them worthless.
+
+        Raises `UserError` for an input that is not there or stale, and for a ledger begun with other settings.
+        """
+        for path in self.inputs:
+            self.run.require(path)
         return Ledger(self.path(f"{self.name}.ledger.jsonl"), settings_of(self.run, self.inputs, leave_out))
 
     def path(self, file):

@@ -1,0 +1,178 @@
+"""Study: does the result depend on a choice? (paper, End Matter, "Systematic Variations", Fig. 4)
+
+Every variation changes one choice and runs steps 4 to 6 again; flows are trained again only where the choice changes
+what they learn, once for all variations that share them, and kept under data/<name>/studies/.
+
+Writes, under results/<name>/studies/: variations.parquet (every significance of every variation) and variations.json
+(the baseline and the range of each kind of variation).
+"""
+
+import hashlib
+import json
+import logging
+
+import pandas as pd
+from scipy.stats import norm
+
+from dimuon import artifacts, chain
+from dimuon.errors import UserError
+from dimuon.execution import AtOnce, integer_seed
+from dimuon.ledger import work_off
+from dimuon.regions import MassWindow
+
+log = logging.getLogger("dimuon")
+
+STEP_3 = "03_train_flows.py"
+FLOWS = {
+    "slides' flow": {"flow.hidden": 128, "flow.epochs": 1000},
+    "published file's flow": {"flow.hidden": 20, "flow.epochs": 400},
+}
+SHOWN = ("no_cut", "cathode_max", "best_feature", "likelihood")
+
+
+def run(study):
+    """Do the study; `study` is a `dimuon.studies.Study`."""
+    chosen = choices(study.config)
+    ledger, tasks = study.ledger(), {}
+    for charge in study.events:
+        for name, (_, changes) in chosen.items():
+            varied = chain.vary(study.config, changes)
+            key = f"{charge}/{name}"
+            if key in ledger.records:
+                tasks[key] = ()  # done before: neither flows nor events are needed
+                continue
+            events = study.read(varied, charge)
+            tasks[key] = (search, varied, charge, events, flows(study, varied, charge))
+    records = work_off(ledger, tasks, study.pool, "variations")
+    frame = table(study.config, chosen, records)
+    study.write_table("variations.parquet", frame)
+    summary = summarise(frame, records)
+    study.write_json("variations.json", summary)
+    return report(frame, summary)
+
+
+def choices(config):
+    """{name: (kind, {setting: value})} of the variations, the baseline first."""
+    settings, window, studies = config.significance, config.window, config.studies
+    makers = {
+        "fits": [
+            (f"degree {degree}, {n_bins_sr} bins", {
+                "background.degree": degree, "background.n_bins_sr": n_bins_sr,
+                "significance.degree": degree, "significance.n_bins_sr": n_bins_sr,
+            })
+            for degree in settings.degrees for n_bins_sr in settings.binnings
+        ],
+        "seeds": [
+            (f"seed {index}", {"seed": integer_seed(config.seed, "variation", index)}) for index in range(studies.seeds)
+        ],
+        "sr_edges": [
+            (f"SR {window.sr_low - shift:g}-{window.sr_high + shift:g} GeV", {"window": MassWindow(
+                window.sb_low, window.sr_low - shift, window.sr_high + shift, window.sb_high)})
+            for shift in (studies.sr_shift, -studies.sr_shift)
+        ],
+        "sideband_edges": [
+            (f"window {low:g}-{high:g} GeV", {"window": MassWindow(low, window.sr_low, window.sr_high, high)})
+            for low, high in (
+                (window.sb_low + studies.sideband_shift, window.sb_high),
+                (window.sb_low, window.sb_high - studies.sideband_shift),
+            )
+        ],
+        "preprocessing": [
+            (f"feature limits from {where}", {"features.limits_from": where}) for where in ("all", "sidebands")
+        ],
+        "flow": list(FLOWS.items()),
+    }  # fmt: skip
+    chosen = {"baseline": ("baseline", {})}
+    for kind in studies.variations:
+        for name, changes in makers[kind]:
+            if chain.vary(config, changes) != config:
+                chosen[name] = (kind, changes)
+    return chosen
+
+
+def flows(study, varied, charge):
+    """The trained flows for a varied configuration, as bytes: step 3's own, or trained here, once."""
+    if not study.config.studies.retrain_flows:
+        varied = chain.vary(varied, {"seed": study.config.seed})
+    settings = artifacts.chosen_settings(varied, artifacts.SETTINGS[STEP_3])
+    if settings == artifacts.chosen_settings(study.config, artifacts.SETTINGS[STEP_3]):
+        return study.background(charge).to_bytes()
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
+    step = artifacts.Run(varied, STEP_3, study.run.config_path)
+    path = step.data / "studies" / f"flows_{charge}_{digest}.pt"
+    if path.exists() and step.stale(path) is None:
+        return path.read_bytes()
+    log.info("%s: training the %s flows of another choice", path, charge)
+    events = {each: study.read(varied, each) for each in study.events}
+    scaler = chain.scaler_of(varied, events.get("os", events[charge]))
+    background = chain.train_flows(
+        varied, charge, events[charge], scaler, study.pool, path.with_suffix(".checkpoint")
+    )
+    step.write_bytes(path, background.to_bytes(), study.files)
+    return path.read_bytes()
+
+
+def search(varied, charge, events, flow_bytes):
+    """One variation, in a worker: {"seed", "rows"}; rows as `chain.headline`."""
+    background = chain.ConditionalBackground.from_bytes(flow_bytes)
+    return {
+        "seed": varied.seed,
+        "rows": chain.headline(chain.search(varied, charge, events, background, AtOnce())),
+    }
+
+
+def table(config, chosen, records):
+    """Every significance of every variation, a row each: labels, variable, fpr, z0, p0, n_obs, n_bkg, n_sig, valid."""
+    frames = []
+    for key, record in records.items():
+        charge, _, name = key.partition("/")
+        if "failed" in record:
+            continue
+        kind, changes = chosen[name]
+        varied = chain.vary(config, changes).significance
+        labels = {"charge": charge.upper(), "kind": kind, "variation": name, "seed": record["seed"],
+                  "degree": varied.degree, "n_bins_sr": varied.n_bins_sr}  # fmt: skip
+        frames.append(pd.DataFrame(record["rows"]).assign(**labels))
+    if not frames:
+        raise UserError(f"every variation failed, the first with: {next(iter(records.values()))['failed']}")
+    frame = pd.concat(frames, ignore_index=True)
+    frame = frame.astype(
+        {name: float for name in ("fpr", "z0", "n_obs", "n_bkg", "n_sig")} | {"valid": "boolean"}
+    )
+    return frame.assign(p0=norm.sf(frame["z0"]))
+
+
+def summarise(frame, records):
+    """{charge: {"failures": {variation: reason}, statistic: {"baseline", kind: {"n", "low", "median", "high"}}}}."""
+    summary = {}
+    for charge, part in frame.groupby("charge", sort=False):
+        found = {}
+        for variable in SHOWN:
+            rows = part[part["variable"] == variable]
+            found[variable] = {"baseline": None}
+            for kind, of_kind in rows.groupby("kind", sort=False):
+                z0 = of_kind["z0"].dropna()
+                if kind == "baseline":
+                    found[variable]["baseline"] = z0.item() if len(z0) else None
+                elif len(z0):
+                    found[variable][kind] = {
+                        "n": len(z0), "low": z0.min(), "median": z0.median(), "high": z0.max()
+                    }  # fmt: skip
+        failed = {key.partition("/")[2]: record["failed"] for key, record in records.items()
+                  if key.startswith(f"{charge.lower()}/") and "failed" in record}  # fmt: skip
+        summary[charge.lower()] = found | {"failures": failed}
+    return summary
+
+
+def report(frame, summary):
+    """The table of variations in words, for the screen."""
+    lines = []
+    for (charge, name), part in frame.groupby(["charge", "variation"], sort=False):
+        rows = part.set_index("variable")
+        words = [f"{rows.loc[variable, 'z0']:>6.2f}" for variable in SHOWN]
+        fpr = rows.loc["cathode_max", "fpr"]
+        lines.append(f"{charge:<3}{name:<32}{''.join(words)}   best cut at FPR {fpr:.3g}")
+    head = f"{'':<3}{'Z0':<32}{''.join(f' {name[:5]:>5}' for name in ('no cut', 'cut', 'feature', 'likelihood'))}"
+    failures = [f"{charge}: {name} failed: {reason}" for charge, part in summary.items()
+                for name, reason in part["failures"].items()]  # fmt: skip
+    return "\n".join([head, *lines, *failures])
