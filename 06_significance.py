@@ -15,10 +15,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from dimuon import artifacts, bumphunt, cli, samples
+from dimuon import artifacts, bumphunt, choices, cli, samples
 from dimuon.errors import UserError
 from dimuon.execution import generator
-from dimuon.families import Polynomial
 from dimuon.working_points import rates
 
 log = logging.getLogger("dimuon")
@@ -27,7 +26,8 @@ log = logging.getLogger("dimuon")
 def main(run):
     """Test every sample, print the headline numbers and write the results."""
     settings = run.config.significance
-    model = Polynomial(run.config.window.binning(settings.n_bins_sr), settings.degree)
+    bins = run.config.window.binning(settings.n_bins_sr)
+    model = choices.make_choice(settings.choice, bins, settings.family, settings.degree, settings.penalty)
     found = samples.read(run)
     outcomes = {sample.name: search(run, sample, model) for sample in found}
 
@@ -36,7 +36,7 @@ def main(run):
     log.info("%s", bumphunt.headlines(tests))
     content = {
         "origin": artifacts.origin_of(*sources),
-        "settings": {"degree": settings.degree, "n_bins_sr": settings.n_bins_sr},
+        "settings": settings.model_dump(include={"choice", "family", "degree", "n_bins_sr"}),
         "tests": tests,
     }
     run.write_json(run.results / "significance.json", content, sources)
@@ -55,6 +55,7 @@ def search(run, sample, model):
     try:
         curves, spectra = bumphunt.cut_and_count(mass, variables, fprs, model)
         curves = bumphunt.add_toys(curves, spectra, model, settings.toys.local, stream("toys"))
+        curves = bumphunt.add_sculpting(curves, mass, variables, fprs, model, stream("sculpting"))
         others = bumphunt.variations(mass, [classifier], fprs, model, settings.degrees, settings.binnings)
         likelihood, weights = bumphunt.reweighted(mass, sample.score, model, sample.weight)
         summary = bumphunt.summary(curves, spectra, model, settings.toys, stream)

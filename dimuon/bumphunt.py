@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from dimuon import toys
+from dimuon import sculpting, toys
 from dimuon.families import Polynomial
 from dimuon.features import FEATURES
 from dimuon.significance import Spectra, discoveries, likelihood_weights, sideband_fits
@@ -13,6 +13,8 @@ CURVE_FIELDS = (
     "n_obs", "n_bkg", "n_bkg_err", "n_sig", "n_sidebands", "q0", "z0", "p0", "valid",
     "chi2", "ndf", "p_chi2", "p_saturated", "at_boundary",
 )  # fmt: skip
+
+SCULPTING_TOYS = 400  # enough for a p-value at the level of the flag, 1 %
 
 
 def cut_variables(score, features, rng):
@@ -28,7 +30,7 @@ def cut_and_count(mass, variables, fprs, model):
     """The significance at every working point of every variable (paper, step 4a): (DataFrame, `Spectra`), row for row.
 
     mass: (n_events,), GeV. variables: list of `CutVariable`. fprs: (n,). model: of the background, in its own
-    bins. Columns: variable, degree, n_bins_sr, fpr, cut and the fields of `Discovery`.
+    bins. Columns: variable, family, degree, n_bins_sr, fpr, cut and the fields of `Discovery`.
     """
     sideband = model.bins.window.in_sidebands(mass)
     scans = [variable.scan(sideband, fprs) for variable in variables]
@@ -36,7 +38,8 @@ def cut_and_count(mass, variables, fprs, model):
     found = discoveries(spectra, model)
     labels = {
         "variable": np.repeat([variable.name for variable in variables], len(fprs)),
-        "degree": model.degree,
+        "family": [family.name for family in model.chosen(spectra)],
+        "degree": [family.degree for family in model.chosen(spectra)],
         "n_bins_sr": model.bins.n_bins_sr,
         "fpr": np.tile(fprs, len(variables)),
         "cut": np.concatenate([scan.cut for scan in scans]),
@@ -58,6 +61,14 @@ def add_toys(curves, spectra, model, n_toys, rng):
         for column, name in names.items():
             curves.loc[curves.index[chosen], column] = values[name].to_numpy()
     return curves
+
+
+def add_sculpting(curves, mass, variables, fprs, model, rng):
+    """`curves` of the same variables and fprs with a column sculpted: see `dimuon.sculpting.flags`."""
+    sideband = model.bins.window.in_sidebands(mass)
+    kept = np.concatenate([variable.scan(sideband, fprs).kept for variable in variables])
+    fits = sculpting.flags(mass, kept, model.bins, model.degree, rng, n_toys=SCULPTING_TOYS)
+    return curves.assign(sculpted=pd.array(fits.sculpted, dtype="boolean"))
 
 
 def variations(mass, variables, fprs, baseline, degrees, binnings):

@@ -141,6 +141,9 @@ class Background(Section):
     degree: Annotated[int, Field(ge=1, le=9)] = 5
     n_bins_sr: Positive = 11  # 1.5 % of the mass
     oversampling: Annotated[float, Field(gt=0)] = 5.0  # sampled SR events per expected background event
+    # checks that train the flows anew, each as long as step 3
+    half_split: bool = False  # on one half of the sidebands, compared with the other
+    shifted_windows: list[Annotated[list[float], Field(min_length=2, max_length=2)]] = []  # GeV, left out and compared
 
 
 class Dense(Section):
@@ -189,7 +192,11 @@ class Toys(Section):
 class Significance(Section):
     """The bump hunt's test (paper, step 4)."""
 
+    family: Literal["polynomial", "bernstein", "exponential", "dijet3", "dijet4", "ua2"] = "polynomial"
     degree: Annotated[int, Field(ge=1, le=9)] = 5
+    # how the function is chosen: as given; ATLAS's ladder; an F-test up to degree; an envelope of many
+    choice: Literal["fixed", "ladder", "f_test", "envelope"] = "fixed"
+    penalty: Annotated[float, Field(ge=0)] = 1.0  # of the envelope, in -2 ln L for every coefficient
     n_bins_sr: Positive = 11
     n_working_points: Annotated[int, Field(ge=2)] = 25
     fpr_min: Fraction = 1e-3

@@ -44,10 +44,11 @@ class Fits:
     steps: np.ndarray
 
 
-def fit_linear(design, counts, scales=None, limits=None):
+def fit_linear(design, counts, start, scales=None, limits=None):
     """Maximum-likelihood `Fits` of expected counts `design @ theta >= 0`, under `limits @ theta >= 0`.
 
-    design: (r, k), expected events per bin and unit coefficient. counts: (n, r), events or sums of weights. scales:
+    design: (r, k), expected events per bin and unit coefficient. counts: (n, r), events or sums of weights.
+    start: (k,), coefficients that leave every one of these forms above zero, where the search begins. scales:
     (n, r), f = sum(w^2) / sum(w) of a scaled Poisson count (Bohm & Zech 2014, arXiv:1309.1287); None: 1. limits:
     (m, k), further linear forms that may not be negative; None: none. Raises ValueError where the bins cannot
     determine k coefficients, `FitError` for a fit that is not at its minimum.
@@ -57,18 +58,34 @@ def fit_linear(design, counts, scales=None, limits=None):
     n_bins, n_coefficients = design.shape
     if np.linalg.matrix_rank(design) < n_coefficients:
         raise ValueError(f"{n_coefficients} coefficients cannot be determined from {n_bins} bins")
-    if not (np.isfinite(counts).all() and (counts >= 0).all()):
-        raise ValueError("counts must be finite and not negative")
-    if not (np.isfinite(scales).all() and (scales > 0).all()):
-        raise ValueError("scales must be finite and positive")
+    _check(counts, scales)
     rows = design if limits is None else np.vstack([design, limits])
     chunks = [
-        _fit_chunk(rows, counts[start : start + CHUNK], scales[start : start + CHUNK])
-        for start in range(0, len(counts), CHUNK)
+        _fit_chunk(rows, start, counts[first : first + CHUNK], scales[first : first + CHUNK])
+        for first in range(0, len(counts), CHUNK)
     ]
-    return Fits(
-        **{field.name: np.concatenate([getattr(chunk, field.name) for chunk in chunks]) for field in fields(Fits)}
-    )
+    return _joined(chunks)
+
+
+def fit_loglinear(logs, weights, counts, scales=None):
+    """Maximum-likelihood `Fits` of expected counts sum_q weights exp(logs @ theta), by Fisher scoring.
+
+    logs: (r, q, k), weights: (r, q): the functions in the exponent at q points of each bin, and the quadrature's
+    weights. counts, scales as for `fit_linear`. Within a bin the exponent hardly varies, so the likelihood is that
+    of a generalised linear model with its own link, convex but for small terms; the deviance falls in every step.
+    Raises ValueError and `FitError` as `fit_linear` does.
+    """
+    counts = np.atleast_2d(np.asarray(counts, dtype=float))
+    scales = np.ones_like(counts) if scales is None else np.atleast_2d(np.asarray(scales, dtype=float))
+    n_bins, n_coefficients = logs.shape[0], logs.shape[-1]
+    if n_bins < n_coefficients:
+        raise ValueError(f"{n_coefficients} coefficients cannot be determined from {n_bins} bins")
+    _check(counts, scales)
+    size = CHUNK // 8  # each bin has several points
+    return _joined([
+        _Scoring(logs, weights, counts[start : start + size], scales[start : start + size]).fits()
+        for start in range(0, len(counts), size)
+    ])  # fmt: skip
 
 
 def deviance(counts, expected, scales=1.0):
@@ -78,19 +95,93 @@ def deviance(counts, expected, scales=1.0):
     return 2 * np.sum((expected - counts + xlogy(counts, ratio)) / scales, axis=-1)
 
 
-def _fit_chunk(rows, counts, scales):
+def _check(counts, scales):
+    if not (np.isfinite(counts).all() and (counts >= 0).all()):
+        raise ValueError("counts must be finite and not negative")
+    if not (np.isfinite(scales).all() and (scales > 0).all()):
+        raise ValueError("scales must be finite and positive")
+
+
+def _joined(chunks):
+    return Fits(**{item.name: np.concatenate([getattr(chunk, item.name) for chunk in chunks]) for item in fields(Fits)})
+
+
+class _Scoring:
+    """Fisher scoring with step halving, on n histograms at once."""
+
+    def __init__(self, logs, weights, counts, scales):
+        self.logs, self.weights, self.counts, self.scales = logs, weights, counts, scales
+        self.n, self.k = len(counts), logs.shape[-1]
+
+    def fits(self):
+        flat = np.linalg.lstsq(self.logs.reshape(-1, self.k), np.ones(self.weights.size), rcond=None)[0]
+        level = np.log(np.maximum(self.counts.mean(axis=1), 1e-3) / self.weights.sum(axis=1).mean())
+        theta, steps, gap = level[:, None] * flat, np.zeros(self.n, int), np.full(self.n, np.inf)
+        busy = np.arange(self.n)
+        points, expected, height = self._evaluate(theta, busy)
+        for step in range(1, MAX_STEPS + 1):
+            gradient, information = self._equations(points[busy], expected[busy], busy)
+            move = -np.linalg.solve(information, gradient[:, :, None])[:, :, 0]
+            theta[busy], trial = self._descend(theta[busy], move, height[busy], busy)
+            points[busy], expected[busy], height[busy] = trial
+            gap[busy], steps[busy] = -np.sum(gradient * move, axis=1) / 2, step
+            busy = busy[~(gap[busy] < TOLERANCE / 10)]
+            if not busy.size:
+                break
+        _raise_if_failed(gap, steps, self.counts)
+        gradient, information = self._equations(points, expected, np.arange(self.n))
+        return Fits(
+            coefficients=theta,
+            expected=expected,
+            deviance=height,
+            covariance=np.linalg.inv(information),
+            gradient_norm=np.linalg.norm(gradient, axis=1),
+            gap=gap,
+            min_eigenvalue=np.linalg.eigvalsh(information)[:, 0],
+            at_boundary=np.zeros(self.n, int),
+            steps=steps,
+        )
+
+    def _evaluate(self, theta, busy):
+        exponent = np.minimum(np.tensordot(theta, self.logs, axes=(1, -1)), 500.0)
+        points = self.weights * np.exp(exponent)
+        expected = np.maximum(points.sum(axis=-1), 1e-300)
+        return points, expected, deviance(self.counts[busy], expected, self.scales[busy])
+
+    def _equations(self, points, expected, busy):
+        """Gradient of -ln L and Fisher information: (m, k), (m, k, k)."""
+        counts, scales = self.counts[busy], self.scales[busy]
+        slopes = np.einsum("nrq,rqk->nrk", points, self.logs, optimize=True)
+        gradient = np.einsum("nr,nrk->nk", (1 - counts / expected) / scales, slopes)
+        root = slopes / np.sqrt(expected * scales)[:, :, None]
+        information = root.transpose(0, 2, 1) @ root
+        return gradient, information + STALL * np.trace(information, axis1=1, axis2=2)[:, None, None] * np.eye(self.k)
+
+    def _descend(self, theta, move, height, busy):
+        """Each step halved until the deviance does not rise: new coefficients and what they give."""
+        length = np.ones((len(theta), 1))
+        for _ in range(40):
+            trial = self._evaluate(theta + length * move, busy)
+            worse = trial[2] > height + 1e-9
+            if not worse.any():
+                break
+            length[worse] /= 2
+        return theta + length * move, trial
+
+
+def _fit_chunk(rows, start, counts, scales):
     n, n_bins = counts.shape
     unit = counts.mean(axis=1)
     unit = np.where(unit > 0, unit, 1.0)[:, None]  # expected counts are `unit * u` with u of order 1
     a, b = np.zeros((n, len(rows))), np.zeros((n, len(rows)))
     a[:, :n_bins], b[:, :n_bins] = unit / scales, counts / scales
-    solution = _interior_point(rows, a, b, shrink=0.02, reach=0.99)
+    solution = _interior_point(rows, start, a, b, shrink=0.02, reach=0.99)
     failed = ~(solution.gap < TOLERANCE)
     if failed.any():  # a second try with more careful steps
-        again = _interior_point(rows, a[failed], b[failed], shrink=0.5, reach=0.9)
+        again = _interior_point(rows, start, a[failed], b[failed], shrink=0.5, reach=0.9)
         for name, value in vars(solution).items():
             value[failed] = getattr(again, name)
-        _raise_if_failed(solution, counts)
+        _raise_if_failed(solution.gap, solution.steps, counts)
     return _certify(rows, a, b, unit, counts, scales, solution)
 
 
@@ -103,7 +194,7 @@ class _Point:
     steps: np.ndarray  # (n,)
 
 
-def _interior_point(rows, a, b, shrink, reach):
+def _interior_point(rows, start, a, b, shrink, reach):
     """Minimise sum(a u - b ln u) with u = rows @ theta >= 0, for each row of a and b: (n, rows).
 
     At the minimum rows.T @ z = rows.T @ a and u z = b, with u, z >= 0. Each step solves the linearised equations
@@ -112,7 +203,6 @@ def _interior_point(rows, a, b, shrink, reach):
     """
     n, k = len(a), rows.shape[1]
     outer = np.einsum("ri,rj->rij", rows, rows).reshape(len(rows), k * k)
-    start = np.linalg.lstsq(rows, np.ones(len(rows)), rcond=None)[0]  # flat, hence inside every constraint
     point = _Point(np.tile(start, (n, 1)), np.tile(rows @ start, (n, 1)), None, np.full(n, np.inf), np.zeros(n, int))
     counted = b > 0
     point.z = np.where(counted, b / point.u, np.where(a > 0, a, a.mean(axis=1, keepdims=True)))
@@ -158,13 +248,13 @@ def _distance(rows, a, b, is_count, u, z, hessian):
     return slack
 
 
-def _raise_if_failed(solution, counts):
-    failed = np.flatnonzero(~(solution.gap < TOLERANCE))
+def _raise_if_failed(gap, steps, counts):
+    failed = np.flatnonzero(~(gap < TOLERANCE))
     if failed.size:
         first = failed[0]
         raise FitError(
             f"{failed.size} of {len(counts)} fits are not at their minimum; the first, to {counts[first].sum():g} "
-            f"events, stays {solution.gap[first]:.2g} in ln L away after {solution.steps[first]} steps"
+            f"events, stays {gap[first]:.2g} in ln L away after {steps[first]} steps"
         )
 
 

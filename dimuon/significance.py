@@ -6,12 +6,12 @@ Phi(Z0) (Cowan et al. 2011, arXiv:1007.1727, Eqs. 12, 52, 53). Weighted events e
 & Zech 2014, arXiv:1309.1287).
 """
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 
 import numpy as np
 from scipy.special import chdtrc, ndtr
 
-from dimuon.families import Polynomial
+from dimuon.families import Polynomial, grouped
 from dimuon.regions import MassBins
 
 MIN_BACKGROUND = (
@@ -90,13 +90,14 @@ class Spectra:
 class Discovery:
     """The outcome of the test: numbers, or arrays (n,) from `discoveries`.
 
-    z_signed: Z0 with the sign of the excess, where s may be negative.
-    n_obs: events (sum of weights) in the SR. n_bkg, n_bkg_err: background expected there from the sidebands, and
-    its standard error. n_sig: n_obs - n_bkg, zero where negative. q0, z0, p0: see above. n_sidebands: events in the
-    sidebands. valid: the asymptotic form holds (n_bkg of at least `MIN_BACKGROUND` effective events). chi2, ndf,
-    p_chi2, p_saturated: goodness of the sideband fit, by Pearson's chi2 and by the saturated likelihood.
-    gradient_norm, gap, min_eigenvalue, steps: certificate, the worse of the two fits. at_boundary: bins of the
-    sideband fit whose expected count is held at zero.
+    n_obs: events (sum of weights) in the SR.
+    n_bkg, n_bkg_err: background expected there from the sidebands, and its standard error.
+    n_sig: n_obs - n_bkg, zero where negative. n_sidebands: events in the sideband bins.
+    q0, z0, p0: see the head of this file. z_signed: Z0 with the sign of the excess, where s may be negative.
+    valid: the asymptotic form holds (n_bkg of at least `MIN_BACKGROUND` effective events).
+    deviance, p_saturated; chi2, ndf, p_chi2: goodness of the sideband fit, by the saturated likelihood and by Pearson.
+    gradient_norm, gap, min_eigenvalue, steps: certificate (see `dimuon.fits.Fits`), the worse of the two fits.
+    at_boundary: bins of the sideband fit whose expected count is held at zero.
     """
 
     n_obs: float
@@ -109,6 +110,7 @@ class Discovery:
     p0: float
     z_signed: float
     valid: bool
+    deviance: float
     chi2: float
     ndf: int
     p_chi2: float
@@ -122,6 +124,11 @@ class Discovery:
     def one(self, index):
         """The outcome for one spectrum of many, in plain numbers."""
         return Discovery(**{field.name: getattr(self, field.name)[index].item() for field in fields(self)})
+
+    def with_q0(self, q0):
+        """The same with another q0 >= 0, (n,), and the significances that follow from it."""
+        z0 = np.sqrt(q0)
+        return replace(self, q0=q0, z0=z0, p0=ndtr(-z0), z_signed=np.where(q0 > 0, z0, np.minimum(self.z_signed, 0.0)))
 
     def asdict(self):
         """{field: value}."""
@@ -142,13 +149,17 @@ def discovery(mass, window, *, n_bins_sr=11, degree=5, weights=None):
     return discoveries(spectra, Polynomial(bins, degree)).one(0)
 
 
-def discoveries(spectra, family):
-    """The `Discovery` in each of n spectra at once, as arrays (n,). family: a function family (`dimuon.families`)."""
-    low, high, counts, scales = spectra.low, spectra.high, spectra.counts, spectra.scales
+def discoveries(spectra, model):
+    """The `Discovery` in each of n spectra at once, as arrays (n,).
+
+    model: a function family (`dimuon.families`), or a choice among several (`dimuon.choices`), which answers itself.
+    """
+    if hasattr(model, "candidates"):
+        return model.discoveries(spectra)
+    family, low, high, counts, scales = model, spectra.low, spectra.high, spectra.counts, spectra.scales
     n_obs = counts[:, -1]
-    free = family.fit(
-        low[:-1], high[:-1], counts[:, :-1], scales[:, :-1]
-    )  # s free: the SR does not constrain the background
+    # a free signal takes up whatever is in the SR: the sidebands alone determine the background
+    free = family.fit(low[:-1], high[:-1], counts[:, :-1], scales[:, :-1])
     null = family.fit(low, high, counts, scales)
     n_bkg, n_bkg_err = _integral(family, free, low[-1:], high[-1:])
     # by convexity the fitted s is positive where the background-only fit, which the SR pulls, stays below n_obs
@@ -168,6 +179,7 @@ def discoveries(spectra, family):
         p0=ndtr(-np.sqrt(q0)),
         z_signed=np.where(excess, 1.0, -1.0) * np.sqrt(likelihood_ratio),
         valid=n_bkg / scales[:, -1] >= MIN_BACKGROUND,
+        deviance=free.deviance,
         chi2=chi2,
         ndf=np.full(len(chi2), ndf),
         p_chi2=chdtrc(ndf, chi2),
@@ -231,31 +243,31 @@ def fit_sidebands(mass, window, *, n_bins_sr=11, degree=5, weights=None):
     return sideband_fits(Spectra.of(mass, bins, weights), Polynomial(bins, degree))[0]
 
 
-def sideband_fits(spectra, family):
-    """A list with the `SidebandFit` of each spectrum."""
+def sideband_fits(spectra, model):
+    """A list with the `SidebandFit` of each spectrum. model: as for `discoveries`."""
     _require_sidebands(spectra)
-    counts, scales = spectra.counts[:, :-1], spectra.scales[:, :-1]
-    fits = family.fit(spectra.low[:-1], spectra.high[:-1], counts, scales)
-    chi2 = pearson(counts, fits.expected, scales)
-    ndf = max(counts.shape[1] - family.n_coefficients, 0)
-    return [
-        SidebandFit(
-            family=family,
-            coefficients=fits.coefficients[i],
-            covariance=fits.covariance[i],
-            n_sidebands=counts[i].sum().item(),
-            chi2=chi2[i].item(),
-            ndf=ndf,
-            p_chi2=chdtrc(ndf, chi2[i]).item(),
-            p_saturated=chdtrc(ndf, fits.deviance[i]).item(),
-            gradient_norm=fits.gradient_norm[i].item(),
-            gap=fits.gap[i].item(),
-            min_eigenvalue=fits.min_eigenvalue[i].item(),
-            steps=fits.steps[i].item(),
-            at_boundary=fits.at_boundary[i].item(),
-        )
-        for i in range(len(counts))
-    ]
+    found = [None] * len(spectra)
+    for family, rows in grouped(model.chosen(spectra)):
+        counts, scales = spectra.counts[rows, :-1], spectra.scales[rows, :-1]
+        fits = family.fit(spectra.low[:-1], spectra.high[:-1], counts, scales)
+        chi2, ndf = pearson(counts, fits.expected, scales), max(counts.shape[1] - family.n_coefficients, 0)
+        for i, row in enumerate(rows):
+            found[row] = SidebandFit(
+                family=family,
+                coefficients=fits.coefficients[i],
+                covariance=fits.covariance[i],
+                n_sidebands=counts[i].sum().item(),
+                chi2=chi2[i].item(),
+                ndf=ndf,
+                p_chi2=chdtrc(ndf, chi2[i]).item(),
+                p_saturated=chdtrc(ndf, fits.deviance[i]).item(),
+                gradient_norm=fits.gradient_norm[i].item(),
+                gap=fits.gap[i].item(),
+                min_eigenvalue=fits.min_eigenvalue[i].item(),
+                steps=fits.steps[i].item(),
+                at_boundary=fits.at_boundary[i].item(),
+            )
+    return found
 
 
 def likelihood_weights(score, n_sig, n_bkg):

@@ -10,6 +10,7 @@ import numpy as np
 from scipy.special import ndtr, ndtri
 from tqdm import tqdm
 
+from dimuon.families import grouped
 from dimuon.significance import Spectra, discoveries
 
 MIN_EXTREME = 5  # toys at least as extreme as the data, for a p-value rather than a bound
@@ -43,18 +44,22 @@ class ToyValue:
         return asdict(self)
 
 
-def null_expectation(spectra, family):
+def null_expectation(spectra, model):
     """(n, n_sidebands + 1) counts expected without a signal: each spectrum's own background-only fit."""
-    return family.fit(spectra.low, spectra.high, spectra.counts, spectra.scales).expected
+    expected = np.empty_like(spectra.counts)
+    for family, rows in grouped(model.chosen(spectra)):
+        fits = family.fit(spectra.low, spectra.high, spectra.counts[rows], spectra.scales[rows])
+        expected[rows] = fits.expected
+    return expected
 
 
-def local(spectra, family, n_toys, rng):
+def local(spectra, model, n_toys, rng):
     """A list with the `ToyValue` of q0 for each of n spectra, from background-only toys of its own.
 
     Weighted spectra have toys that are scaled Poisson; how well that stands for the actual weights is what
     `weighted_calibration` answers. Where the data have q0 = 0 every toy is as extreme, and none is drawn.
     """
-    observed, expected = discoveries(spectra, family).q0, null_expectation(spectra, family)
+    observed, expected = discoveries(spectra, model).q0, null_expectation(spectra, model)
     values = []
     for i in tqdm(range(len(spectra)), desc="toys", disable=None):
         if observed[i] == 0:
@@ -62,30 +67,28 @@ def local(spectra, family, n_toys, rng):
             continue
         scales = spectra.scales[i]
         draws = (rng.poisson(expected[i] / scales, (n, len(scales))) * scales for n in _batches(n_toys))
-        q0 = [
-            discoveries(Spectra(spectra.bins, draw, np.broadcast_to(scales, draw.shape)), family).q0 for draw in draws
-        ]
+        q0 = [discoveries(Spectra(spectra.bins, draw, np.broadcast_to(scales, draw.shape)), model).q0 for draw in draws]
         values.append(ToyValue.of(np.concatenate(q0), observed[i]))
     return values
 
 
-def best_of_scan(spectra, family, n_toys, rng):
+def best_of_scan(spectra, model, n_toys, rng):
     """The `ToyValue` of the largest Z0 over n nested cuts: the look-elsewhere effect of having scanned them.
 
     spectra: unweighted, of the same sample after tighter and tighter cuts. Each toy draws the events between
     successive cuts once, from the background-only fit to just those events, so its cuts are as nested, and as
     correlated, as the data's.
     """
-    observed = discoveries(spectra, family).q0.max()
+    observed = discoveries(spectra, model).q0.max()
     between = spectra.counts - np.vstack([spectra.counts[1:], np.zeros_like(spectra.counts[:1])])
     if (between < 0).any():
         raise ValueError("the cuts are not nested: a tighter one keeps events that a looser one drops")
-    expected = null_expectation(Spectra(spectra.bins, between, np.ones_like(between)), family)
+    expected = null_expectation(Spectra(spectra.bins, between, np.ones_like(between)), model)
     largest = []
     for n in tqdm(_batches(n_toys, BATCH // len(spectra)), desc="toys of the scan", disable=None):
         counts = rng.poisson(expected, (n, *expected.shape)).astype(float)
         counts = counts[:, ::-1].cumsum(axis=1)[:, ::-1].reshape(-1, counts.shape[-1])
-        q0 = discoveries(Spectra(spectra.bins, counts, np.ones_like(counts)), family).q0
+        q0 = discoveries(Spectra(spectra.bins, counts, np.ones_like(counts)), model).q0
         largest.append(q0.reshape(n, -1).max(axis=1))
     return ToyValue.of(np.concatenate(largest), observed)
 
@@ -122,16 +125,16 @@ class Calibration:
         return asdict(self)
 
 
-def calibration(expected, bins, family, n_toys, rng):
+def calibration(expected, bins, model, n_toys, rng):
     """The `Calibration` of unweighted toys. expected: (n_sidebands + 1,) counts without a signal, in `bins`."""
     z = []
     for n in tqdm(_batches(n_toys), desc="toys", disable=None):
         counts = rng.poisson(expected, (n, len(expected))).astype(float)
-        z.append(discoveries(Spectra(bins, counts, np.ones_like(counts)), family).z_signed)
+        z.append(discoveries(Spectra(bins, counts, np.ones_like(counts)), model).z_signed)
     return Calibration.of(np.concatenate(z))
 
 
-def weighted_calibration(mass, weights, family, n_toys, rng):
+def weighted_calibration(mass, weights, model, n_toys, rng):
     """The scaled Poisson put to the test on the actual weights: (`Calibration`, `ToyValue`).
 
     mass: (n_events,), GeV; weights: (n_events,). Each toy draws a Poisson number of events for every bin, from the
@@ -141,17 +144,17 @@ def weighted_calibration(mass, weights, family, n_toys, rng):
     """
     weights = np.asarray(weights, dtype=float)
     weighted = weights > 0
-    bins = family.bins
+    bins = model.bins
     pool = weights[weighted & bins.window.in_sidebands(mass)]
-    expected = null_expectation(Spectra.of(np.asarray(mass)[weighted], bins), family)[0]
-    observed = discoveries(Spectra.of(mass, bins, weights), family).z_signed[0]
+    expected = null_expectation(Spectra.of(np.asarray(mass)[weighted], bins), model)[0]
+    observed = discoveries(Spectra.of(mass, bins, weights), model).z_signed[0]
     z = []
     for n in tqdm(_batches(n_toys, 100), desc="weighted toys", disable=None):
         n_events = rng.poisson(expected, (n, len(expected)))
         drawn = rng.choice(pool, n_events.sum())
         place = np.repeat(np.arange(n_events.size), n_events.ravel())
         counts, squares = (np.bincount(place, power, n_events.size).reshape(n, -1) for power in (drawn, drawn**2))
-        z.append(discoveries(Spectra.weighted(bins, counts, squares), family).z_signed)
+        z.append(discoveries(Spectra.weighted(bins, counts, squares), model).z_signed)
     z = np.concatenate(z)
     return Calibration.of(z), ToyValue.of(z, observed)
 

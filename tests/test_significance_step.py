@@ -1,0 +1,194 @@
+"""06_significance.py as a person would run it, on a small set of saved scores and on a table of one's own."""
+
+import hashlib
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from dimuon.regions import MassWindow
+from dimuon.significance import discovery
+from tests import small_results
+
+SCRIPT = Path(__file__).resolve().parent.parent / "06_significance.py"
+TABLES = ("significance_curves", "mass_histograms", "feature_histograms")
+
+
+def run(folder, config):
+    return subprocess.run(
+        [sys.executable, SCRIPT, config], cwd=folder, capture_output=True, text=True, timeout=300, check=False
+    )
+
+
+@pytest.fixture(scope="module")
+def analysis(tmp_path_factory):
+    """A folder with the saved scores of all four combinations, and step 6 run on them."""
+    folder = tmp_path_factory.mktemp("step6")
+    small_results.build(folder)
+    shutil.rmtree(folder / "results")
+    done = run(folder, "small.yaml")
+    assert done.returncode == 0, done.stderr
+    return folder, done.stdout
+
+
+def test_headlines_and_files(analysis):
+    folder, said = analysis
+    content = json.loads((folder / "results/small/significance.json").read_text())
+    assert content["origin"] == "simulated"
+    assert content["settings"] == {"choice": "fixed", "family": "polynomial", "degree": 5, "n_bins_sr": 11}
+    assert list(content["tests"]) == ["os_on_os", "os_on_ss", "ss_on_os", "ss_on_ss"]
+    found = content["tests"]["os_on_os"]
+    assert {
+        "train",
+        "test",
+        "n_events",
+        "no_cut",
+        "cathode_max",
+        "best_feature",
+        "likelihood",
+        "likelihood_reason",
+    } < set(found)
+    assert {"sidebands", "global", "toys"} < set(found)
+    assert found["cathode_max"]["z0"] >= found["no_cut"]["z0"]
+    assert found["toys"]["no_cut"]["n_toys"] == 100
+    for name in content["tests"]:
+        assert name in said
+    absent = [test for test in content["tests"].values() if test["likelihood"] is None]
+    assert absent  # the same-sign toy has no excess
+    assert all("no excess" in test["likelihood_reason"] for test in absent)
+
+
+def test_curves(analysis):
+    folder, _ = analysis
+    curves = pd.read_parquet(folder / "results/small/significance_curves.parquet")
+    own = curves[(curves["degree"] == 5) & (curves["n_bins_sr"] == 11)]
+    assert set(own["variable"]) == {"cathode", "dimu_pt", "mu0_ip3d", "mu1_ip3d", "random"}
+    assert (own.groupby(["train", "test", "variable"]).size() == 25).all()
+    assert set(map(tuple, curves[["degree", "n_bins_sr"]].drop_duplicates().to_numpy())) == {
+        (degree, bins) for degree in (3, 5, 7) for bins in (7, 11, 15)
+    }
+    # FPR 1 keeps every event whatever is cut on
+    bare = own[own["fpr"] == 1].groupby(["test", "variable"])["z0"].nunique()
+    assert (bare == 1).all()
+    doubtful = own[~own["valid"] & (own["variable"] != "random")]
+    assert (doubtful["n_toys"] == 100).all()
+    assert doubtful["z0_toys"].notna().all()
+    assert (doubtful.loc[doubtful["q0"] == 0, "p0_toys"] == 1).all()
+    assert own.loc[own["valid"], "z0_toys"].isna().all()
+
+
+def test_curve_counts_what_passes_the_cut(analysis):
+    folder, _ = analysis
+    curves = pd.read_parquet(folder / "results/small/significance_curves.parquet")
+    dimuons = pd.read_parquet(folder / "data/small/dimuons.parquet")
+    scores = pd.read_parquet(folder / "data/small/scores_os_on_os.parquet")
+    events = dimuons.loc[scores["row"]].assign(cathode=scores["score"].to_numpy())
+    own = curves[
+        (curves["train"] == "os") & (curves["test"] == "os") & (curves["degree"] == 5) & (curves["n_bins_sr"] == 11)
+    ]
+    for point in own[own["variable"].isin(["cathode", "dimu_pt"])].itertuples():
+        mass = events.loc[events[point.variable] >= point.cut, "dimu_mass"].to_numpy(dtype=float)
+        alone = discovery(mass, MassWindow(5.0, 9.0, 10.6, 16.0))
+        assert point.n_obs == alone.n_obs
+        assert point.z0 == pytest.approx(alone.z0, abs=1e-6)
+
+
+def test_histograms(analysis):
+    folder, _ = analysis
+    masses = pd.read_parquet(folder / "results/small/mass_histograms.parquet")
+    curves = pd.read_parquet(folder / "results/small/significance_curves.parquet")
+    cut = masses[(masses["train"] == "os") & (masses["test"] == "os") & (masses["variable"] == "cathode")]
+    assert sorted(cut["fpr"].unique()) == sorted([1.0, 0.25, 0.1, 0.05, 0.01, 0.005, 0.001])
+    bare = cut[cut["fpr"] == 1]
+    point = curves[
+        (curves["train"] == "os") & (curves["test"] == "os") & (curves["fpr"] == 1) & (curves["degree"] == 5)
+    ]
+    point = point[point["n_bins_sr"] == 11].iloc[0]
+    assert bare.loc[bare["region"] == "SR", "n_obs"].sum() == point["n_obs"]
+    assert bare.loc[bare["region"] == "SR", "n_bkg"].sum() == pytest.approx(point["n_bkg"], rel=1e-9)
+    assert "likelihood" in set(masses["variable"])
+    features = pd.read_parquet(folder / "results/small/feature_histograms.parquet")
+    before, after = features["fpr"].isna(), features["fpr"] == 1
+    assert features.loc[before, "n_obs"].sum() > features.loc[after, "n_obs"].sum() > 0
+
+
+def test_again_gives_the_same_bytes(analysis):
+    folder, _ = analysis
+    files = [folder / "results/small" / f"{name}.parquet" for name in TABLES] + [
+        folder / "results/small/significance.json"
+    ]
+    before = [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
+    assert run(folder, "small.yaml").returncode == 0
+    assert [hashlib.sha256(file.read_bytes()).hexdigest() for file in files] == before
+
+
+def test_an_absent_score_table_is_said(analysis, tmp_path):
+    folder = tmp_path / "copy"
+    shutil.copytree(analysis[0], folder)
+    (folder / "data/small/scores_ss_on_os.parquet").unlink()
+    done = run(folder, "small.yaml")
+    assert done.returncode == 0, done.stderr
+    assert "scores_ss_on_os.parquet: not found, so ss_on_os is left out" in done.stdout
+    for file in (folder / "data/small").glob("scores_*"):
+        file.unlink()
+    done = run(folder, "small.yaml")
+    assert done.returncode == 2
+    assert "05_train_bdts.py" in done.stderr
+
+
+def own_table(folder, **columns):
+    rng = np.random.default_rng(1)
+    mass = np.r_[5 + 11 * rng.beta(1.0, 1.6, 3000), rng.normal(9.6, 0.2, 150)]
+    frame = pd.DataFrame({"dimu_mass": mass, "score": np.clip(rng.normal(0.4, 0.1, 3150), 0.01, 0.99)} | columns)
+    frame.to_parquet(folder / "mine.parquet")
+    (folder / "own.yaml").write_text(
+        "name: own\nseed: 1\ninput: {scores: mine.parquet}\nsignificance: {toys: {local: 20, scan: 0, weights: 20}}\n"
+    )
+    return frame
+
+
+def test_it_runs_alone_on_a_table_of_scores(tmp_path):
+    frame = own_table(tmp_path)
+    done = run(tmp_path, "own.yaml")
+    assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / "results/own/significance.json").read_text())["tests"]["os_on_os"]
+    alone = discovery(frame["dimu_mass"], MassWindow(5.0, 9.0, 10.6, 16.0))
+    assert found["no_cut"]["z0"] == pytest.approx(alone.z0, abs=1e-9)
+    assert found["best_feature"] is None
+    assert found["global"] is None
+    assert found["likelihood"]["z0"] > 0
+
+
+def test_weights_of_a_table_are_used(tmp_path):
+    weight = np.random.default_rng(2).exponential(size=3150)
+    frame = own_table(tmp_path, weight=weight)
+    assert run(tmp_path, "own.yaml").returncode == 0
+    found = json.loads((tmp_path / "results/own/significance.json").read_text())["tests"]["os_on_os"]
+    alone = discovery(frame["dimu_mass"], MassWindow(5.0, 9.0, 10.6, 16.0), weights=weight)
+    assert found["likelihood"]["z0"] == pytest.approx(alone.z0, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"score": 0.5}, "cathode is 0.5 for all 3150 events"),
+        ({"score": np.r_[np.nan, np.full(3149, 0.5)]}, "score is not finite in row 0"),
+        ({"dimu_mass": np.r_[np.inf, np.full(3149, 7.0)]}, "dimu_mass is not finite in row 0"),
+        ({"dimu_mass": 9.5}, "no event in the sidebands"),
+        ({"weight": -1.0}, "weight -1 of event 0 is negative"),
+        ({"weight": 0.0}, "every weight is zero"),
+        ({"weight": np.inf}, "weight is not finite in row 0"),
+    ],
+)
+def test_a_table_that_cannot_be_used_stops_with_one_line(tmp_path, columns, message):
+    own_table(tmp_path, **columns)
+    done = run(tmp_path, "own.yaml")
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "mine.parquet" in done.stderr
+    assert done.stderr.count("\n") == 1
