@@ -65,9 +65,27 @@ CAPTIONS = {
         "Spread of the significance when the ensemble is drawn again from its members (bootstrap), against their "
         "number. Where the band no longer narrows, more members buy nothing."
     ),
-    "toys": (
-        "The test statistic in background-only pseudo-data, refitted in each, against its asymptotic "
-        "distribution. Where the two part, the asymptotic significance no longer holds."
+    "variation_points": (
+        "Significance when one choice of the analysis is changed at a time: degree and bins of the fit, edges of the "
+        "signal region and of the sidebands, preprocessing, flow, seed. Vertical lines: the baseline."
+    ),
+    "null_distributions": (
+        "How often datasets without a signal, taken through the whole chain, reach a significance: coloured, with "
+        "binomial errors, against the asymptotic expectation for a single test (black). The best cut lies above the "
+        "black line because many cuts were tried. Vertical lines: the data."
+    ),
+    "controls": (
+        "Significance in samples that hold no signal, over seeds: the same-sign dimuons and windows moved into the "
+        "sidebands. Median and spread below one (dashed) at every cut say that the method does not make a signal."
+    ),
+    "injection": (
+        "Significance against the number of signal events hidden in a null dataset, for each way to look for them: "
+        "medians and 68 % bands. Dotted: 3 and 5 standard deviations."
+    ),
+    "cut_scan": (
+        "Significance after simultaneous classical cuts on the dimuon transverse momentum and on the impact parameter "
+        "of both muons. In brackets: too few events for the asymptotic formula. The largest of so many is not a local "
+        "significance."
     ),
     "importance": (
         "Loss of separation (AUC) between data and sampled background when one feature is shuffled among the "

@@ -255,7 +255,8 @@ def efficiency_table(mass, score, cuts, bins):
 def efficiency(table, window, train, test, origin):
     """Efficiency of each cut on the classifier against the dimuon mass. table: of `efficiency_table`.
 
-    Dashed: the false-positive rate itself. A cut that keeps no mass is flat in the sidebands.
+    Dashed: the false-positive rate itself. A cut that does not know the mass is flat in the sidebands; FLAGGED where
+    the column `sculpted`, if there is one, says that it varies beyond what the background fit absorbs.
     """
     figure, axes = panels()
     fprs = [fpr for fpr in sorted(table["fpr"].unique(), reverse=True) if fpr < 1]
@@ -263,14 +264,10 @@ def efficiency(table, window, train, test, origin):
         part = table[(table["fpr"] == fpr) & (table["n_all"] > 0)]
         centre = (part["bin_low"] + part["bin_high"]) / 2
         errors = np.array([part["efficiency"] - part["low"], part["high"] - part["efficiency"]]).clip(0)
+        flag = ", FLAGGED" if "sculpted" in part and part["sculpted"].any() else ""
+        label = fpr_name(fpr) + flag
         axes.errorbar(
-            centre,
-            part["efficiency"],
-            yerr=errors,
-            fmt=marker,
-            color=colour,
-            elinewidth=1.2,
-            label=fpr_name(fpr),
+            centre, part["efficiency"], yerr=errors, fmt=marker, color=colour, elinewidth=1.2, label=label
         )
         axes.axhline(fpr, color=colour, linestyle="--", linewidth=1)
     axes.set(yscale="log", xlim=(window.sb_low, window.sb_high), xlabel=r"Dimuon mass $m_{\mu\mu}$ [GeV]",
@@ -278,7 +275,7 @@ def efficiency(table, window, train, test, origin):
     axes.set_ylim(min(fprs) / 5, 12)
     mark_signal_region(axes, window)
     axes.legend(
-        title="FPR", ncol=4, loc="upper right", bbox_to_anchor=(1, 0.93), fontsize=13, title_fontsize=13
+        title="FPR", ncol=3, loc="upper right", bbox_to_anchor=(1, 0.93), fontsize=13, title_fontsize=13
     )
     say_origin(figure, axes, origin, describe_test(train, test))
     return figure

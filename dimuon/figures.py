@@ -151,19 +151,15 @@ def p_values(curves, headline, origin):
         if not part.empty:
             _curve(axes, part, *looks[name], variable_label(name), strong=name == "cathode")
     lowest = curves["p0"].min()
+    _toy_values(axes, curves[curves["variable"] == "cathode"])
     for key, line, text in (
         ("likelihood", "-", "likelihood reweighting"),
         ("global", "--", "global, best cut"),
     ):
         if headline.get(key):
             p0, z0 = headline[key]["p0"], headline[key]["z0"]
-            axes.axhline(
-                p0,
-                color=CATHODE_COLOUR,
-                linestyle=line,
-                linewidth=1.3,
-                label=rf"CATHODE, {text}: {z0:.1f}$\sigma$",
-            )
+            label = rf"CATHODE, {text}: {'>' if headline[key].get('bound') else ''}{z0:.1f}$\sigma$"
+            axes.axhline(p0, color=CATHODE_COLOUR, linestyle=line, linewidth=1.3, label=label)
             lowest = min(lowest, p0)
     p_value_axes(axes, lowest)
     axes.legend(loc="lower right", fontsize=13, framealpha=0.85, frameon=True, edgecolor="none")
@@ -180,6 +176,19 @@ def _curve(axes, part, line, marker, colour, label, strong=False):
     axes.plot(fpr[valid], p0[valid], marker, **look)
     axes.plot(fpr[~valid], p0[~valid], marker, markerfacecolor="white" if marker != "x" else colour, **look)
     axes.plot([], [], marker=marker, linestyle=line, label=label, **look)
+
+
+def _toy_values(axes, part):
+    """Stars where background-only toys gave the p-value; arrows where too few toys reached it for more than a bound."""
+    if "n_toys" not in part or not (part["n_toys"] > 0).any():
+        return
+    tested = part[part["n_toys"] > 0]
+    known, bound = tested[~tested["toys_bound"]], tested[tested["toys_bound"]]
+    axes.errorbar(known["fpr"], known["p0_toys"], yerr=known["p0_toys_err"], fmt="*", color="black", markersize=9,
+                  linestyle="none", label="CATHODE, from toys")  # fmt: skip
+    axes.plot(
+        bound["fpr"], bound["p0_toys"], linestyle="none", marker="$\\downarrow$", color="black", markersize=11
+    )
 
 
 def p_value_axes(axes, lowest):

@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
-from dimuon import artifacts, checks, dimuons, execution, figures, plotting, scores
+from dimuon import artifacts, checks, dimuons, execution, figures, plotting, robustness, scores
 from dimuon.captions import CAPTIONS
 from dimuon.errors import UserError
 from dimuon.families import Polynomial
@@ -53,6 +53,10 @@ class Saved:
     def json(self, path):
         """The content of a JSON file, or None where it does not exist."""
         return self._content(path, self.run.read_json)
+
+    def optional(self, path):
+        """As `table`, for what not every analysis makes: None where it does not exist, and nothing is missing."""
+        return self.table(path) if path.exists() else None
 
     def events(self, test, names=()):
         """The dimuons of one charge (`dimuons.read`) with the named columns, or None where there are none."""
@@ -105,9 +109,9 @@ class Saved:
 
 def drawings(saved):
     """Every figure that the saved files of an analysis give, in the order of the report; fills `saved.missing`."""
-    makers = [_mass_spectra, _p_values, _features, _variations]
+    makers = [_mass_spectra, _p_values, _features, _variations, _convergence, _studies]
     if saved.config.input.scores is None:
-        makers += [_scores, _efficiency, _losses, _closure, _agreement]
+        makers += [_scores, _efficiency, _importance, _losses, _closure, _agreement]
         if saved.config.input.dimuons is None:
             makers += [_cutflow, _spectrum]
     return [drawing for make in makers for drawing in make(saved)]
@@ -297,11 +301,19 @@ def _efficiency(saved):
         table = checks.efficiency_table(
             events["dimu_mass"].to_numpy(), events["score"].to_numpy(), cuts, bins
         )
+        flagged = saved.table(saved.run.data / f"sculpting_{train}_on_{test}.parquet")
+        if flagged is not None:
+            table["sculpted"] = [_nearest_flag(flagged, fpr) for fpr in table["fpr"]]
         yield _drawing(
             "efficiency", f"efficiency_{train}_on_{test}", "Classifier",
             f"Efficiency against mass, {describe_test(train, test)}", _score_paths(saved, train, test), table,
             checks.efficiency, config.window, train, test,
         )  # fmt: skip
+
+
+def _nearest_flag(flagged, fpr):
+    """Whether the working point of step 5 nearest to a false-positive rate is flagged."""
+    return bool(flagged.loc[np.log(flagged["fpr"] / fpr).abs().idxmin(), "sculpted"])
 
 
 def _losses(saved):
@@ -328,6 +340,72 @@ def _closure(saved):
             title = f"Sampled against real sidebands, {CHARGE_NAMES[charge]}"
             name = f"closure_{charge}"
             yield _drawing("closure", name, "Background model", title, paths, table, checks.closure, charge)
+
+
+def _importance(saved):
+    for charge in saved.charges:
+        path = saved.run.data / f"importance_{charge}.json"
+        content = saved.json(path)
+        if content is not None:
+            rows = [{"feature": name} | values for name, values in content["features"].items()]
+            title, name = f"What the {CHARGE_NAMES[charge]} classifier leans on", f"importance_{charge}"
+            yield _drawing(
+                "importance",
+                name,
+                "Classifier",
+                title,
+                [path],
+                pd.DataFrame(rows),
+                robustness.importance,
+                charge,
+            )
+
+
+def _convergence(saved):
+    path = saved.run.results / "convergence.parquet"
+    table = saved.optional(path)
+    for train, test in saved.tests if table is not None else ():
+        part = _of_test(table, train, test)
+        if len(part):
+            title = f"Ensemble convergence, {describe_test(train, test)}"
+            yield _drawing(
+                "convergence", f"convergence_{train}_on_{test}", "Robustness", title, [path], part,
+                robustness.convergence, train, test,
+            )  # fmt: skip
+
+
+def _studies(saved):
+    """Figures of the studies that were made; none of them is missing where it was not."""
+    folder = saved.run.results / "studies"
+    for file, kind, draw, by_charge in (
+        ("variations", "variation_points", robustness.variation_points, True),
+        ("pseudoexperiments", "null_distributions", robustness.null_distributions, True),
+        ("controls", "controls", robustness.controls, False),
+        ("injection", "injection", robustness.injection, False),
+        ("cut_scan", "cut_scan", robustness.cut_scan, True),
+    ):
+        path = folder / f"{file}.parquet"
+        table = saved.optional(path)
+        title = file.replace("_", " ").capitalize()
+        if table is None:
+            continue
+        if not by_charge:
+            yield _drawing(kind, f"study_{file}", "Robustness", title, [path], table, draw)
+            continue
+        for charge, part in table.groupby("charge"):
+            arguments = [charge.lower()]
+            if kind == "null_distributions":
+                arguments.insert(0, _observed(saved, charge.lower()))
+            yield _drawing(
+                kind, f"study_{file}_{charge.lower()}", "Robustness", f"{title}, {charge}", [path],
+                part.reset_index(drop=True), draw, *arguments,
+            )  # fmt: skip
+
+
+def _observed(saved, charge):
+    """{variable: Z0 of the data} of the matched test of one charge."""
+    test = (saved.summary or {"tests": {}})["tests"].get(f"{charge}_on_{charge}", {})
+    return {name: test[name]["z0"] for name in ("no_cut", "cathode_max", "likelihood") if test.get(name)}
 
 
 def _agreement(saved):

@@ -14,6 +14,7 @@ from dimuon.plotting import CHARGE_NAMES, describe_test, fpr_name
 P_DOUBTFUL = 0.01  # p-value of the sideband fit
 AUC_CLOSED = 0.53  # of a classifier that tells sampled from real sideband events
 KS_CLOSED = 0.025  # distance of each feature
+N_FLAGGED = 2  # working points flagged at the 1 % level; of 24 clean ones, 0.24 are expected to be
 Z_QUIET = 3.0  # local significance of the best of all cuts in the same-sign control
 
 SECTIONS = (
@@ -170,6 +171,40 @@ def verdicts(saved):
             closes = whole["auc"] < AUC_CLOSED and largest < KS_CLOSED
             name = f"Samples agree with the {CHARGE_NAMES[charge]} sidebands"
             said.append({"check": name, "verdict": _verdict(closes), "seen": seen})
+    return said + sculpting(saved) + controls(saved)
+
+
+def controls(saved):
+    """Verdicts of the study of samples without a signal, where it was made."""
+    path = saved.run.results / "studies" / "controls.json"
+    content = saved.json(path) if path.exists() else {"controls": {}}
+    return [
+        {
+            "check": f"No signal in the control {name.replace('_', ' ')}",
+            "verdict": _verdict(control["passed"]),
+            "seen": f"{control['n_seeds']} seeds, {control['n_failed']} failed; {content['criterion']}",
+        }
+        for name, control in content["controls"].items()
+    ]
+
+
+def sculpting(saved):
+    """Verdicts on whether the scores know the mass in the sidebands, one per matched test."""
+    said = []
+    for charge in saved.charges if saved.config.input.scores is None else ():
+        stem = saved.run.data / f"sculpting_{charge}_on_{charge}"
+        record, table = saved.json(stem.with_suffix(".json")), saved.table(stem.with_suffix(".parquet"))
+        if record is None or table is None:
+            continue
+        flagged = table.groupby("fpr")["sculpted"].any()
+        p_values = {name: record[name]["p_value"] for name in ("spearman", "distance_correlation")}
+        shown = ", ".join(f"{name.replace('_', ' ')} p = {p_text(value)}" for name, value in p_values.items())
+        below_one = flagged[flagged.index < 1]  # a cut that keeps everything cannot sculpt
+        said.append({
+            "check": f"Cuts do not sculpt the mass in the {CHARGE_NAMES[charge]} sidebands",
+            "verdict": _verdict(below_one.sum() <= N_FLAGGED),
+            "seen": f"{below_one.sum()} of {len(below_one)} working points flagged; score against mass: {shown}",
+        })  # fmt: skip
     return said
 
 

@@ -51,6 +51,7 @@ def build(folder, name=NAME, charges=("os", "ss"), scale=0.1):
         table = pd.read_parquet(dimuons)
         for train, test in tests:
             _write_scores(step("05_train_bdts.py"), train, test, table, dimuons)
+            _write_sculpting(step("05_train_bdts.py"), train, test, dimuons)
         _write_significance(step("06_significance.py"), tests, table, dimuons)
         return chosen
 
@@ -187,6 +188,74 @@ def _write_scores(run, train, test, table, dimuons):
         {"row": chosen.index, "fold": fold, "score": _score(chosen, rng), "score_std": 0.02}
     )
     run.write_table(run.data / f"scores_{train}_on_{test}.parquet", scores, [dimuons])
+
+
+def _write_sculpting(run, train, test, dimuons):
+    """Sculpting of every test, and the importance of the features of the matched ones."""
+    bins = run.config.window.binning(11)
+    fprs = np.geomspace(1, 1e-3, 25)
+    n_bins = len(bins.is_sr)
+    table = pd.DataFrame({
+        "fpr": np.repeat(fprs, n_bins), "cut": 0.5, "sculpted": np.repeat(fprs < 1.2e-3, n_bins),
+        "bin_low": np.tile(bins.edges[:-1], 25), "bin_high": np.tile(bins.edges[1:], 25),
+    })  # fmt: skip
+    run.write_table(run.data / f"sculpting_{train}_on_{test}.parquet", table, [dimuons])
+    record = {name: {"value": 0.01, "p_value": 0.4} for name in ("spearman", "distance_correlation")}
+    run.write_json(run.data / f"sculpting_{train}_on_{test}.json", record, [dimuons])
+    if train == test:
+        features = {name: {"auc_loss": 0.01 * i, "auc_loss_err": 0.003} for i, name in enumerate(TRAINING, 1)}
+        run.write_json(
+            run.data / f"importance_{train}.json", {"train": train, "features": features}, [dimuons]
+        )
+
+
+def write_studies(chosen, folder, charges=("os", "ss")):
+    """The results of the studies and of the ensemble's convergence, of invented numbers, under `folder`."""
+    rng = generator(chosen.seed, "toy studies")
+    labels = [
+        ("baseline", "baseline"),
+        *((f"degree {d}, {n} bins", "fits") for d in (3, 5, 7) for n in (7, 11, 15)),
+    ]
+    variables = ("no_cut", "cathode_max", "best_feature", "likelihood")
+    fprs = np.geomspace(1, 1e-3, 5)
+    frames = {
+        "variations": [(c.upper(), name, kind, v, 1 + abs(rng.normal(2, 0.4))) for c in charges for name, kind in labels
+                       for v in variables],
+        "pseudoexperiments": [(c.upper(), i, v, abs(rng.normal())) for c in charges for i in range(300)
+                              for v in variables],
+        "controls": [(c, i, "cathode", fpr, abs(rng.normal(0, 0.5))) for c in ("ss", "os_low_sideband")
+                     for i in range(4) for fpr in fprs],
+        "injection": [(n, i, method, 0.02 * n + abs(rng.normal())) for n in (0, 50, 100, 200) for i in range(5)
+                      for method in ("no_cut", "cathode_max", "supervised")],
+        "cut_scan": [(c.upper(), pt, ip3d, rng.uniform(0, 4), pt < 60) for c in charges for pt in (20.0, 45.0, 70.0)
+                     for ip3d in (0.01, 0.1)],
+    }  # fmt: skip
+    columns = {
+        "variations": ["charge", "variation", "kind", "variable", "z0"],
+        "pseudoexperiments": ["charge", "experiment", "variable", "z0"],
+        "controls": ["control", "seed", "variable", "fpr", "z0"],
+        "injection": ["n_injected", "repeat", "method", "z0"],
+        "cut_scan": ["charge", "pt_cut", "ip3d_cut", "z0", "valid"],
+    }
+    with contextlib.chdir(folder):
+        run = artifacts.Run(chosen, "06_significance.py", f"{chosen.name}.yaml")
+        for name, rows in frames.items():
+            frame = pd.DataFrame(rows, columns=columns[name])
+            run.write_table(
+                run.results / "studies" / f"{name}.parquet", frame, [run.data / "dimuons.parquet"]
+            )
+        criterion = {"passed": True, "n_seeds": 4, "n_failed": 0}
+        content = {"criterion": "median and spread below 1", "controls": {"ss": criterion}}
+        run.write_json(run.results / "studies" / "controls.json", content, [run.data / "dimuons.parquet"])
+        sizes = [
+            (n, i, rng.normal(4, 1 / np.sqrt(n)), rng.normal(4.5, 1 / np.sqrt(n)))
+            for n in (1, 5, 20)
+            for i in range(30)
+        ]
+        frame = pd.DataFrame(sizes, columns=["n_members", "draw", "z0_max", "z0_likelihood"]).assign(
+            train="os", test="os"
+        )
+        run.write_table(run.results / "convergence.parquet", frame, [run.data / "dimuons.parquet"])
 
 
 def _write_significance(run, tests, table, dimuons):
