@@ -96,23 +96,23 @@ class Process:
 # Masses: world averages (Particle Data Group 2024). Everything else is calibrated to the published sample: pT, impact
 # parameters and isolation to the SR (OS before and after the anti-isolation, SS after it), mass spectra to all masses.
 UPSILONS = Resonances(lines=((9.4604, 0.54), (10.0234, 0.27), (10.3551, 0.19)), resolution=0.01)
-FALLING = Continuum((-0.403, 0.198))  # OS and SS fall alike
-ISOLATED = Activity(median=0.254, width=0.64, shared=0.29)  # pile-up and underlying event alone
-IN_JETS = Activity(median=1.12, width=0.81, shared=0.46, collimation=0.61)
-PILE_UP = 0.146  # relative pT subtracted for pile-up; isolation never falls below zero
-SHARE_POWER = 0.51  # isolation ~ (share of the dimuon pT)^-power: the softer muon is the less isolated one
-TRACKER_RESOLUTION = (0.00098, 0.020)  # cm, cm GeV; constant, and over the pT (multiple scattering)
-TRACKER_SPREAD = 0.61  # of its logarithm from muon to muon
-FLIGHT_POWER = 0.22  # softer muons leave their parent at larger angles: impact parameter ~ pT^-power
+FALLING = Continuum((-0.399, 0.188))  # OS and SS fall alike
+ISOLATED = Activity(median=0.279, width=0.61, shared=0.26)  # pile-up and underlying event alone
+IN_JETS = Activity(median=1.15, width=0.78, shared=0.43, collimation=0.60)
+PILE_UP = 0.169  # relative pT subtracted for pile-up; isolation never falls below zero
+SHARE_POWER = 0.60  # isolation ~ (share of the dimuon pT)^-power: the softer muon is the less isolated one
+TRACKER_RESOLUTION = (0.00103, 0.0192)  # cm, cm GeV; constant, and over the pT (multiple scattering)
+TRACKER_SPREAD = 0.60  # of its logarithm from muon to muon
+FLIGHT_POWER = 0.23  # softer muons leave their parent at larger angles: impact parameter ~ pT^-power
 
 UPSILON_ISOLATED = Process(
     name="Upsilon, isolated",
-    os=2830,
+    os=2850,
     ss=0,
     mass=UPSILONS,
-    pt=PtSpectrum(scale=14.2, power=2.93),
+    pt=PtSpectrum(scale=13.1, power=2.88),
     activity=ISOLATED,
-    rapidity=1.9,
+    rapidity=1.8,
 )
 # From fragmentation, harder than what it hides in (paper, Fig. 3). The published SR holds about a hundred anti-isolated
 # Upsilons: half of the events of the prompt peak lie above 45 GeV.
@@ -121,42 +121,42 @@ UPSILON_IN_JETS = Process(
     os=115,
     ss=0,
     mass=UPSILONS,
-    pt=PtSpectrum(scale=120.0, power=10.0),
+    pt=PtSpectrum(scale=150.0, power=11.0),
     activity=IN_JETS,
-    rapidity=1.28,
+    rapidity=1.38,
 )
 DRELL_YAN_ISOLATED = Process(
     name="Drell-Yan, isolated",
-    os=4380,
+    os=4456,
     ss=0,
-    mass=Continuum((-0.384, -0.472)),
-    pt=PtSpectrum(scale=13.7, power=2.77),
+    mass=Continuum((-0.405, -0.403)),
+    pt=PtSpectrum(scale=12.4, power=2.60),
     activity=ISOLATED,
-    rapidity=1.9,
+    rapidity=1.8,
 )
 DRELL_YAN_IN_JETS = Process(
     name="Drell-Yan, in jets",
-    os=2575,
+    os=2290,
     ss=0,
     mass=FALLING,
-    pt=PtSpectrum(scale=50.8, power=4.41),
+    pt=PtSpectrum(scale=54.6, power=4.48),
     activity=IN_JETS,
-    rapidity=1.28,
+    rapidity=1.38,
 )
 HADRON_DECAYS = Process(
     name="uncorrelated hadron decays",
-    os=14_070,
-    ss=14_070,
+    os=14_030,
+    ss=14_030,
     mass=FALLING,
-    pt=PtSpectrum(scale=27.0, power=3.42),
+    pt=PtSpectrum(scale=25.6, power=3.33),
     activity=IN_JETS,
-    rapidity=1.28,
-    flight=((0.137, 0.001), (0.863, 0.0301)),
+    rapidity=1.38,
+    flight=((0.132, 0.001), (0.868, 0.0296)),
 )
 # The published OS sample holds about 1.4 times as many displaced dimuons as the SS sample: there are more decays than
 # those that are OS and SS alike. Pairs of b hadrons that both decay to a muon prefer opposite charges; their spectra
 # are taken to be those of the uncorrelated decays.
-HADRON_PAIRS = replace(HADRON_DECAYS, name="pairs of b hadrons", os=6810, ss=0)
+HADRON_PAIRS = replace(HADRON_DECAYS, name="pairs of b hadrons", os=7050, ss=0)
 
 PROCESSES = (
     UPSILON_ISOLATED,

@@ -33,7 +33,7 @@ FATES = {
     "one tight muon": 0.10,
     "soft muons": 0.20,  # above the trigger's thresholds, below the cuts
 }
-FURTHER_MUONS = (0.54, 0.43, 0.03)  # probability of none, one, two muons beside the dimuon
+FURTHER_MUONS = (0.46, 0.4)  # probability of a softer tight muon (as in the published SR), and of one that is not tight
 MEAN_JETS = 6.1
 FIRST_RUN = 278820  # of 2016, eras G and H
 CERTIFIED_SECTIONS = ((1, 60), (71, 120))
@@ -109,27 +109,28 @@ def _events(muons, fates, run, trigger, rng):
 
 
 def _muon_collection(muons, fates, rng):
-    """The `Muon_*` branches: the dimuon and what further muons there are, by falling pT."""
+    """The `Muon_*` branches, by falling pT: the dimuon, perhaps a softer tight muon, perhaps one that is not tight.
+
+    The latter may be the hardest of the event: the selection has to look for the tight ones.
+    """
     n = len(fates)
     further = {
-        "pt": 3 + rng.exponential(7, (n, 2)),
+        "pt": np.stack([rng.uniform(3, muons["pt"][:, 1]), 3 + rng.exponential(8, n)], axis=1),
         "eta": rng.uniform(-MAX_ETA, MAX_ETA, (n, 2)),
         "phi": rng.uniform(-np.pi, np.pi, (n, 2)),
         "charge": rng.choice([-1, 1], (n, 2)),
     }
     further |= {name: muons[name][rng.permutation(n)] for name in muons if name not in further}  # of another event
-    # a further muon may be the hardest of the event, but then it is not tight: the selection has to look
-    softest = (further["pt"] < muons["pt"][:, 1:]) & (fates != "one tight muon")[:, None]
-    tight = np.concatenate([np.full((n, 2), True), softest & (rng.random((n, 2)) < 0.2)], axis=1)
-    tight[fates == "one tight muon", 1] = False
-    there = np.arange(4) < 2 + rng.choice(len(FURTHER_MUONS), n, p=FURTHER_MUONS)[:, None]
+    there = np.concatenate([np.full((n, 2), True), rng.random((n, 2)) < FURTHER_MUONS], axis=1)
+    tight = np.tile([True, True, True, False], (n, 1))
+    tight[fates == "one tight muon", 1:] = False
 
     table = {name: np.concatenate([muons[name], further[name]], axis=1) for name in muons}
     order = np.argsort(np.where(there, -table["pt"], np.inf), axis=1)
     counts = there.sum(axis=1)
 
     def jagged(values, dtype=np.float32):
-        values = np.take_along_axis(values, order, axis=1)[np.arange(4) < counts[:, None]]
+        values = np.take_along_axis(values, order, axis=1)[np.arange(there.shape[1]) < counts[:, None]]
         return ak.unflatten(values.astype(dtype), counts)
 
     return ak.zip(
