@@ -5,7 +5,8 @@ import pytest
 from scipy.spatial.distance import pdist, squareform
 from scipy.stats import kstest, spearmanr
 
-from dimuon import sculpting
+from dimuon import bumphunt, sculpting
+from dimuon.families import Polynomial
 from dimuon.regions import MassWindow
 from dimuon.working_points import CutVariable
 
@@ -123,3 +124,14 @@ def test_too_few_bins_for_the_degree():
     mass = np.full(100, 7.0)
     with pytest.raises(ValueError, match="1 sideband bins with events cannot test a polynomial of degree 5"):
         sculpting.flags(mass, np.ones((1, 100), dtype=bool), BINS, 5, np.random.default_rng(0))
+
+
+def test_step_6_flags_the_working_points():
+    rng = np.random.default_rng(9)
+    mass = masses()
+    clean, sculpted = rng.uniform(size=len(mass)), rng.uniform(size=len(mass)) + 0.4 * (np.abs(mass - 7) < 0.15)
+    variables = [CutVariable("cathode", sculpted), CutVariable("random", clean)]
+    fprs, model = np.array([1.0, 0.1]), Polynomial(BINS, 5)
+    curves, _ = bumphunt.cut_and_count(mass, variables, fprs, model)
+    flagged = bumphunt.add_sculpting(curves, mass, variables, fprs, model, rng)
+    assert flagged["sculpted"].tolist() == [False, True, False, False]
