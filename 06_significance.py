@@ -55,7 +55,9 @@ def search(run, sample, model):
     try:
         curves, spectra = bumphunt.cut_and_count(mass, variables, fprs, model)
         curves = bumphunt.add_toys(curves, spectra, model, settings.toys.local, stream("toys"))
-        curves = bumphunt.add_sculpting(curves, mass, variables, fprs, model, stream("sculpting"))
+        curves = bumphunt.add_sculpting(
+            curves, mass, variables, fprs, model.bins, settings.degree, stream("sculpting")
+        )
         others = bumphunt.variations(mass, [classifier], fprs, model, settings.degrees, settings.binnings)
         likelihood, weights = bumphunt.reweighted(mass, sample.score, model, sample.weight)
         summary = bumphunt.summary(curves, spectra, model, settings.toys, stream)

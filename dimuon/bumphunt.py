@@ -63,11 +63,11 @@ def add_toys(curves, spectra, model, n_toys, rng):
     return curves
 
 
-def add_sculpting(curves, mass, variables, fprs, model, rng):
+def add_sculpting(curves, mass, variables, fprs, bins, degree, rng):
     """`curves` of the same variables and fprs with a column sculpted: see `dimuon.sculpting.flags`."""
-    sideband = model.bins.window.in_sidebands(mass)
+    sideband = bins.window.in_sidebands(mass)
     kept = np.concatenate([variable.scan(sideband, fprs).kept for variable in variables])
-    fits = sculpting.flags(mass, kept, model.bins, model.degree, rng, n_toys=SCULPTING_TOYS)
+    fits = sculpting.flags(mass, kept, bins, degree, rng, n_toys=SCULPTING_TOYS)
     return curves.assign(sculpted=pd.array(fits.sculpted, dtype="boolean"))
 
 

@@ -133,5 +133,5 @@ def test_step_6_flags_the_working_points():
     variables = [CutVariable("cathode", sculpted), CutVariable("random", clean)]
     fprs, model = np.array([1.0, 0.1]), Polynomial(BINS, 5)
     curves, _ = bumphunt.cut_and_count(mass, variables, fprs, model)
-    flagged = bumphunt.add_sculpting(curves, mass, variables, fprs, model, rng)
+    flagged = bumphunt.add_sculpting(curves, mass, variables, fprs, BINS, 5, rng)
     assert flagged["sculpted"].tolist() == [False, True, False, False]
