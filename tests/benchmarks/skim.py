@@ -1,0 +1,248 @@
+"""Step 1 on 5 million generated NanoAOD events, against bare uproot, the read-everything way, and ROOT's RDataFrame.
+
+python -m tests.benchmarks.skim
+
+The files have the branches of the data: 16 of muons, 12 of jets, 40 triggers, 200 that nobody reads; about half of the
+events are kept. Each contestant runs in a process of its own, one after the other, on the same file; rates are best of
+`REPEATS`. RDataFrame runs where DIMUON_ROOT_PYTHON names a Python with ROOT (PyPI's `root`), else it is left out.
+"""
+
+import os
+import pickle
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import awkward as ak
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import uproot
+
+from dimuon import execution, luminosity, nanoaod, skim, sources
+from tests.benchmarks import common
+
+TRIGGER, MUON_ID = "HLT_TrkMu15_DoubleTrkMu5NoFiltersNoVtx", "Muon_tightId"
+N_LARGE, N_MIDDLE, N_SMALL = 5_000_000, 1_000_000, 500_000
+BLOCK, REPEATS = 50_000, 3
+SECTIONS = {"278820": [[1, 950]]}  # of 1,000
+
+
+def block(rng, first):
+    """{branch: array} of `BLOCK` events; reals with the reduced precision of NanoAOD."""
+    muons = rng.choice(5, BLOCK, p=[0.05, 0.2, 0.45, 0.2, 0.1])
+    jets = rng.poisson(6, BLOCK)
+
+    def real(counts, scale):
+        values = rng.exponential(scale, counts.sum()).astype(np.float32).view(np.uint32)
+        return ak.unflatten((values & np.uint32(0xFFFFF000)).view(np.float32), counts)
+
+    def whole(counts, low, high):
+        return ak.unflatten(rng.integers(low, high, counts.sum()).astype(np.int32), counts)
+
+    muon = {name.removeprefix("Muon_"): real(muons, 1.0) for name in nanoaod.MUON_BRANCHES.values()}
+    muon |= {"pt": ak.sort(real(muons, 15.0), ascending=False), "charge": whole(muons, 0, 2) * 2 - 1}
+    muon |= {"tightId": ak.unflatten(rng.random(muons.sum()) < 0.85, muons)}
+    muon |= {f"extra{i}": real(muons, 1.0) for i in range(5)}
+    flags = {f"HLT_Mu{i}": rng.random(BLOCK) < 0.05 for i in range(39)}
+    return {
+        "run": np.full(BLOCK, 278820, np.uint32),
+        "luminosityBlock": (1 + np.arange(first, first + BLOCK) // 1000 % 1000).astype(np.uint32),
+        "event": np.arange(first, first + BLOCK).astype(np.uint64),
+        TRIGGER: rng.random(BLOCK) < 0.8,
+        **flags,
+        "Muon": ak.zip(muon),
+        "Jet": ak.zip({f"v{i}": real(jets, 30.0) for i in range(12)}),
+        **{f"Unused_{i}": rng.integers(0, 3, BLOCK).astype(np.uint8) for i in range(200)},
+    }
+
+
+def generate(path, n_events, compression):
+    """Write a NanoAOD file, four different blocks over and over."""
+    blocks = [block(np.random.default_rng(i), 0) for i in range(4)]
+    kinds = {k: v.type.content if isinstance(v, ak.Array) else v.dtype for k, v in blocks[0].items()}
+    with uproot.recreate(path, compression=compression) as file:
+        tree = file.mktree("Events", kinds, counter_name=lambda jagged: f"n{jagged}")
+        for first in range(0, n_events, BLOCK):
+            number = np.arange(first, first + BLOCK)
+            section = (1 + number // 1000 % 1000).astype(np.uint32)
+            tree.extend(
+                blocks[first // BLOCK % 4] | {"event": number.astype(np.uint64), "luminosityBlock": section}
+            )
+
+
+def ours(path, output):
+    """Events that step 1 reads of one file."""
+    task = task_of(path, output)
+    return skim.skim(task, skim.survey(task))["events_read"]
+
+
+def task_of(path, output):
+    return skim.Task(
+        source=sources.from_files([str(path)])[0],
+        output=Path(output),
+        muon_id=MUON_ID,
+        triggers=(TRIGGER,),
+        mask=luminosity.LuminosityMask(SECTIONS),
+        attempts=1,
+        timeout=60.0,
+        download=False,
+    )
+
+
+def bare(path, output):
+    """The same rows by `uproot.iterate`, awkward selections and pyarrow, written down as one does in a notebook."""
+    branches = [*nanoaod.EVENT_BRANCHES, TRIGGER, "nJet", MUON_ID, *nanoaod.MUON_BRANCHES.values()]
+    writer, n_read = None, 0
+    with uproot.open(path) as file:
+        for arrays in file["Events"].iterate(filter_name=branches, step_size=nanoaod.ENTRIES_PER_RANGE):
+            n_read += len(arrays)
+            certified = (arrays["run"] == 278820) & (arrays["luminosityBlock"] <= 950)
+            kept = arrays[certified & (ak.sum(arrays[MUON_ID], axis=1) >= 2)]
+            tight = kept[MUON_ID]
+            columns = {name: kept[name] for name in (*nanoaod.EVENT_BRANCHES, TRIGGER, "nJet")}
+            columns["n_muons"] = ak.sum(tight, axis=1)
+            for name, branch in nanoaod.MUON_BRANCHES.items():
+                muons = kept[branch][tight]
+                columns |= {f"mu0_{name}": muons[:, 0], f"mu1_{name}": muons[:, 1]}
+            table = pa.table({name: ak.to_numpy(values) for name, values in columns.items()})
+            writer = writer or pq.ParquetWriter(output, table.schema, compression="zstd")
+            writer.write_table(table)
+    writer.close()
+    return n_read
+
+
+def everything(path, output):
+    """Two scripts in one: all muon, jet and trigger arrays into pickles; then the selection from the pickles."""
+    with uproot.open(path) as file:
+        tree = file["Events"]
+        wanted = [name for name in tree.keys() if name.startswith(("Muon_", "Jet_", "HLT_", "run", "event"))]
+        content = {name: tree[name].array(entry_stop=N_SMALL) for name in wanted}
+    with open(f"{output}.all", "wb") as handle:
+        pickle.dump(content, handle)
+    with open(f"{output}.all", "rb") as handle:
+        content = pickle.load(handle)  # written above
+    kept = ak.sum(content[MUON_ID], axis=1) >= 2
+    columns = {
+        name: content[name][kept].to_numpy() for name in wanted if name.startswith(("HLT_", "run", "event"))
+    }
+    for branch in (name for name in wanted if name.startswith("Muon_")):
+        muons = content[branch][content[MUON_ID]][kept]
+        columns |= {f"mu0_{branch}": muons[:, 0].to_numpy(), f"mu1_{branch}": muons[:, 1].to_numpy()}
+    with open(output, "wb") as handle:
+        pickle.dump(columns, handle)
+    return len(content[MUON_ID])
+
+
+RDATAFRAME = """
+import sys, time, ROOT
+ROOT.EnableImplicitMT(2)
+branches = sys.argv[3].split(",")
+frame = ROOT.RDataFrame("Events", sys.argv[1])
+frame = frame.Filter("run == 278820 && luminosityBlock <= 950 && Sum(Muon_tightId) >= 2")
+for branch in branches:
+    frame = frame.Define("t_" + branch, branch + "[Muon_tightId]")
+    frame = frame.Define("mu0_" + branch, "t_%s[0]" % branch).Define("mu1_" + branch, "t_%s[1]" % branch)
+columns = [f"mu{i}_{branch}" for i in (0, 1) for branch in branches]
+frame.Snapshot("Events", sys.argv[2], ["run", "luminosityBlock", "event", "nJet", *columns])
+"""
+
+
+def measure(contestant, path, folder):
+    """(events per second, peak MB) of one contestant in a process of its own, the best of `REPEATS`."""
+    command = [
+        sys.executable,
+        "-m",
+        "tests.benchmarks.skim",
+        contestant,
+        str(path),
+        str(folder / "out.parquet"),
+    ]
+    runs = []
+    for _ in range(REPEATS):
+        answer = subprocess.run(command, capture_output=True, text=True, check=True)
+        runs.append([float(word) for word in answer.stdout.split()])
+    return max(rate for rate, _ in runs), min(peak for _, peak in runs)
+
+
+def two_workers(path, folder):
+    """Seconds of one worker over those of two, on four links to the same file."""
+    links = [folder / f"link{i}.root" for i in range(4)]
+    for link in links:
+        os.symlink(path, link)
+    tasks = [task_of(link, folder / f"{link.stem}.parquet") for link in links]
+    seconds = {}
+    for workers in (1, 2):
+        with execution.executor(workers) as pool:
+            layouts = list(
+                pool.map(skim.survey, tasks[:workers] * 2)
+            )  # both workers are up before the clock starts
+            start = time.perf_counter()
+            list(pool.map(skim.skim, tasks, [layouts[0]] * 4))
+            seconds[workers] = time.perf_counter() - start
+    return seconds[1] / seconds[2]
+
+
+def rdataframe(path, folder):
+    """Seconds of ROOT's RDataFrame with two threads and its start, or None where ROOT is absent."""
+    python = os.environ.get("DIMUON_ROOT_PYTHON")
+    if not python:
+        print("ROOT's RDataFrame left out: set DIMUON_ROOT_PYTHON to a Python with PyPI's `root`")
+        return None
+    branches = ",".join(nanoaod.MUON_BRANCHES.values())
+    start = time.perf_counter()
+    subprocess.run(
+        [python, "-c", RDATAFRAME, path, folder / "root.root", branches], check=True, capture_output=True
+    )
+    return time.perf_counter() - start
+
+
+def main():
+    """Generate, race, save."""
+    with tempfile.TemporaryDirectory(prefix="skim-bench-") as name:
+        folder = Path(name)
+        large, middle, lzma = folder / "large.root", folder / "middle.root", folder / "lzma.root"
+        generate(large, N_LARGE, uproot.ZLIB(1))
+        generate(middle, N_MIDDLE, uproot.ZLIB(1))
+        generate(lzma, N_SMALL, uproot.LZMA(1))
+        figures = []
+        for label, path in (("zlib", large), ("lzma", lzma)):
+            rate, peak = measure("ours", path, folder)
+            bare_rate, bare_peak = measure("bare", path, folder)
+            figures += [
+                {"name": f"events_per_s_{label}", "value": rate, "unit": "1/s"},
+                {"name": f"vs_bare_uproot_{label}", "value": bare_rate, "unit": "1/s", "peer": "bare uproot",
+                 "ratio": rate / bare_rate},
+            ]  # fmt: skip
+            if label == "zlib":
+                slow_rate, slow_peak = measure("everything", path, folder)
+                seconds, ours_s = rdataframe(path, folder), N_LARGE / rate
+                _, middle_peak = measure("ours", middle, folder)
+                figures += [
+                    {"name": "vs_read_everything", "value": slow_rate, "unit": "1/s", "peer": "read everything",
+                     "ratio": rate / slow_rate},
+                    {"name": "peak_rss_mb_per_worker", "value": peak, "unit": "MB", "peer": "bare uproot",
+                     "ratio": bare_peak / peak},
+                    {"name": "peak_rss_mb_read_everything", "value": slow_peak, "unit": "MB"},
+                    {"name": "peak_rss_5M_over_1M", "value": peak / middle_peak, "unit": ""},
+                ]  # fmt: skip
+                if seconds is not None:
+                    figures.append({"name": "rdataframe_2_threads_s", "value": seconds, "unit": "s",
+                                    "peer": "RDataFrame, 2 threads", "ratio": seconds / ours_s})  # fmt: skip
+        figures.append({"name": "two_worker_scaling", "value": two_workers(middle, folder), "unit": ""})
+    common.save("skim", figures)
+
+
+def contest(contestant, path, output):
+    """Run one contestant and print events per second and peak MB."""
+    start = time.perf_counter()
+    n_read = {"ours": ours, "bare": bare, "everything": everything}[contestant](path, output)
+    seconds = time.perf_counter() - start
+    print(n_read / seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+
+
+if __name__ == "__main__":
+    contest(*sys.argv[1:]) if len(sys.argv) > 1 else main()

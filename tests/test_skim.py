@@ -1,0 +1,344 @@
+"""Steps 1 and 2 as scripts: the tables, resuming, and what bad input gets."""
+
+import contextlib
+import io
+import json
+import logging
+import os
+import runpy
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
+from unittest import mock
+
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+from dimuon import execution, nanoaod
+from tests import nanoaod_files
+from tests.conftest import ROOT
+from tests.nanoaod_files import TRIGGER
+
+GOLDEN = {"278820": [[1, 20]], "278821": [[1, 40]]}  # half of the first run
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory):
+    """Two NanoAOD files of 3,000 events, the second without one of the triggers, and a certified-luminosity file."""
+    folder = tmp_path_factory.mktemp("inputs")
+    for i, drop in enumerate([(), ("HLT_Mu8",)]):
+        arrays = nanoaod_files.events(
+            3000, seed=i, run=278820 + i, mass=(4, 17), triggers=(TRIGGER, "HLT_Mu8")
+        )
+        nanoaod_files.write(folder / f"part{i}.root", arrays, drop)
+    (folder / "golden.json").write_text(json.dumps(GOLDEN))
+    return folder
+
+
+def write_config(folder, given, **sections):
+    content = {"name": "test", "seed": 1, "input": given, "execution": {"workers": 2}} | sections
+    (folder / "test.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
+
+
+def in_shell(folder, script, *options):
+    """A step as a user runs it."""
+    command = [sys.executable, str(ROOT / script), "test.yaml", *options]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120)
+
+
+def here(folder, script, *options):
+    """The same script in this process, with threads for its workers: a tenth of the time."""
+    out, err = io.StringIO(), io.StringIO()
+    handler = logging.StreamHandler(out)
+    logging.getLogger("dimuon").addHandler(handler)
+    logging.getLogger("dimuon").setLevel(logging.INFO)
+    with (
+        contextlib.chdir(folder),
+        contextlib.redirect_stderr(err),
+        mock.patch.object(sys, "argv", [script, "test.yaml", *options]),
+        mock.patch.object(execution, "executor", return_value=ThreadPoolExecutor(2)),
+    ):
+        with pytest.raises(SystemExit) as ended:
+            runpy.run_path(str(ROOT / script), run_name="__main__")
+    logging.getLogger("dimuon").removeHandler(handler)
+    return SimpleNamespace(returncode=ended.value.code, stdout=out.getvalue(), stderr=err.getvalue())
+
+
+def skim(folder, *options, run=here):
+    return run(folder, "01_skim_nanoaod.py", *options)
+
+
+def select(folder, run=here):
+    return run(folder, "02_select_dimuons.py")
+
+
+def contents(folder):
+    """{name: bytes} of what step 1 wrote, without the sidecars, which carry times."""
+    return {
+        path.name: path.read_bytes()
+        for path in (folder / "data/test/skim").iterdir()
+        if path.suffix == ".parquet"
+    }
+
+
+def refused(done, *words):
+    """The step ended with exit code 2 and one line that holds the words."""
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.count("\n") == 1
+    for word in words:
+        assert word in done.stderr
+
+
+def nothing_written(folder):
+    return not [path for path in (folder / "data").rglob("*") if path.is_file()]
+
+
+@pytest.fixture(scope="module")
+def done(inputs, tmp_path_factory):
+    """A folder in which both steps have run."""
+    folder = tmp_path_factory.mktemp("done")
+    given = {
+        "files": [f"{inputs}/part*.root"],
+        "certified_luminosity": f"{inputs}/golden.json",
+        "triggers": ["HLT_Mu8"],
+    }
+    write_config(folder, given)
+    for run in (skim(folder, run=in_shell), select(folder, run=in_shell)):
+        assert run.returncode == 0, run.stderr
+    return folder
+
+
+def test_the_manifest_says_what_was_read(done, inputs):
+    manifest = json.loads((done / "data/test/skim/manifest.json").read_text())
+    first, second = manifest["inputs"]
+    assert manifest["totals"]["events_read"] == 6000
+    assert manifest["totals"]["events_certified"] == 4500
+    assert first["certified"] == {"278820": [[1, 20]]}
+    assert first["lost"] == {"278820": [[21, 40]]}
+    assert (first["sections_seen"], first["sections_certified"], second["sections_certified"]) == (40, 20, 40)
+    assert first["missing_branches"] == []
+    assert second["missing_branches"] == ["HLT_Mu8"]
+    assert first["size"] == (inputs / "part0.root").stat().st_size
+    processed = json.loads((done / "data/test/skim/processed_luminosity.json").read_text())
+    assert processed == GOLDEN
+
+
+def test_all_skims_have_one_schema_and_add_up(done):
+    folder = done / "data/test/skim"
+    manifest = json.loads((folder / "manifest.json").read_text())
+    tables = [pq.read_table(folder / entry["output"]) for entry in manifest["inputs"]]
+    for table in tables:
+        assert table.schema.remove_metadata() == nanoaod.schema((TRIGGER, "HLT_Mu8"))
+    assert sum(table.num_rows for table in tables) == manifest["totals"]["events_two_muons"]
+    assert tables[1].column("HLT_Mu8").null_count == tables[1].num_rows
+    spectrum = pd.read_parquet(folder / "spectrum.parquet")
+    assert spectrum["n_os"].sum() == manifest["totals"]["os"]  # all masses lie between 0.25 and 200 GeV
+    assert spectrum["bin_low"].iloc[0] == pytest.approx(0.25)
+    assert spectrum["bin_high"].iloc[-1] == pytest.approx(200)
+
+
+def test_dimuons_and_cutflow_agree(done):
+    table = pd.read_parquet(done / "data/test/dimuons.parquet")
+    cutflow = json.loads((done / "data/test/cutflow.json").read_text())
+    steps = {row["name"]: row["events"] for row in cutflow["steps"]}
+    assert list(steps) == [
+        "events read", "certified luminosity", "two muons identified", TRIGGER, "mu0_pt > 17", "mu1_pt > 8",
+        "5 <= dimu_mass <= 16", "not read before", "mu0_iso04 > 0.55", "mu1_iso04 > 0.55",
+    ]  # fmt: skip
+    assert steps["not read before"] == {"all": len(table), **table["charge"].str.lower().value_counts()}
+    assert steps["mu1_iso04 > 0.55"]["all"] == table["anti_isolated"].sum() > 10
+    assert table["mu0_pt"].min() > 17
+    assert table["event"].is_monotonic_increasing or table["run"].is_monotonic_increasing
+    sidecar = json.loads((done / "data/test/dimuons.parquet.meta.json").read_text())
+    assert sidecar["units"]["dimu_mass"] == "GeV"
+    assert sidecar["origin"] == "measured"
+
+
+def test_the_same_bytes_from_one_worker(done, inputs, tmp_path):
+    config = yaml.safe_load((done / "test.yaml").read_text()) | {"execution": {"workers": 1}}
+    (tmp_path / "test.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
+    assert skim(tmp_path).returncode == select(tmp_path).returncode == 0
+    assert contents(tmp_path) == contents(done)
+    dimuons = "data/test/dimuons.parquet"
+    assert (tmp_path / dimuons).read_bytes() == (done / dimuons).read_bytes()
+
+
+def test_a_second_run_does_nothing_and_a_lost_or_damaged_skim_is_made_again(inputs, tmp_path):
+    write_config(tmp_path, {"files": [f"{inputs}/part*.root"]})
+    assert skim(tmp_path).returncode == 0
+    before, manifest = contents(tmp_path), tmp_path / "data/test/skim/manifest.json"
+    first = manifest.read_bytes()
+    assert "2 of 2 inputs are done already" in skim(tmp_path).stdout
+    assert manifest.read_bytes() == first
+    part = tmp_path / "data/test/skim/part0.parquet"
+    for harm in (part.unlink, lambda: part.write_bytes(part.read_bytes()[:-9])):
+        harm()
+        assert "1 of 2 inputs are done already" in skim(tmp_path).stdout
+        assert contents(tmp_path) == before
+    write_config(tmp_path, {"files": [f"{inputs}/part1.root"]})  # an input less: its skim goes
+    assert skim(tmp_path).returncode == 0
+    assert set(contents(tmp_path)) == {"part1.parquet", "spectrum.parquet"}
+
+
+def test_a_killed_run_goes_on_where_it_was(tmp_path):
+    for i in range(6):
+        arrays = nanoaod_files.events(20_000, seed=i, run=i + 1, mass=(4, 17))
+        nanoaod_files.write(tmp_path / f"part{i}.root", arrays, basket=5000)
+    write_config(tmp_path, {"files": ["part*.root"]}, execution={"workers": 1})
+    command = [sys.executable, str(ROOT / "01_skim_nanoaod.py"), "test.yaml"]
+    process = subprocess.Popen(command, cwd=tmp_path, start_new_session=True, stdout=subprocess.DEVNULL)
+    manifest = tmp_path / "data/test/skim/manifest.json"
+    for _ in range(6000):
+        if manifest.exists() or process.poll() is not None:
+            break
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait(10)
+    n_done = len(json.loads(manifest.read_text())["inputs"])
+    assert 0 < n_done < 6, "the run was not killed half-way"
+    refused(select(tmp_path), "manifest.json", "01_skim_nanoaod.py")
+    again = skim(tmp_path)
+    assert again.returncode == 0
+    assert f"{n_done} of 6 inputs are done already" in again.stdout
+    resumed = contents(tmp_path)
+    for path in (tmp_path / "data/test/skim").iterdir():
+        path.unlink()
+    assert skim(tmp_path).returncode == 0
+    assert contents(tmp_path) == resumed
+
+
+def test_one_bad_file_does_not_stop_the_others_and_can_be_retried(inputs, tmp_path):
+    for i in range(2):
+        (tmp_path / f"part{i}.root").write_bytes((inputs / f"part{i}.root").read_bytes())
+    whole = (tmp_path / "part1.root").read_bytes()
+    (tmp_path / "part1.root").write_bytes(whole[:-500])
+    write_config(tmp_path, {"files": ["part0.root", "part1.root"]})
+    refused(skim(tmp_path), "1 of 2 inputs are missing: part1.root:", "--retry-failed")
+    assert set(contents(tmp_path)) == {"part0.parquet"}
+    refused(select(tmp_path), "01_skim_nanoaod.py")
+    (tmp_path / "part1.root").write_bytes(whole)
+    assert skim(tmp_path, "--retry-failed").returncode == 0
+    assert set(contents(tmp_path)) == {"part0.parquet", "part1.parquet", "spectrum.parquet"}
+    assert select(tmp_path).returncode == 0
+
+
+def test_events_read_twice_are_dropped_and_counted(inputs, tmp_path):
+    write_config(tmp_path, {"files": [f"{inputs}/part0.root"]})
+    assert skim(tmp_path).returncode == select(tmp_path).returncode == 0
+    once = (tmp_path / "data/test/dimuons.parquet").read_bytes()
+    (tmp_path / "part0.root").write_bytes((inputs / "part0.root").read_bytes())
+    write_config(tmp_path, {"files": [f"{inputs}/part0.root", "part0.root"]})
+    assert skim(tmp_path).returncode == select(tmp_path).returncode == 0
+    assert (tmp_path / "data/test/dimuons.parquet").read_bytes() == once
+    cutflow = json.loads((tmp_path / "data/test/cutflow.json").read_text())
+    assert cutflow["n_repeated"] == len(pd.read_parquet(tmp_path / "data/test/dimuons.parquet"))
+
+
+@pytest.mark.parametrize(
+    ("name", "window"), [("eta", (0.25, 0.8)), ("jpsi", (2.0, 4.0))], ids=["eta meson", "J/psi"]
+)
+def test_other_windows_need_no_code(tmp_path, name, window):
+    nanoaod_files.write(tmp_path / "a.root", nanoaod_files.events(8000, mass=window))
+    published = yaml.safe_load((ROOT / "configs" / f"{name}.yaml").read_text())
+    kept = {key: published[key] for key in ("selection", "window")}
+    kept["selection"]["cuts"]["dimu_eta"] = {"min": -2, "max": 2}
+    write_config(tmp_path, {"files": ["a.root"]}, **kept)
+    assert skim(tmp_path).returncode == 0
+    done = select(tmp_path)
+    assert done.returncode == 0, done.stderr
+    table = pd.read_parquet(tmp_path / "data/test/dimuons.parquet")
+    assert set(table["region"]) == {"SBL", "SR", "SBH"}
+    assert table["dimu_eta"].abs().max() < 2
+
+
+def test_real_data_of_2018(reference, tmp_path):
+    """40 events; none has fired the trigger of the paper's kind, so that selection is empty, and says so."""
+    path = str(reference / "real" / "nano_dimuon_2018.root")
+    wide = {"sb_low": 1.0, "sr_low": 60.0, "sr_high": 120.0, "sb_high": 2000.0}
+    for trigger, fired in (
+        ("HLT_TrkMu17_DoubleTrkMu8NoFiltersNoVtx", False),
+        ("HLT_Mu17_TrkIsoVVL_Mu8_TrkIsoVVL_DZ_Mass3p8", True),
+    ):
+        write_config(
+            tmp_path, {"files": [path]}, selection={"trigger": trigger, "anti_isolation": {}}, window=wide
+        )
+        assert skim(tmp_path).returncode == 0
+        done = select(tmp_path)
+        if fired:
+            assert done.returncode == 0, done.stderr
+            table = pd.read_parquet(tmp_path / "data/test/dimuons.parquet")
+            assert 0 < len(table) <= 27  # events with two tight muons
+        else:
+            refused(done, f"no event is left after the step '{trigger}'")
+
+
+# bad input ------------------------------------------------------------------------------------------------------------
+
+
+def test_an_absent_file(tmp_path):
+    write_config(tmp_path, {"files": ["absent.root"]})
+    refused(skim(tmp_path, run=in_shell), "absent.root", "no such file", "input.files")
+    assert nothing_written(tmp_path)
+
+
+def test_a_glob_that_matches_nothing(tmp_path):
+    write_config(tmp_path, {"files": ["*.root"]})
+    refused(skim(tmp_path), "*.root", "no such file")
+
+
+def test_a_file_that_is_not_root(tmp_path):
+    (tmp_path / "a.root").write_text("not a ROOT file")
+    write_config(tmp_path, {"files": ["a.root"]})
+    refused(skim(tmp_path, run=in_shell), "a.root", "OSError")
+
+
+def test_no_events_tree(tmp_path):
+    nanoaod_files.write(tmp_path / "a.root", nanoaod_files.events(20), tree="Runs")
+    write_config(tmp_path, {"files": ["a.root"]})
+    refused(skim(tmp_path, run=in_shell), "a.root", "no tree `Events`", "Runs")
+    assert nothing_written(tmp_path)
+
+
+def test_no_needed_branch(tmp_path):
+    nanoaod_files.write(tmp_path / "a.root", nanoaod_files.events(20), drop=("Muon_ip3d",))
+    write_config(tmp_path, {"files": ["a.root"]})
+    refused(skim(tmp_path, run=in_shell), "a.root", "Muon_ip3d is missing")
+    assert nothing_written(tmp_path)
+
+
+def test_no_such_trigger(inputs, tmp_path):
+    trigger = "HLT_TrkMu15_DoubleTrkMu5NoFilterNoVtx"
+    write_config(tmp_path, {"files": [f"{inputs}/part*.root"]}, selection={"trigger": trigger})
+    refused(skim(tmp_path, run=in_shell), f"trigger {trigger}", f"nearest: {TRIGGER}")
+    assert nothing_written(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"), [("{]", "golden.json"), ('{"1": [[1, 5]]}', "certifies no luminosity")]
+)
+def test_bad_certified_luminosity(inputs, tmp_path, text, words):
+    (tmp_path / "golden.json").write_text(text)
+    write_config(tmp_path, {"files": [f"{inputs}/part*.root"], "certified_luminosity": "golden.json"})
+    refused(skim(tmp_path, run=in_shell), words)
+    assert nothing_written(tmp_path)
+
+
+def test_a_cut_on_no_column_and_one_that_nothing_passes(inputs, tmp_path):
+    for cuts, words in (
+        ({"mu0_ptt": {"min": 1}}, ("selection.cuts.mu0_ptt", "nearest: mu0_pt")),
+        ({"mu0_pt": {"min": 1e6}}, ("no event is left", "mu0_pt > 1e+06")),
+    ):
+        write_config(tmp_path, {"files": [f"{inputs}/part0.root"]}, selection={"cuts": cuts})
+        assert skim(tmp_path).returncode == 0
+        refused(select(tmp_path, run=in_shell), *words)
+        assert not (tmp_path / "data/test/dimuons.parquet").exists()
+
+
+def test_step_2_before_step_1(tmp_path, inputs):
+    write_config(tmp_path, {"files": [f"{inputs}/part0.root"]})
+    refused(select(tmp_path, run=in_shell), "manifest.json", "not found", "01_skim_nanoaod.py test.yaml")
