@@ -33,10 +33,12 @@ DIMUONS = (
     "dimu_phi", "mumu_deltaR", "mumu_deltapT", *MUON, "n_muons", "n_jets",
 )  # fmt: skip
 TEST = ("train", "test")
+TOYS = ("p0_toys", "p0_toys_err", "z0_toys", "n_toys", "toys_bound")
 
 FILES = {
     "skim/spectrum.parquet": File("data", "inclusive dimuon mass spectrum", ("bin_low", "bin_high", "n_os", "n_ss")),
     "skim/*.parquet": File("data", "events with two muons that pass the ID; and flags named as the triggers", SKIM),
+    "skim/processed_luminosity.json": File("data", "the certified luminosity sections that were read, as CMS JSON"),
     "skim/manifest.json": File("data", "what was read, file by file: size, checksum, events, sections, failures"),
     "simulated/*": File("data", "simulated NanoAOD files with their certified luminosity sections. SIMULATED"),
     "dimuons.parquet": File("data", "selected dimuons in the mass window, before the anti-isolation cut", DIMUONS),
@@ -54,12 +56,14 @@ FILES = {
     "scores_*.parquet": File(
         "data", "the classifiers' scores of one charge's dimuons", ("row", "fold", "score", "score_std")
     ),
-    "sculpting_*": File("data", "dependence of the score on the mass in the sidebands"),
-    "importance_*": File("data", "what each feature is worth to the classifier"),
+    "members_*.parquet": File("data", "the scores of every member of an ensemble, where the YAML asks for them"),
+    "sculpting_*.json": File("data", "dependence of the score on the mass in the sidebands, against permutations"),
+    "sculpting_*.parquet": File("data", "efficiency of every cut against the mass, with a smooth fit and a flag"),
+    "importance_*.json": File("data", "what each feature is worth to the classifier"),
     "significance.json": File("results", "the headline numbers of every train-test combination"),
     "significance_curves.parquet": File(
         "results", "the significance at every working point of every variable",
-        (*TEST, "variable", "degree", "n_bins_sr", "fpr", "cut", *CURVE_FIELDS),
+        (*TEST, "variable", "degree", "n_bins_sr", "fpr", "cut", *CURVE_FIELDS, *TOYS),
     ),
     "mass_histograms.parquet": File(
         "results", "mass spectra with their sideband fits after the figure's working points",
@@ -69,6 +73,8 @@ FILES = {
         "results", "features in the SR after the figure's working points (fpr NaN: before anti-isolation)",
         (*TEST, "feature", "fpr", "bin_low", "bin_high", "n_obs"),
     ),
+    "convergence.parquet": File("results", "Z0 of ensembles drawn again from their members, by their number"),
+    "studies/*": File("results", "variations, pseudoexperiments, cut scan, controls and injection, as made"),
     "figures/index.json": File("results", "title, caption, inputs and SHA-256 of every figure"),
     "figures/*": File("results", "the figures: PDF, PNG, and the numbers behind each as CSV"),
     "report.html": File("results", "the whole story on one page, self-contained"),
@@ -89,7 +95,9 @@ def meaning(path):
 
 
 def step(pattern):
-    """The script that makes the files of a pattern of `FILES`."""
+    """The script or command that makes the files of a pattern of `FILES`."""
+    if pattern == "studies/*":
+        return "-m dimuon.studies"
     return next(script for made, script in MADE_BY.items() if fnmatch(pattern, made))
 
 

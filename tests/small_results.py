@@ -31,8 +31,11 @@ FIGURE_FPRS = (1.0, 0.25, 0.1, 0.05, 0.01, 0.005, 0.001)
 TRAINING = ("dimu_pt", "mu0_ip3d", "mu1_ip3d")
 
 
-def build(folder, name=NAME, charges=("os", "ss"), scale=0.1):
-    """Write `data/<name>/`, `results/<name>/` and `<name>.yaml` under `folder`; returns the loaded configuration."""
+def build(folder, name=NAME, charges=("os", "ss"), scale=0.1, events=1.0):
+    """Write `data/<name>/`, `results/<name>/` and `<name>.yaml` under `folder`; returns the loaded configuration.
+
+    scale: what the configuration says of the simulation. events: how many there are, in the usual number.
+    """
     with contextlib.chdir(folder):
         path = Path(f"{name}.yaml")
         path.write_text(CONFIG.format(name=name, charges=", ".join(charges), scale=scale))
@@ -41,7 +44,7 @@ def build(folder, name=NAME, charges=("os", "ss"), scale=0.1):
         def step(script):
             return artifacts.Run(chosen, script, path)
 
-        frames = {charge: _dimuons(chosen, charge) for charge in charges}
+        frames = {charge: _dimuons(chosen, charge, events) for charge in charges}
         dimuons = _write_selection(step("02_select_dimuons.py"), frames)
         _write_cutflow(step("02_select_dimuons.py"), frames)
         tests = [(train, test) for train in charges for test in charges]
@@ -56,9 +59,9 @@ def build(folder, name=NAME, charges=("os", "ss"), scale=0.1):
         return chosen
 
 
-def _dimuons(chosen, charge):
+def _dimuons(chosen, charge, events):
     rng = generator(chosen.seed, "toy", charge)
-    n_peak, n_rest = (count * 2 for count in N_EVENTS[charge].values())
+    n_peak, n_rest = (round(2 * events * count) for count in N_EVENTS[charge].values())
     mass = 5 + 11 * rng.beta(1.0, 1.6, n_rest)
     peak = rng.normal(rng.choice([9.46, 10.02, 10.36], n_peak, p=[0.7, 0.2, 0.1]), 0.095)
     signal = np.r_[np.ones(n_peak, bool), np.zeros(n_rest, bool)]

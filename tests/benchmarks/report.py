@@ -1,0 +1,73 @@
+"""All figures and the report, on results as large as the paper's: `python -m tests.benchmarks.report`.
+
+The small simulated results, with as many dimuons, sampled events and working points as the paper's analysis has, and
+every study. Time from start to page by step 7 as a person runs it; peak memory of the largest process and of all.
+"""
+
+import contextlib
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from tests import small_results
+from tests.benchmarks import common
+
+SCRIPT = Path(__file__).parents[2] / "07_plots.py"
+SCALE = 2.6  # times the dimuons of the small results: 12,300 OS and 7,200 SS after all cuts
+
+
+def main():
+    """Measure and save."""
+    with tempfile.TemporaryDirectory() as folder:
+        small_results.write_studies(small_results.build(folder, events=SCALE), folder)
+        with contextlib.chdir(folder):
+            seconds, largest, together = measure([sys.executable, str(SCRIPT), "small.yaml"])
+            n_figures = len(list(Path("results/small/figures").glob("*.png")))
+            megabytes = Path("results/small/report.html").stat().st_size / 1e6
+    common.save("report", [
+        {"name": "report_s", "value": seconds, "unit": "s"},
+        {"name": "peak_mb", "value": together, "unit": "MB"},
+        {"name": "peak_mb_largest_process", "value": largest, "unit": "MB"},
+        {"name": "figures", "value": n_figures, "unit": ""},
+        {"name": "page_mb", "value": megabytes, "unit": "MB"},
+    ])  # fmt: skip
+
+
+def measure(command):
+    """(seconds, peak MB of the largest process, peak MB of all its processes) of a command, looked at every 50 ms."""
+    start, largest, together = time.perf_counter(), 0.0, 0.0
+    with subprocess.Popen(command) as process:
+        while process.poll() is None:
+            sizes = [resident(pid) for pid in family(process.pid)]
+            largest, together = max([largest, *sizes]), max(together, sum(sizes))
+            time.sleep(0.05)
+    if process.returncode:
+        raise SystemExit(process.returncode)
+    return time.perf_counter() - start, largest, together
+
+
+def family(pid):
+    """The process and all that it started, by /proc."""
+    found = [pid]
+    for thread in Path(f"/proc/{pid}/task").glob("*/children"):
+        with contextlib.suppress(OSError):
+            for child in thread.read_text().split():
+                found += family(int(child))
+    return found
+
+
+def resident(pid):
+    """Memory of a process that it does not share, plus its part of what it shares [MB]; 0 once it is gone."""
+    with contextlib.suppress(OSError):
+        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+            if line.startswith("Pss:"):
+                return int(line.split()[1]) / 1e3
+    return 0.0
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("MPLBACKEND", "Agg")
+    main()
