@@ -1,4 +1,4 @@
-"""Step 3: the features' density given the mass, learned in the sidebands (paper, step 2, "Interpolate Background into SR").
+"""Step 3: the features' density given the mass, learned in the sidebands (paper, step 2, first half).
 
 Reads the dimuons. For each charge it trains an ensemble of density estimators (`flow` in the YAML) on the sidebands,
 SBL and SBH, with the SR left out. The features are prepared by one transform, fitted on the OS data alone where there

@@ -1,7 +1,8 @@
 """Step 4: background in the SR, sampled (paper, step 2), and how well it closes in the sidebands.
 
 Reads the dimuons and flows_<charge>.pt. The masses of the SR come from a polynomial fitted to the sideband masses, the
-features from the flows at these masses. Closure: features sampled at the sidebands' own masses against the real ones.
+features from the flows at these masses. Closure: features sampled at the sidebands' own masses against the real ones;
+on demand (`background.half_split`, `background.shifted_windows`) with flows trained without the events compared.
 
 Writes, under data/<name>/: background_<charge>.parquet, mass_fit_<charge>.json, closure_<charge>.json.
 """
@@ -11,10 +12,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from dimuon import cli, closure, dimuons, significance
+from dimuon import cli, closure, dimuons, execution, heldout, significance
 from dimuon.background import ConditionalBackground, fit_record, sample_signal_region
 from dimuon.errors import UserError
 from dimuon.execution import integer_seed
+from dimuon.flows import make_estimator
 
 
 def main(run):
@@ -29,23 +31,44 @@ def main(run):
         mass = table["dimu_mass"].to_numpy(dtype=float)
 
         fit = significance.fit_sidebands(mass, window, n_bins_sr=settings.n_bins_sr, degree=settings.degree)
-        run.write_json(
-            run.data / f"mass_fit_{charge}.json", fit_record(fit, window, settings.n_bins_sr), [path]
-        )
+        run.write_json(run.data / f"mass_fit_{charge}.json", fit_record(fit, window, settings.n_bins_sr), [path])
         sampled = sample_signal_region(background, fit, window, settings.oversampling, seed)
 
         sidebands = table[table["region"] != "SR"]
         real, sb_mass = sidebands[names].to_numpy(dtype=float), sidebands["dimu_mass"].to_numpy(dtype=float)
         copies = max(1, round(settings.oversampling))
         at_real_masses = closure_samples(background, sb_mass, copies, integer_seed(seed, "closure"))
-
-        frame = pd.concat(
-            [background_table(sampled, names, window), background_table(at_real_masses, names, window)]
-        )
+        frame = pd.concat([background_table(part, names, window) for part in (sampled, at_real_masses)])
         run.write_table(run.data / f"background_{charge}.parquet", frame, [flows, path])
+
         by_copy = at_real_masses["features"].reshape(copies, len(real), len(names))
-        records = closure.in_sidebands(real, by_copy, sb_mass, window, names, integer_seed(seed, "closure"))
-        run.write_json(run.data / f"closure_{charge}.json", {"sidebands": records}, [flows, path])
+        records = {
+            "sidebands": closure.in_sidebands(real, by_copy, sb_mass, window, names, integer_seed(seed, "closure")),
+            **held_out(run, real, sb_mass, copies, seed),
+        }
+        run.write_json(run.data / f"closure_{charge}.json", records, [flows, path])
+
+
+def held_out(run, features, mass, copies, seed):
+    """The checks with flows trained without the events compared, those that the configuration asks for."""
+    config, settings, names = run.config, run.config.background, run.config.features.names
+    records = {}
+
+    def make():
+        return make_estimator(config.flow)
+
+    with execution.executor(config.execution.workers, config.execution.scheduler) as pool:
+        if settings.half_split:
+            split_seed = integer_seed(seed, "half split")
+            records["half_split"] = heldout.half_split(make, features, mass, names, split_seed, copies, pool)
+        if settings.shifted_windows:
+            records["shifted_windows"] = [
+                heldout.shifted_window(
+                    make, features, mass, names, config.window, pair, integer_seed(seed, *map(str, pair)), copies, pool
+                )
+                for pair in settings.shifted_windows
+            ]
+    return records
 
 
 def load(path):

@@ -6,7 +6,6 @@ fitted to the sideband masses gives the second. No event of the SR takes part in
 
 import io
 import logging
-import pickle
 
 import numpy as np
 import torch
@@ -15,6 +14,7 @@ from dimuon.errors import UserError
 from dimuon.execution import generator, integer_seed
 from dimuon.features import LogitScaler
 from dimuon.flows import FlowEnsemble
+from dimuon.training import load_tensors
 
 log = logging.getLogger("dimuon")
 
@@ -38,9 +38,7 @@ def fit_scaler(features, in_sidebands, names, limits_from_sidebands=False):
             )
         if inside.size == 0 or inside.min() == inside.max():
             found = f"{inside[0]:g} in every event" if inside.size else "no event"
-            raise UserError(
-                f"feature {name} is constant in the sidebands ({found}); leave it out of features.set"
-            )
+            raise UserError(f"feature {name} is constant in the sidebands ({found}); leave it out of features.set")
     return LogitScaler().fit(features, in_sidebands, limits_from_sidebands)
 
 
@@ -91,7 +89,10 @@ class ConditionalBackground:
         return self.scaler.inverse(self.estimator.sample(self._scaled(mass), seed))
 
     def log_prob(self, features, mass):
-        """log p(features | mass): (n_events,), in inverse physical units. Raises ValueError outside the scaler's range."""
+        """log p(features | mass): (n_events,), in inverse physical units.
+
+        Raises ValueError for features outside the scaler's range.
+        """
         prepared = self.scaler.transform(features)
         return self.estimator.log_prob(prepared, self._scaled(mass)) + self.scaler.log_jacobian(features)
 
@@ -111,10 +112,7 @@ class ConditionalBackground:
     @classmethod
     def from_bytes(cls, content):
         """What `to_bytes` gave. Raises ValueError where it is not that."""
-        try:
-            content = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-        except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
-            raise ValueError(f"not a file of trained flows ({error})") from error
+        content = load_tensors(content)
         scaler = LogitScaler.from_state(content["scaler"])
         estimator = FlowEnsemble.from_state(content["estimator"])
         return cls(scaler, content["mass_mean"], content["mass_std"], estimator, content["n_outside"])
@@ -132,9 +130,7 @@ def sample_masses(fit, low, high, n_events, random):
     edges = np.linspace(low, high, CDF_STEPS + 1)
     cumulative = np.concatenate([[0.0], np.cumsum(np.maximum(fit.expected(edges), 0.0))])
     if not cumulative[-1] > 0:
-        raise UserError(
-            f"the sideband fit expects no event between {low:g} and {high:g} GeV; lower background.degree"
-        )
+        raise UserError(f"the sideband fit expects no event between {low:g} and {high:g} GeV; lower background.degree")
     return np.interp(random.uniform(0.0, cumulative[-1], n_events), cumulative, edges)
 
 

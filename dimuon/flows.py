@@ -15,9 +15,16 @@ from dimuon import training
 from dimuon.config import Flow
 from dimuon.errors import UserError
 from dimuon.execution import generator
+from dimuon.flow_matching import FlowMatching
 from dimuon.maf import StackedMaf
+from dimuon.splines import SplineAutoregressive, SplineCoupling
 
-MODELS = {"maf": StackedMaf}
+MODELS = {
+    "maf": StackedMaf,
+    "spline_autoregressive": SplineAutoregressive,
+    "spline_coupling": SplineCoupling,
+    "flow_matching": FlowMatching,
+}
 CHUNK = 2048  # events of each member at a time: memory does not grow with the number of events
 
 
@@ -53,19 +60,14 @@ class FlowEnsemble:
                 f"{len(mass)} events to train flows on: at least 3 are needed to split off a validation set"
             )
         stacks = training.stacks(self.settings.members, self.settings.device)
-        places = [
-            checkpoint and checkpoint.with_name(f"{checkpoint.name}.{members[0]}") for members in stacks
-        ]
+        places = [checkpoint and checkpoint.with_name(f"{checkpoint.name}.{members[0]}") for members in stacks]
         shared = (MODELS[self.settings.kind], self.settings, features, mass, seed)
         submit = pool.submit if pool and self.settings.device == "cpu" else _at_once
         futures = [
-            submit(training.train_stack, *shared, members, place)
-            for members, place in zip(stacks, places, strict=True)
+            submit(training.train_stack, *shared, members, place) for members, place in zip(stacks, places, strict=True)
         ]
         results = [future.result() for future in futures]
-        state = {
-            name: np.concatenate([part["state"][name] for part in results]) for name in results[0]["state"]
-        }
+        state = {name: np.concatenate([part["state"][name] for part in results]) for name in results[0]["state"]}
         self._load(state, features.shape[1])
         self.best_epoch = np.concatenate([part["best_epoch"] for part in results])
         self.losses = _padded([part["losses"] for part in results])
@@ -108,9 +110,7 @@ class FlowEnsemble:
         with training.one_thread(), torch.no_grad():
             for start in range(0, share, CHUNK):
                 m = by_member[:, start : start + CHUNK]
-                noise = [
-                    random.standard_normal((m.shape[1], n_features), dtype=np.float32).T for random in randoms
-                ]
+                noise = [random.standard_normal((m.shape[1], n_features), dtype=np.float32).T for random in randoms]
                 x = self.model.from_noise(self._tensor(np.stack(noise)), self._tensor(m[:, None]))
                 samples[start : start + CHUNK] = x.cpu().numpy().transpose(2, 0, 1)
         samples = samples.reshape(-1, n_features)[: len(mass)]
@@ -153,8 +153,8 @@ class FlowEnsemble:
             member = self.member_of(len(samples))[bad[0]]
             raise UserError(
                 f"flow member {member} (state of epoch {self.best_epoch[member]}): sampled features "
-                f"{samples[bad[0]].tolist()} are not finite ({bad.size} such events); train the flows again with a lower "
-                "flow.learning_rate"
+                f"{samples[bad[0]].tolist()} are not finite ({bad.size} such events); train the flows again with "
+                "a lower flow.learning_rate"
             )
 
 

@@ -77,7 +77,6 @@ class StackedMaf(nn.Module):
     """
 
     needs_noise = False  # the loss is the exact negative log-density
-    loss_unit = "nats"
 
     def __init__(self, flows):
         super().__init__()
@@ -221,9 +220,7 @@ tanh = _Tanh.apply
 
 def _stack(flows, place, blocks):
     states = [flow.state_dict() for flow in flows]
-    members = [
-        torch.stack([state[_nflows_name(block, *place)] for block in range(blocks)]) for state in states
-    ]
+    members = [torch.stack([state[_nflows_name(block, *place)] for block in range(blocks)]) for state in states]
     return torch.stack(members).clone()
 
 

@@ -6,9 +6,11 @@ that finds the checkpoint of the very same training goes on from there, to the s
 """
 
 import hashlib
+import io
 import json
 import logging
 import pickle
+import zipfile
 from contextlib import contextmanager
 
 import numpy as np
@@ -56,9 +58,7 @@ def train_stack(model_class, settings, features, mass, seed, members, checkpoint
             training.resume(checkpoint)
         epochs = range(training.epoch + 1, settings.epochs + 1)
         name = f"flows {members[0]}-{members[-1]}"
-        with tqdm(
-            epochs, desc=name, unit="epoch", position=members[0] // STACK, leave=False, disable=None
-        ) as bar:
+        with tqdm(epochs, desc=name, unit="epoch", position=members[0] // STACK, leave=False, disable=None) as bar:
             for _ in bar:
                 if not len(training.active):
                     break
@@ -121,9 +121,9 @@ class StackTraining:
         if not path.exists():
             return
         try:
-            content = torch.load(path, map_location=self.settings.device, weights_only=True)
-        except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-            log.warning("%s: not a readable checkpoint (%s); training starts at the first epoch", path, error)
+            content = load_tensors(path.read_bytes(), self.settings.device)
+        except ValueError as error:
+            log.warning("%s: %s; training starts at the first epoch", path, error)
             return
         if content["fingerprint"] != self.fingerprint:
             log.info(
@@ -141,9 +141,7 @@ class StackTraining:
     def _split(self, features, mass):
         """Every member's own training and validation events, as tensors (members, features, events)."""
         n_validation = max(1, round(self.settings.validation_fraction * len(mass)))
-        orders = [
-            generator(self.seed, "member", member, "split").permutation(len(mass)) for member in self.members
-        ]
+        orders = [generator(self.seed, "member", member, "split").permutation(len(mass)) for member in self.members]
         tables = {"validation": slice(None, n_validation), "train": slice(n_validation, None)}
         for use, part in tables.items():
             chosen = np.stack([order[part] for order in orders])
@@ -157,8 +155,7 @@ class StackTraining:
         n_events = self.train_x.shape[2]
         active = [self.members[place] for place in self.active]
         orders = [
-            generator(self.seed, "member", member, "epoch", self.epoch).permutation(n_events)
-            for member in active
+            generator(self.seed, "member", member, "epoch", self.epoch).permutation(n_events) for member in active
         ]
         order = torch.tensor(np.stack(orders), device=self.settings.device)[:, None]
         x = self.train_x.gather(2, order.expand(-1, self.train_x.shape[1], -1))
@@ -168,9 +165,7 @@ class StackTraining:
         self.model.train()
         for batch in self.batches:
             self.optimizer.zero_grad()
-            losses = self.model.loss(
-                x[..., batch], mass[..., batch], None if noise is None else noise[..., batch]
-            )
+            losses = self.model.loss(x[..., batch], mass[..., batch], None if noise is None else noise[..., batch])
             losses.mean(dim=1).sum().backward()
             self.optimizer.step()
             total += losses.detach().sum(dim=1).cpu()
@@ -193,10 +188,7 @@ class StackTraining:
             return None
         shape = (self.train_x.shape[1] + 1, n_events)
         active = [self.members[place] for place in self.active]
-        draws = [
-            generator(self.seed, "member", member, *names).standard_normal(shape, np.float32)
-            for member in active
-        ]
+        draws = [generator(self.seed, "member", member, *names).standard_normal(shape, np.float32) for member in active]
         return torch.tensor(np.stack(draws), device=self.settings.device)
 
     def _refuse_non_finite(self, which, losses):
@@ -243,6 +235,16 @@ class StackTraining:
         for name, value in self.model.named_buffers():
             if name in persistent:
                 setattr(self.model, name, value[places])
+
+
+def load_tensors(content, device="cpu"):
+    """The tensors and numbers in the bytes of a torch file; ValueError where it is damaged or holds anything else."""
+    if not zipfile.is_zipfile(io.BytesIO(content)):
+        raise ValueError("not a whole torch file")
+    try:
+        return torch.load(io.BytesIO(content), map_location=device, weights_only=True)
+    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        raise ValueError(f"not a torch file of tensors and numbers ({type(error).__name__})") from error
 
 
 def _batches(n_events, size):

@@ -1,0 +1,98 @@
+"""Conditional flow matching (arXiv:2210.02747): a network learns the velocity that carries noise to data.
+
+On the straight path x_t = (1 - t) z + t x from noise z to an event x the velocity is x - z; the network is its mean
+at (x_t, t, mass). Times are drawn logit-normal, as in the diffusion model of the ATLAS dijet search (appendix B).
+Sampling integrates the velocity from t = 0 to 1, the density follows from its divergence.
+"""
+
+import math
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+
+class FlowMatching(nn.Module):
+    """Velocity networks of several members, stacked. Shapes and interface as `maf.StackedMaf`.
+
+    weights, biases: of each layer, (members, n_out, n_in) and (members, n_out). steps: Runge-Kutta steps of fourth
+    order over the unit time.
+    """
+
+    needs_noise = True  # the loss is over random times and random noise
+
+    def __init__(self, weights, biases, steps):
+        super().__init__()
+        self.n_features, self.n_layers, self.steps = weights[-1].shape[1], len(weights), steps
+        for layer, (weight, bias) in enumerate(zip(weights, biases, strict=True)):
+            self.register_parameter(f"weight_{layer}", nn.Parameter(weight))
+            self.register_parameter(f"bias_{layer}", nn.Parameter(bias))
+
+    @classmethod
+    def build(cls, n_features, settings, seeds):
+        """Untrained members, one per seed: `blocks` hidden layers of `hidden` units. settings: `config.Flow`."""
+        sizes = [n_features + 2, *[settings.hidden] * settings.blocks, n_features]
+        members = []
+        for seed in seeds:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(seed)
+                members.append([nn.Linear(*pair) for pair in zip(sizes[:-1], sizes[1:], strict=True)])
+        layers = list(zip(*members, strict=True))
+        weights = [torch.stack([linear.weight.detach() for linear in layer]) for layer in layers]
+        biases = [torch.stack([linear.bias.detach() for linear in layer]) for layer in layers]
+        return cls(weights, biases, settings.ode_steps)
+
+    def velocity(self, x, t, mass):
+        """(members, n_features, n_events). x: the same; t, mass: (members, 1, n_events)."""
+        h = torch.cat([x, t, mass], dim=1)
+        for layer in range(self.n_layers):
+            weight, bias = getattr(self, f"weight_{layer}"), getattr(self, f"bias_{layer}")
+            h = torch.baddbmm(bias[..., None], weight, h)
+            if layer < self.n_layers - 1:
+                h = F.silu(h)
+        return h
+
+    def loss(self, x, mass, noise):
+        """Squared error of the velocity, mean over the features: (members, n_events).
+
+        noise: (members, n_features + 1, n_events), standard normal: the first row gives the times.
+        """
+        t, z = torch.sigmoid(noise[:, :1]), noise[:, 1:]
+        return (self.velocity((1 - t) * z + t * x, t, mass) - (x - z)).square().mean(dim=1)
+
+    def finish_epoch(self, x, mass):
+        """Nothing to do: the network keeps no statistics."""
+
+    def from_noise(self, noise, mass):
+        """The features that standard normal noise stands for: (members, n_features, n_events), both."""
+        return self._integrate(noise, 0.0, 1.0, lambda x, t: self.velocity(x, t, mass))
+
+    def log_prob(self, x, mass):
+        """Log-density [nats]: (members, n_events); exact up to the integration's steps."""
+
+        def rates(state, t):
+            with torch.enable_grad():
+                x = state[:, :-1].detach().requires_grad_(True)
+                velocity = self.velocity(x, t, mass)
+                slopes = [
+                    torch.autograd.grad(velocity[:, j].sum(), x, retain_graph=True)[0][:, j]
+                    for j in range(self.n_features)
+                ]
+            return torch.cat([velocity.detach(), sum(slopes)[:, None]], dim=1)
+
+        start = torch.cat([x, torch.zeros_like(x[:, :1])], dim=1)
+        end = self._integrate(start, 1.0, 0.0, rates)
+        z, minus_divergence = end[:, :-1], end[:, -1]  # integrated backwards in time
+        return minus_divergence - 0.5 * (z * z).sum(1) - 0.5 * self.n_features * math.log(2 * math.pi)
+
+    def _integrate(self, state, start, stop, rates):
+        """Runge-Kutta of fourth order. rates(state, t): the derivative of state; t: (members, 1, n_events)."""
+        step = (stop - start) / self.steps
+        for index in range(self.steps):
+            t = torch.full_like(state[:, :1], start + index * step)
+            k1 = rates(state, t)
+            k2 = rates(state + 0.5 * step * k1, t + 0.5 * step)
+            k3 = rates(state + 0.5 * step * k2, t + 0.5 * step)
+            k4 = rates(state + step * k3, t + step)
+            state = state + step / 6 * (k1 + 2 * k2 + 2 * k3 + k4)
+        return state

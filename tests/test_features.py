@@ -1,0 +1,109 @@
+"""The feature preprocessing: exact inverse, Jacobian, what it does outside its range."""
+
+import numpy as np
+import pytest
+import torch
+
+from dimuon.features import SQUEEZE, STRETCH, LogitScaler
+
+
+@pytest.fixture
+def events():
+    """(4000, 3) features of unlike sizes, one of them with both signs, and which are sideband events."""
+    random = np.random.default_rng(1)
+    x = np.column_stack([
+        20 + random.exponential(20, 4000), random.lognormal(-5, 1.5, 4000), random.normal(0, 1.2, 4000),
+    ])  # fmt: skip
+    return x, random.random(4000) < 0.8
+
+
+def test_round_trip_is_exact(events):
+    x, sideband = events
+    scaler = LogitScaler().fit(x, sideband)
+    back = scaler.inverse(scaler.transform(x))
+    # float64 through a logit and back: relative to each feature's span
+    assert np.max(np.abs(back - x) / scaler.span) < 1e-14
+    y = np.random.default_rng(2).normal(0, 2, (1000, 3))
+    np.testing.assert_allclose(scaler.transform(scaler.inverse(y)), y, atol=1e-9)
+
+
+def test_formula_of_the_publication(events):
+    """u = (x - min) / (1.2 max - min), v in [0.02, 0.98], logit, then zero mean and unit variance on the sidebands."""
+    x, sideband = events
+    y = LogitScaler().fit(x, sideband).transform(x)
+    for i in range(2):  # the features with positive maximum are scaled as published
+        u = (x[:, i] - x[:, i].min()) / (1.2 * x[:, i].max() - x[:, i].min())
+        v = 0.02 + 0.96 * u
+        z = np.log(v / (1 - v))
+        np.testing.assert_allclose(y[:, i], (z - z[sideband].mean()) / z[sideband].std(), rtol=1e-12, atol=1e-12)
+    assert STRETCH == 1.2
+    assert SQUEEZE == (0.02, 0.98)
+    np.testing.assert_allclose(y[sideband].mean(axis=0), 0, atol=1e-12)
+    np.testing.assert_allclose(y[sideband].std(axis=0), 1, atol=1e-12)
+
+
+def test_log_jacobian_agrees_with_autograd(events):
+    x, sideband = events
+    scaler = LogitScaler().fit(x, sideband)
+
+    def transform(values):
+        low, high = SQUEEZE
+        v = low + (high - low) * (values - torch.tensor(scaler.minimum)) / torch.tensor(scaler.span)
+        return (torch.logit(v) - torch.tensor(scaler.mean)) / torch.tensor(scaler.std)
+
+    for event in x[:20]:
+        values = torch.tensor(event)
+        np.testing.assert_allclose(transform(values).numpy(), scaler.transform(event[None])[0], rtol=1e-10)
+        matrix = torch.autograd.functional.jacobian(transform, values)
+        expected = torch.linalg.slogdet(matrix).logabsdet.item()
+        assert scaler.log_jacobian(event[None])[0] == pytest.approx(expected, rel=1e-10)
+
+
+def test_limits_from_sidebands_ignore_the_signal_region(events):
+    x, sideband = events
+    moved = x.copy()
+    moved[~sideband] *= 0.9
+    extreme = x.copy()
+    extreme[np.flatnonzero(~sideband)[0]] = [500.0, 5.0, 20.0]
+    same = [LogitScaler().fit(values, sideband, limits_from_sidebands=True).state() for values in (x, moved, extreme)]
+    assert same[0] == same[1] == same[2]
+    assert LogitScaler().fit(extreme, sideband).state() != LogitScaler().fit(x, sideband).state()
+
+
+def test_negative_maximum_keeps_room_above():
+    x = np.linspace(-5, -1, 50)[:, None]
+    scaler = LogitScaler().fit(x)
+    assert np.isfinite(scaler.transform(x)).all()
+    assert not scaler.outside([[-0.9]])[0]
+
+
+def test_outside_the_range(events):
+    x, sideband = events
+    scaler = LogitScaler().fit(x, sideband)
+    top = scaler.minimum + scaler.span
+    nearly, beyond, below = top * 1.005, top * 1.5, scaler.minimum - scaler.span
+    assert scaler.outside(np.array([nearly, beyond, below])).tolist() == [False, True, True]
+    assert np.isfinite(scaler.transform(nearly[None])).all()
+    with pytest.raises(ValueError, match="1 of 2 events lie outside"):
+        scaler.transform(np.array([nearly, beyond]))
+
+
+def test_bad_values_are_refused(events):
+    x, sideband = events
+    for value in (np.nan, np.inf):
+        broken = x.copy()
+        broken[7, 1] = value
+        with pytest.raises(ValueError, match="feature 1 of event 7"):
+            LogitScaler().fit(broken, sideband)
+    constant = x.copy()
+    constant[:, 2] = 3.0
+    with pytest.raises(ValueError, match="feature 2 is constant"):
+        LogitScaler().fit(constant, sideband)
+    with pytest.raises(ValueError, match="no sideband event"):
+        LogitScaler().fit(x, np.zeros(len(x), dtype=bool))
+
+
+def test_state_restores_the_transform(events):
+    x, sideband = events
+    scaler = LogitScaler().fit(x, sideband)
+    assert np.array_equal(LogitScaler.from_state(scaler.state()).transform(x), scaler.transform(x))
