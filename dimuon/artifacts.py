@@ -176,30 +176,35 @@ class Run:
 
     def stale(self, path):
         """Why a file is not what the current configuration and inputs would make, or None where it is."""
-        path = Path(path)
+        found = self._staleness(Path(path))
+        return found and f"{found[0]}: {found[1]}"
+
+    def _staleness(self, path):
+        """(file, reason) of the first stale file among `path` and what it was made from, or None."""
         meta = sidecar(path)
         if not meta:
-            return f"{path}: its sidecar {sidecar_path(path).name} is missing"
+            return path, f"its sidecar {sidecar_path(path).name} is missing"
         if meta["sha256"] != file_hash(path):
-            return f"{path}: its content is not what {meta['step']} wrote"
+            return path, f"its content is not what {meta['step']} wrote"
         now = _flatten(self.config.model_dump(mode="json"))
         own = chosen_settings(self.config, SETTINGS.get(meta["step"], ()))
         for key in sorted(meta["settings"].keys() | own.keys()):
-            made, current = meta["settings"].get(key), now.get(key)
-            if made != current:
-                return f"{path}: made with {key} = {made}, the configuration now says {current}"
+            if key not in meta["settings"]:
+                return path, f"made without {key}, the configuration now says {now[key]}"
+            if meta["settings"][key] != now.get(key):
+                return path, f"made with {key} = {meta['settings'][key]}, the configuration now says {now.get(key)}"
         for name, digest in meta["inputs"].items():
             if Path(name).exists():
                 if file_hash(name) != digest:
-                    return f"{path}: {name} has changed since it was made"
-                if sidecar(name) and (reason := self.stale(name)):
-                    return reason
+                    return path, f"{name} has changed since it was made"
+                if sidecar(name) and (found := self._staleness(Path(name))):
+                    return found
         return None
 
     def _refuse_if_stale(self, path):
         if sidecar_path(path).exists() or _step_of(path, self.data, self.results):
-            if reason := self.stale(path):
-                raise UserError(f"{reason}; {self._remedy(Path(reason.split(':')[0]))}")
+            if found := self._staleness(path):
+                raise UserError(f"{found[0]}: {found[1]}; {self._remedy(found[0])}")
 
     def _remedy(self, path):
         step = sidecar(path).get("step") or _step_of(path, self.data, self.results)
