@@ -28,25 +28,34 @@ ADMITTED = {
 NEEDED = tuple(branch for branch in nanoaod.NEEDED if branch not in nanoaod.EVENT_BRANCHES)
 
 
+class Refused(pickle.UnpicklingError):
+    """A pickle asks for something that is no array."""
+
+
 class ArrayUnpickler(pickle.Unpickler):
     """Unpickles built-in containers and numbers, numpy and awkward arrays, and refuses everything else."""
 
     def find_class(self, module, name):
-        """The admitted object of that name; `pickle.UnpicklingError` for any other, without importing it."""
+        """The admitted object of that name; `Refused` for any other, without importing it."""
         if (module, name) == ("_codecs", "encode"):
             return _latin1
         if (module, name) not in ADMITTED:
-            raise pickle.UnpicklingError(f"it asks for {module}.{name}, which is no array")
+            raise Refused(f"it asks for {module}.{name}, which is no array")
         return super().find_class(module, name)
 
 
 def load(path):
-    """The dictionary of arrays in a pickle; `UserError` where it holds or asks for anything else."""
+    """The dictionary of arrays in a pickle.
+
+    `UserError` where it holds or asks for anything else, OSError where it is cut short.
+    """
     try:
         with open(path, "rb") as handle:
             content = ArrayUnpickler(handle).load()
-    except pickle.UnpicklingError as error:
+    except Refused as error:
         raise UserError(f"{path}: refused, nothing of it was run: {error}") from error
+    except (pickle.UnpicklingError, EOFError) as error:
+        raise OSError(f"not a whole pickle ({error})") from error
     if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
         raise UserError(f"{path}: holds a {type(content).__name__} where a dictionary of arrays is due")
     return content
@@ -92,5 +101,5 @@ def ranges(content, branches, start=0):
 def _latin1(text, encoding):
     """What numpy's pickles of protocol 2 ask of `_codecs.encode`."""
     if encoding != "latin1":
-        raise pickle.UnpicklingError(f"it asks for the encoding {encoding!r}")
+        raise Refused(f"it asks for the encoding {encoding!r}")
     return text.encode("latin1")
