@@ -50,14 +50,12 @@ def search(run, sample, model):
     """Both tests on one sample: the headline numbers, and {name of a table: DataFrame}."""
     settings, mass = run.config.significance, sample.mass
     stream = partial(generator, run.config.seed, sample.name)
-    variables = bumphunt.cut_variables(sample.score, sample.features, stream("random cut"))
+    variables = bumphunt.cut_variables(sample.score, sample.features, stream("random cut"), sample.members)
     classifier, fprs = variables[0], rates(settings.n_working_points, settings.fpr_min)
     try:
         curves, spectra = bumphunt.cut_and_count(mass, variables, fprs, model)
         curves = bumphunt.add_toys(curves, spectra, model, settings.toys.local, stream("toys"))
-        curves = bumphunt.add_sculpting(
-            curves, mass, variables, fprs, model.bins, settings.degree, stream("sculpting")
-        )
+        curves = bumphunt.add_sculpting(curves, mass, variables, fprs, model.bins, settings.degree, stream("sculpting"))
         others = bumphunt.variations(mass, [classifier], fprs, model, settings.degrees, settings.binnings)
         likelihood, weights = bumphunt.reweighted(mass, sample.score, model, sample.weight)
         summary = bumphunt.summary(curves, spectra, model, settings.toys, stream)

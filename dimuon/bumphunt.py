@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 
 from dimuon import sculpting, toys
+from dimuon.ensemble import MedianCut
 from dimuon.families import Polynomial
 from dimuon.features import FEATURES
 from dimuon.significance import Spectra, discoveries, likelihood_weights, sideband_fits
@@ -17,13 +18,15 @@ CURVE_FIELDS = (
 SCULPTING_TOYS = 400  # enough for a p-value at the level of the flag, 1 %
 
 
-def cut_variables(score, features, rng):
+def cut_variables(score, features, rng, members=None):
     """What is cut on: the classifier ("cathode"), each feature on its signal side, and a random number.
 
-    score: (n_events,). features: {name: (n_events,)}. rng: `numpy.random.Generator` of the random cut.
+    score: (n_events,). features: {name: (n_events,)}. rng: `numpy.random.Generator` of the random cut. members:
+    (n_events, n_members) scores to combine by the median of their histograms; None: the score is cut on.
     """
+    classifier = CutVariable("cathode", score) if members is None else MedianCut("cathode", score, members=members)
     classical = [CutVariable(name, values, FEATURES[name].signal_side) for name, values in features.items()]
-    return [CutVariable("cathode", score), *classical, CutVariable("random", rng.uniform(size=len(score)))]
+    return [classifier, *classical, CutVariable("random", rng.uniform(size=len(score)))]
 
 
 def cut_and_count(mass, variables, fprs, model):
@@ -32,9 +35,8 @@ def cut_and_count(mass, variables, fprs, model):
     mass: (n_events,), GeV. variables: list of `CutVariable`. fprs: (n,). model: of the background, in its own
     bins. Columns: variable, family, degree, n_bins_sr, fpr, cut and the fields of `Discovery`.
     """
-    sideband = model.bins.window.in_sidebands(mass)
-    scans = [variable.scan(sideband, fprs) for variable in variables]
-    spectra = Spectra.joined([Spectra.of(mass, model.bins, selections=scan.kept) for scan in scans])
+    by_variable, cuts = zip(*(variable.spectra(mass, model.bins, fprs) for variable in variables), strict=True)
+    spectra = Spectra.joined(by_variable)
     found = discoveries(spectra, model)
     labels = {
         "variable": np.repeat([variable.name for variable in variables], len(fprs)),
@@ -42,7 +44,7 @@ def cut_and_count(mass, variables, fprs, model):
         "degree": [family.degree for family in model.chosen(spectra)],
         "n_bins_sr": model.bins.n_bins_sr,
         "fpr": np.tile(fprs, len(variables)),
-        "cut": np.concatenate([scan.cut for scan in scans]),
+        "cut": np.concatenate(cuts),
     }
     no_toys = {"p0_toys": np.nan, "p0_toys_err": np.nan, "z0_toys": np.nan, "n_toys": 0, "toys_bound": False}
     return pd.DataFrame(labels | {name: getattr(found, name) for name in CURVE_FIELDS} | no_toys), spectra

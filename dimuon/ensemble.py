@@ -9,6 +9,8 @@ The mean score is the default (paper, step 3; CMS). The ATLAS way (its section V
 median of the members' mass histograms; the standard error of the median adds to the Poisson variance.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 import pandas as pd
 
@@ -24,20 +26,47 @@ MEDIAN_ERROR = np.sqrt(np.pi / 2)  # standard error of a median over that of a m
 def median_spectra(mass, members, fprs, bins):
     """One spectrum per working point, the median over the members, each cut at its own: (`Spectra`, cuts).
 
-    mass: (n_events,), GeV. members: (n_events, n_members) scores. fprs: (n,). bins: `dimuon.regions.MassBins`. A count
-    n with standard error e of the median enters as a scaled Poisson count of variance n + e^2 (scale 1 + e^2 / n; an
-    empty bin takes the scale of the whole spectrum). cuts: (n,), the median of the members' cuts.
+    mass: (n_events,), GeV. members: (n_events, n_members) scores. fprs: (n,). bins: `dimuon.regions.MassBins`. The
+    median is taken bin by bin, in the SR as in the sidebands: a median of small counts lies below their mean, and so
+    it does so alike in both. A count n with variance e^2 of the median enters as a scaled Poisson count of variance
+    n + e^2 (scale 1 + e^2 / n; an empty bin takes the scale of the whole spectrum). cuts: (n,), the median of the
+    members' cuts. Raises ValueError where so few events pass that the median is empty.
     """
     sideband = bins.window.in_sidebands(mass)
     scans = [CutVariable(f"member {index}", score).scan(sideband, fprs) for index, score in enumerate(members.T)]
-    counts = np.array([Spectra.of(mass, bins, selections=scan.kept).counts for scan in scans])
-    median = np.median(counts, axis=0)
-    extra = np.zeros_like(median)
+    counts = np.array([[bins.counts(mass[kept]) for kept in scan.kept] for scan in scans])
+    by_bin, extra = np.median(counts, axis=0), np.zeros(counts.shape[1:])
     if len(scans) > 1:
         extra = (MEDIAN_ERROR * counts.std(axis=0, ddof=1)) ** 2 / len(scans)
+    median, extra = _sr_as_one(bins, by_bin), _sr_as_one(bins, extra)
+    empty = ~median[:, :-1].any(axis=1)
+    if empty.any():
+        raise ValueError(
+            f"at FPR {np.asarray(fprs)[empty].max():.3g} the median of the members' sideband histograms is empty; "
+            "raise significance.fpr_min, or set bdt.combination: mean"
+        )
     whole = 1 + extra.sum(axis=1, keepdims=True) / median.sum(axis=1, keepdims=True)
     scales = np.where(median > 0, 1 + extra / np.where(median > 0, median, 1.0), whole)
     return Spectra(bins, median, scales), np.median([scan.cut for scan in scans], axis=0)
+
+
+def _sr_as_one(bins, values):
+    """(n, n_sidebands + 1) from (n, n_bins): the sideband bins and, last, the sum over the SR."""
+    return np.column_stack([values[:, ~bins.is_sr], values[:, bins.is_sr].sum(axis=1)])
+
+
+@dataclass(frozen=True)
+class MedianCut(CutVariable):
+    """A classifier whose members are cut on one by one; values: (n_events,), their mean, where one cut is needed.
+
+    members: (n_events, n_members) scores.
+    """
+
+    members: np.ndarray = None
+
+    def spectra(self, mass, bins, fprs):
+        """The median of the members' spectra after each cut, and the median cuts: see `median_spectra`."""
+        return median_spectra(mass, self.members, fprs, bins)
 
 
 def convergence(mass, members, fprs, model, rng, sizes=None, n_draws=50):

@@ -20,7 +20,7 @@ class Sample:
     train, test: charge the classifier was trained on, and that of these events. mass: (n_events,), GeV. score:
     (n_events,). features: {name: (n_events,)}. weight: (n_events,) likelihood weights handed in, or None. before:
     {name: (n_events_before,)} mass and features before the anti-isolation, or None. sources: the files it was read
-    from.
+    from. members: (n_events, n_members) scores to combine by the median of their histograms, or None.
     """
 
     train: str
@@ -31,6 +31,7 @@ class Sample:
     weight: np.ndarray | None = None
     before: dict | None = None
     sources: tuple = field(default=())
+    members: np.ndarray | None = None
 
     @property
     def name(self):
@@ -61,6 +62,8 @@ def _read(run, train, test, file):
     table = dimuons.read(run, test, names)
     all_isolations = dimuons.read(run, test, names, anti_isolated=False)
     matched = scores.read(run, train, test, table)
+    by_median = run.config.bdt.combination == "median"
+    sources = [file, scores.path(run, train, test), *([scores.members_path(run, train, test)] if by_median else [])]
     return Sample(
         train=train,
         test=test,
@@ -68,7 +71,8 @@ def _read(run, train, test, file):
         score=matched["score"].to_numpy(dtype=float),
         features={name: table[name].to_numpy(dtype=float) for name in names},
         before=_columns(all_isolations, ["dimu_mass", *names]) if len(all_isolations) > len(table) else None,
-        sources=(file, scores.path(run, train, test)),
+        sources=tuple(sources),
+        members=scores.read_members(run, train, test, table) if by_median else None,
     )
 
 

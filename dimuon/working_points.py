@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from dimuon.significance import Spectra
+
 
 @dataclass(frozen=True)
 class WorkingPoints:
@@ -47,6 +49,11 @@ class CutVariable:
         threshold = np.where(fprs >= 1, likeness.min(), ordered[n_passing - 1])
         kept = likeness >= threshold[:, None]
         return WorkingPoints(fprs, threshold if self.side == "above" else -threshold, kept)
+
+    def spectra(self, mass, bins, fprs):
+        """The `Spectra` of the events that pass each cut, and the cuts: (n,). mass: (n_events,), GeV; see `scan`."""
+        scan = self.scan(bins.window.in_sidebands(mass), fprs)
+        return Spectra.of(mass, bins, selections=scan.kept), scan.cut
 
 
 def rates(n_working_points, fpr_min):

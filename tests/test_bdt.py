@@ -12,7 +12,7 @@ import pytest
 import xgboost
 from sklearn.metrics import roc_auc_score
 
-from dimuon import artifacts, bdt, classifiers, config, execution, scores
+from dimuon import artifacts, bdt, classifiers, config, dimuons, execution, scores
 from dimuon.errors import UserError
 
 STEP = Path(__file__).resolve().parent.parent / "05_train_bdts.py"
@@ -248,9 +248,14 @@ def analysis(tmp_path, monkeypatch):
 
     sample("os")
     sample("ss")
-    run = artifacts.Run(config.load("small.yaml"), "05_train_bdts.py", "small.yaml")
-    step = runpy.run_path(str(STEP))["main"]
-    return SimpleNamespace(run=run, frame=frame, sample=sample, step=lambda: step(run))
+
+    def step(chosen=None, script=STEP.name):
+        run = artifacts.Run(chosen or config.load("small.yaml"), script, "small.yaml")
+        runpy.run_path(str(STEP.with_name(script)))["main"](run)
+        return run
+
+    run = artifacts.Run(config.load("small.yaml"), STEP.name, "small.yaml")
+    return SimpleNamespace(run=run, frame=frame, sample=sample, step=step)
 
 
 def test_step_5_scores_every_dimuon_in_the_window(analysis):
@@ -308,8 +313,7 @@ def test_missing_background_names_the_step(analysis):
 def test_step_5_keeps_members_and_reports(analysis):
     config_file = Path("small.yaml")
     config_file.write_text(config_file.read_text().replace("members: 3", "members: 3, keep_members: true"))
-    run = artifacts.Run(config.load(config_file), "05_train_bdts.py", "small.yaml")
-    runpy.run_path(str(STEP))["main"](run)
+    run = analysis.step(config.load(config_file))
     for train_charge, test in (("os", "os"), ("ss", "os")):
         table = pd.read_parquet(f"data/small/scores_{train_charge}_on_{test}.parquet")
         members = scores.read_members(run, train_charge, test, table)
@@ -326,6 +330,35 @@ def test_step_5_keeps_members_and_reports(analysis):
         passing = [(table["score"][in_bins] >= cut).sum() for cut in cuts["cut"]]
         assert cuts["n_after"].tolist() == passing
     assert set(artifacts.load_json("data/small/importance_os.json")["features"]) == {"dimu_pt", "mu0_ip3d", "mu1_ip3d"}
+
+
+def test_step_6_takes_the_median_of_the_members(analysis):
+    """The ATLAS combination: the counts after each cut are medians over the members, each with its own cut."""
+    config_file = Path("small.yaml")
+    config_file.write_text(
+        config_file.read_text().replace("members: 3", "members: 3, combination: median")
+        + "significance: {degree: 2, fpr_min: 0.1, n_working_points: 5, figure_fprs: [1.0, 0.1], degrees: [], "
+        "toys: {local: 0, scan: 0, weights: 0}}\n"
+    )
+    chosen = config.load(config_file)
+    analysis.step(chosen)
+    analysis.step(chosen, "06_significance.py")
+    curves = pd.read_parquet("results/small/significance_curves.parquet")
+    curves = curves.query("train == 'os' and test == 'os' and variable == 'cathode'").sort_values("fpr")
+    run = artifacts.Run(chosen, "06_significance.py", "small.yaml")
+    events = dimuons.read(run, "os", [])
+    members = scores.read_members(run, "os", "os", events)
+    in_sr, bins = (events["region"] == "SR").to_numpy(), chosen.window.binning(11)
+    mass = events["dimu_mass"].to_numpy()
+    for fpr, n_obs in curves[["fpr", "n_obs"]].to_numpy()[:-1]:
+        counts = []
+        for score in members.T:
+            cut = np.sort(score[~in_sr])[::-1][round(fpr * np.sum(~in_sr)) - 1]
+            counts.append(np.histogram(mass[score >= cut], bins.edges[bins.n_bins_sbl : -bins.n_bins_sbh])[0])
+        assert n_obs == np.median(counts, axis=0).sum()
+    config_file.write_text(config_file.read_text().replace("fpr_min: 0.1", "fpr_min: 0.001"))
+    with pytest.raises(UserError, match="the median of the members' sideband histograms is empty; raise significance"):
+        analysis.step(config.load(config_file), "06_significance.py")
 
 
 def test_members_that_were_not_kept(analysis):

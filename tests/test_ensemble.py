@@ -42,15 +42,21 @@ def test_equal_members_are_one_cut():
 def test_median_and_its_error():
     mass, members = toy(9)
     spectra, _ = ensemble.median_spectra(mass, members, FPRS, FAMILY.bins)
-    in_sr = WINDOW.in_sr(mass)
+    sideband = WINDOW.in_sidebands(mass)
     counts = []
     for score in members.T:
-        threshold = np.sort(score[WINDOW.in_sidebands(mass)])[::-1][round(0.1 * WINDOW.in_sidebands(mass).sum()) - 1]
-        counts.append(np.sum(score[in_sr] >= threshold))
-    assert spectra.counts[2, -1] == np.median(counts)
-    error = 1.2533 * np.std(counts, ddof=1) / 3
-    assert spectra.scales[2, -1] * np.median(counts) == pytest.approx(np.median(counts) + error**2, rel=1e-4)
+        cut = np.sort(score[sideband])[::-1][round(0.1 * sideband.sum()) - 1]
+        counts.append(np.histogram(mass[score >= cut], np.linspace(9, 10.6, 12))[0])
+    n, error = np.median(counts, axis=0), 1.2533 * np.std(counts, axis=0, ddof=1) / 3
+    assert spectra.counts[2, -1] == n.sum()
+    assert spectra.scales[2, -1] * n.sum() == pytest.approx(n.sum() + np.sum(error**2), rel=1e-4)
     assert (spectra.scales[0] == 1).all()  # without a cut the members agree
+
+
+def test_median_of_too_few_events():
+    mass, members = toy(9, noise=5.0)
+    with pytest.raises(ValueError, match="at FPR 0.0005 the median of the members' sideband histograms is empty"):
+        ensemble.median_spectra(mass, members, np.array([0.5, 0.0005]), FAMILY.bins)
 
 
 def test_extra_variance_lowers_the_significance():

@@ -1,0 +1,97 @@
+"""How much the headline numbers depend on the seed: the significance over ten seeds, all four train-test combinations.
+
+python -m tests.benchmarks.seeds CONFIG.yaml [--seeds 10]
+
+Needs the dimuons and the trained flows of the configuration (steps 1-3); the flows are shared by all seeds. Each seed
+draws its own background sample from them, its own folds and its own classifiers. Prints and writes mean and standard
+deviation over the seeds of the largest Z0 over the working points and of the likelihood Z0, beside the published
+values, to results/<name>/seeds.json. Nothing is tuned here: it is the spread of the published recipe.
+"""
+
+import argparse
+import json
+
+import numpy as np
+from tqdm import tqdm
+
+from dimuon import artifacts, bdt, config, dimuons, execution
+from dimuon.background import ConditionalBackground, sample_signal_region
+from dimuon.families import Polynomial
+from dimuon.significance import Spectra, discoveries, fit_sidebands, likelihood_weights
+from dimuon.working_points import CutVariable, rates
+
+PUBLISHED = {"os_on_os": (5.7, 6.4), "ss_on_ss": (2.4, 1.6), "os_on_ss": (1.3, 1.0), "ss_on_os": (2.1, 1.9)}
+
+
+def z0(mass, score, model, fprs):
+    """(largest Z0 over the working points, its FPR, likelihood Z0 or nan) of one scored sample."""
+    kept = CutVariable("cathode", score).scan(model.bins.window.in_sidebands(mass), fprs).kept
+    cut = discoveries(Spectra.of(mass, model.bins, selections=kept), model)
+    likelihood = np.nan
+    if cut.n_sig[0] > 0:
+        weights = likelihood_weights(score, cut.n_sig[0], cut.n_bkg[0])
+        likelihood = discoveries(Spectra.of(mass, model.bins, weights), model).z0[0]
+    return cut.z0.max(), fprs[cut.z0.argmax()], likelihood
+
+
+def one_seed(run, seed, tables, flows, model, pool):
+    """{test name: `z0`} of a background sample and classifiers drawn with this seed."""
+    settings, names, window = run.config, run.config.features.names, run.config.window
+    features = {charge: table[names].to_numpy(dtype=float) for charge, table in tables.items()}
+    found = {}
+    for train in flows:
+        mass = tables[train]["dimu_mass"].to_numpy(dtype=float)
+        fit = fit_sidebands(mass, window, n_bins_sr=settings.background.n_bins_sr, degree=settings.background.degree)
+        sample_seed = execution.integer_seed(seed, "background", train)
+        background = sample_signal_region(flows[train], fit, window, settings.background.oversampling, sample_seed)
+        ensemble = bdt.train(
+            features[train], window.in_sr(mass), background["features"],
+            kind=settings.bdt.classifier, settings=settings.bdt.classifier_settings, n_members=settings.bdt.members,
+            n_folds=settings.bdt.folds, seed=(seed, "bdt", train), pool=pool,
+            others={test: features[test] for test in tables if test != train},
+        )  # fmt: skip
+        fprs = rates(settings.significance.n_working_points, settings.significance.fpr_min)
+        for test, of_test in {train: ensemble.data, **ensemble.others}.items():
+            of_mass = tables[test]["dimu_mass"].to_numpy(dtype=float)
+            found[f"{train}_on_{test}"] = z0(of_mass, of_test.mean, model, fprs)
+    return found
+
+
+def main():
+    """Run the seeds and report their spread."""
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.seeds")
+    parser.add_argument("config")
+    parser.add_argument("--seeds", type=int, default=10)
+    arguments = parser.parse_args()
+    run = artifacts.Run(config.load(arguments.config), "05_train_bdts.py", arguments.config)
+    tables = {charge: dimuons.read(run, charge, run.config.features.names) for charge in dimuons.paths(run)}
+    paths = {charge: run.data / f"flows_{charge}.pt" for charge in tables}
+    flows = {
+        charge: ConditionalBackground.from_bytes(run.require(path).read_bytes())
+        for charge, path in paths.items()
+        if path.exists()
+    }
+    settings = run.config.significance
+    model = Polynomial(run.config.window.binning(settings.n_bins_sr), settings.degree)
+    with execution.executor(run.config.execution.workers, preload=["dimuon.bdt"]) as pool:
+        seeds = tqdm(range(1, arguments.seeds + 1), desc="seeds")
+        found = [one_seed(run, seed, tables, flows, model, pool) for seed in seeds]
+    report = {}
+    print(
+        f"{'':<10}{'max Z0':>16}{'published':>11}{'likelihood Z0':>18}{'published':>11}   (flows shared by all seeds)"
+    )
+    for name in found[0]:
+        values = np.array([by_name[name] for by_name in found])
+        mean, std = np.nanmean(values, axis=0), np.nanstd(values, axis=0, ddof=1)
+        cut, likelihood = PUBLISHED[name]
+        print(
+            f"{name:<10}{mean[0]:>9.2f} +- {std[0]:.2f}{cut:>11}{mean[2]:>11.2f} +- {std[2]:.2f}{likelihood:>11}"
+            f"   FPR of the maximum {np.median(values[:, 1]):.3f}"
+        )
+        report[name] = {"max": values[:, 0].tolist(), "fpr": values[:, 1].tolist(), "likelihood": values[:, 2].tolist()}
+    run.results.mkdir(parents=True, exist_ok=True)
+    (run.results / "seeds.json").write_text(json.dumps(report, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
