@@ -12,6 +12,7 @@ sculpting_<train>_on_<test>.{json,parquet}, and members_<train>_on_<test>.parque
 from pathlib import Path
 
 from dimuon import bdt, cli, dimuons, execution, scores, sculpting
+from dimuon.errors import UserError
 from dimuon.working_points import rates
 
 
@@ -62,16 +63,13 @@ def save_scores(run, train, test, table, of_test, sources):
 
 def check_sculpting(run, train, test, table, of_test, sampled, sources):
     """Write how the score and its cuts depend on the mass, in the bins of the background fit."""
-    settings = run.config.background
-    record, efficiencies = sculpting.report(
-        table["dimu_mass"].to_numpy(dtype=float),
-        of_test.mean,
-        rates(25, 1e-3),  # the paper's working points
-        run.config.window.binning(settings.n_bins_sr),
-        settings.degree,
-        execution.generator(run.config.seed, "sculpting", train, test),
-        sampled,
-    )
+    bins, degree = run.config.window.binning(run.config.background.n_bins_sr), run.config.background.degree
+    mass, fprs = table["dimu_mass"].to_numpy(dtype=float), rates(25, 1e-3)  # the paper's working points
+    rng = execution.generator(run.config.seed, "sculpting", train, test)
+    try:
+        record, efficiencies = sculpting.report(mass, of_test.mean, fprs, bins, degree, rng, sampled)
+    except ValueError as error:
+        raise UserError(f"{scores.path(run, train, test)}: {error}") from error
     path = run.data / f"sculpting_{train}_on_{test}"
     run.write_json(path.with_suffix(".json"), {"train": train, "test": test, **record}, sources)
     run.write_table(path.with_suffix(".parquet"), efficiencies, sources)

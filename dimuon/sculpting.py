@@ -103,7 +103,10 @@ def flags(mass, kept, bins, degree, rng, *, n_toys=N_TOYS, p_flag=P_FLAG):
     design = legendre.legvander((2 * centre - low - high) / (high - low), degree)
     used = ~bins.is_sr & (n_before > 0)
     if used.sum() <= degree + 1:
-        raise ValueError(f"{used.sum()} sideband bins with events cannot test a polynomial of degree {degree}")
+        raise ValueError(
+            f"{used.sum()} sideband bins with events cannot test a polynomial of degree {degree}; lower the degree or "
+            "the number of bins"
+        )
     rows, n = design[used], n_before[used]
     coefficients, covariance, chi2 = _fit(rows, n, n_after[:, used])
     p_value = np.empty(len(kept))

@@ -13,7 +13,9 @@ import xgboost
 from sklearn.metrics import roc_auc_score
 
 from dimuon import artifacts, bdt, classifiers, config, dimuons, execution, scores
+from dimuon.columns import COLUMNS
 from dimuon.errors import UserError
+from dimuon.features import FEATURE_SETS
 
 STEP = Path(__file__).resolve().parent.parent / "05_train_bdts.py"
 SEED = (7, "bdt", "os")
@@ -299,6 +301,31 @@ def test_step_5_again_gives_the_same_bytes(analysis):
 def test_background_that_cannot_be_trained_on(analysis, change, message):
     analysis.sample("os", change)
     with pytest.raises(UserError, match=message):
+        analysis.step()
+
+
+def test_feature_missing_from_the_dimuons(analysis):
+    chosen = analysis.run.config.model_copy(update={"features": config.Features(set="mix_0")})
+    with pytest.raises(UserError, match="mine.parquet: column mu0_iso04 is missing"):
+        analysis.step(chosen)
+
+
+@pytest.mark.parametrize("name", FEATURE_SETS)
+def test_every_feature_set_is_one_word_in_the_yaml(name, tmp_path):
+    (tmp_path / "a.yaml").write_text(f"name: a\nseed: 1\ninput: {{dimuons: x.parquet}}\nfeatures: {{set: {name}}}\n")
+    names = config.load(tmp_path / "a.yaml").features.names
+    assert names == list(FEATURE_SETS[name])
+    assert "dimu_mass" not in names
+    assert set(names) <= COLUMNS.keys()
+
+
+def test_sidebands_too_thin_for_the_mass_fit(analysis):
+    frame = analysis.frame
+    thin = frame["dimu_mass"].between(9, 10.6) | frame["dimu_mass"].between(8.9, 9.0) | (frame.index % 150 == 0)
+    frame[thin].to_parquet("mine.parquet")
+    analysis.sample("os")
+    analysis.sample("ss")
+    with pytest.raises(UserError, match=r"scores_os_on_.s.parquet: \d+ sideband bins .* polynomial of degree 5"):
         analysis.step()
 
 
