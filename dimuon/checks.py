@@ -111,7 +111,7 @@ def closure(table, charge, origin):
     axes[0, 0].set_ylabel("Events / bin")
     axes[1, 0].set_ylabel("Data / sampled", loc="center", fontsize=15)
     axes[0, -1].legend(loc="upper right", ncol=2, fontsize=13)
-    say_origin(figure, axes[0, 0], origin, f"{CHARGE_NAMES[charge]} sidebands")
+    say_origin(figure, axes[0, 0], origin, f"{CHARGE_NAMES[charge]} sidebands", last=axes[0, -1])
     return figure
 
 

@@ -230,7 +230,7 @@ def feature_spectra(histograms, origin):
     axes[0, 0].set_ylabel("Events in the SR / bin")
     axes[0, -1].legend(fontsize=13, loc="upper right", ncol=2)
     train, test = histograms[["train", "test"]].iloc[0]
-    say_origin(figure, axes[0, 0], origin, f"{describe_test(train, test)}, signal region")
+    say_origin(figure, axes[0, 0], origin, f"{describe_test(train, test)}, signal region", last=axes[0, -1])
     return figure
 
 

@@ -250,7 +250,7 @@ def draw_columns(frame, names, origin):
         axis.set_visible(False)
     if keys:
         axes[0, 0].legend(fontsize=9)
-    say_origin(figure, axes[0, 0], origin)
+    say_origin(figure, axes[0, 0], origin, last=axes[0, -1])
     return figure
 
 

@@ -68,11 +68,12 @@ def panels(n_rows=1, n_columns=1, size=None, **keywords):
     return figure, figure.subplots(n_rows, n_columns, **keywords)
 
 
-def say_origin(figure, axes, origin, note=""):
+def say_origin(figure, axes, origin, note="", last=None):
     """Write over `axes` what the data are, and SIMULATED across the figure where they are not measured.
 
     origin: of `dimuon.artifacts.ORIGINS`. note: what the figure shows of them, in a few words, top right in the axes.
-    figure: None for a further panel of a figure that says it across already.
+    figure: None for a further panel of a figure that says it across already. last: the panel over whose right end the
+    luminosity stands (None: `axes`).
     """
     heading = {"measured": "CMS", "rebuilt": "CMS", "simulated": "SIMULATED"}[origin]
     rest = {
@@ -86,7 +87,7 @@ def say_origin(figure, axes, origin, note=""):
                           ha="left", va="bottom", weight="bold", fontsize=19)  # fmt: skip
     axes.annotate(rest, (1, 0), xycoords=first, xytext=(6, 0), textcoords="offset points",
                   ha="left", va="bottom", style="italic", fontsize=15)  # fmt: skip
-    axes.annotate(right, (1, 1), xycoords="axes fraction", xytext=(0, 6), textcoords="offset points",
+    (last or axes).annotate(right, (1, 1), xycoords="axes fraction", xytext=(0, 6), textcoords="offset points",
                   ha="right", va="bottom", fontsize=15)  # fmt: skip
     if note:
         axes.text(0.97, 0.96, note, transform=axes.transAxes, ha="right", va="top", fontsize=14)
