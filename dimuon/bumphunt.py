@@ -15,7 +15,7 @@ CURVE_FIELDS = (
     "chi2", "ndf", "p_chi2", "p_saturated", "at_boundary",
 )  # fmt: skip
 
-SCULPTING_TOYS = 400  # enough for a p-value at the level of the flag, 1 %
+SCULPTING_TOYS = 200  # enough for a p-value at the level of the flag, 1 %
 
 
 def cut_variables(score, features, rng, members=None):

@@ -197,35 +197,41 @@ class _Point:
 def _interior_point(rows, start, a, b, shrink, reach):
     """Minimise sum(a u - b ln u) with u = rows @ theta >= 0, for each row of a and b: (n, rows).
 
-    At the minimum rows.T @ z = rows.T @ a and u z = b, with u, z >= 0. Each step solves the linearised equations
-    with b = 0 replaced by `shrink` times its present mean, and goes at most the share `reach` of the way to the
-    boundary.
+    At the minimum rows.T @ z = rows.T @ a and u z = b, with u, z >= 0. Each step solves the linearised equations with
+    b = 0 replaced by `shrink` times its present mean, and goes at most the share `reach` of the way to the boundary.
     """
     n, k = len(a), rows.shape[1]
-    outer = np.einsum("ri,rj->rij", rows, rows).reshape(len(rows), k * k)
-    point = _Point(np.tile(start, (n, 1)), np.tile(rows @ start, (n, 1)), None, np.full(n, np.inf), np.zeros(n, int))
-    counted = b > 0
-    point.z = np.where(counted, b / point.u, np.where(a > 0, a, a.mean(axis=1, keepdims=True)))
-    n_constraints = np.maximum((~counted).sum(axis=1), 1)
+    outer = _outer(rows)
+    theta, u, empty = np.tile(start, (n, 1)), np.tile(rows @ start, (n, 1)), (b == 0).astype(float)
+    z = np.where(b > 0, b / u, np.where(a > 0, a, a.mean(axis=1, keepdims=True)))
+    found = _Point(theta.copy(), u.copy(), z.copy(), np.full(n, np.inf), np.zeros(n, int))
+    share = shrink / np.maximum(empty.sum(axis=1), 1)
     busy = np.arange(n)
     for step in range(1, MAX_STEPS + 1):
-        u, z, b_now, a_now, is_count = point.u[busy], point.z[busy], b[busy], a[busy], counted[busy]
-        slack = np.where(is_count, 0.0, u * z).sum(axis=1)
-        target = np.where(is_count, b_now, (shrink * slack / n_constraints[busy])[:, None])
+        target = b + (share * np.sum(u * z * empty, axis=1))[:, None] * empty
         hessian = _hessian(outer, z / u, k)
-        move = np.linalg.solve(hessian, ((target / u - a_now) @ rows)[:, :, None])[:, :, 0]
+        move = np.linalg.solve(hessian, ((target / u - a) @ rows)[:, :, None])[:, :, 0]
         du = move @ rows.T
-        dz = (target - z * u - z * du) / u
+        dz = (target - z * du) / u - z
         forward, dual = _step_length(du / u, reach), _step_length(dz / z, reach)
-        point.theta[busy] += forward * move
-        point.u[busy] = u = u + forward * du
-        point.z[busy] = z = z + dual * dz
-        point.gap[busy] = gap = _distance(rows, a_now, b_now, is_count, u, z, hessian)
-        point.steps[busy] = step
-        busy = busy[~(gap < TOLERANCE / 10)]
-        if not busy.size:
-            break
-    return point
+        theta, u, z = theta + forward * move, u + forward * du, z + dual * dz
+        gap = _distance(rows, a, b, empty, u, z, hessian)
+        done = gap < TOLERANCE / 10
+        done |= step == MAX_STEPS
+        if done.any():
+            at = busy[done]
+            found.theta[at], found.u[at], found.z[at], found.gap[at], found.steps[at] = (
+                theta[done], u[done], z[done], gap[done], step,
+            )  # fmt: skip
+            busy, theta, u, z, a, b, empty, share = (x[~done] for x in (busy, theta, u, z, a, b, empty, share))
+            if not busy.size:
+                break
+    return found
+
+
+def _outer(rows):
+    """(rows, k * k): the contribution of each row to the Hessian, flattened."""
+    return np.einsum("ri,rj->rij", rows, rows).reshape(len(rows), -1)
 
 
 def _hessian(outer, curvature, k):
@@ -238,14 +244,14 @@ def _step_length(relative, reach):
     return np.minimum(1.0, reach / np.maximum(-relative.min(axis=1, keepdims=True), 1e-9))
 
 
-def _distance(rows, a, b, is_count, u, z, hessian):
+def _distance(rows, a, b, empty, u, z, hessian):
     """(n,) bound on the distance from the minimum in ln L: duality gap and Newton decrement of what is left."""
-    slack = np.where(is_count, 0.0, u * z).sum(axis=1)
-    near = slack < TOLERANCE
-    residual = (a[near] - np.where(is_count[near], b[near] / u[near], z[near])) @ rows
-    decrement = np.sum(residual * np.linalg.solve(hessian[near], residual[:, :, None])[:, :, 0], axis=1)
-    slack[near] += np.abs(decrement)
-    return slack
+    gap = np.sum(u * z * empty, axis=1)
+    near = gap < TOLERANCE
+    if near.any():
+        residual = (a[near] - b[near] / u[near] - z[near] * empty[near]) @ rows
+        gap[near] += np.abs(np.sum(residual * np.linalg.solve(hessian[near], residual[:, :, None])[:, :, 0], axis=1))
+    return gap
 
 
 def _raise_if_failed(gap, steps, counts):
@@ -262,8 +268,7 @@ def _certify(rows, a, b, unit, counts, scales, solution):
     n_bins, k = counts.shape[1], rows.shape[1]
     counted = b > 0
     z = np.where(counted, b / solution.u, solution.z)
-    outer = np.einsum("ri,rj->rij", rows, rows).reshape(len(rows), k * k)
-    hessian = _hessian(outer, z / solution.u, k)
+    hessian = _hessian(_outer(rows), z / solution.u, k)
     expected = unit * solution.u[:, :n_bins]
     return Fits(
         coefficients=unit * solution.theta,

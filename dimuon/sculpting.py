@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import pandas as pd
 from numpy.polynomial import legendre
-from scipy.stats import beta, rankdata
+from scipy.special import betaincinv
 
 from dimuon.working_points import CutVariable
 
@@ -40,7 +40,7 @@ class Dependence:
 
 def spearman(mass, score, rng, n_permutations=N_PERMUTATIONS):
     """Spearman's rank correlation of score and mass as a `Dependence`. mass [GeV], score: (n_events,)."""
-    x, y = (_standardised(rankdata(values)) for values in (mass, score))
+    x, y = (_standardised(_ranks(values)) for values in (mass, score))
     null = np.array([rng.permutation(x) @ y for _ in range(n_permutations)]) / len(x)
     return _against(x @ y / len(x), null)
 
@@ -83,8 +83,8 @@ class EfficiencyFits:
     def interval(self):
         """(low, high): (n, n_bins) each, the 68 % Clopper-Pearson interval of the efficiency; 0 to 1 where empty."""
         n, k, tail = self.n_before, self.n_after, (1 - ONE_SIGMA) / 2
-        low = np.where(k > 0, beta.ppf(tail, np.maximum(k, 1), n - k + 1), 0.0)
-        high = np.where(k < n, beta.ppf(1 - tail, k + 1, np.maximum(n - k, 1)), 1.0)
+        low = np.where(k > 0, betaincinv(np.maximum(k, 1), n - k + 1, tail), 0.0)
+        high = np.where(k < n, betaincinv(k + 1, np.maximum(n - k, 1), 1 - tail), 1.0)
         return low, high
 
 
@@ -229,6 +229,10 @@ def _fit(rows, n, k):
     return coefficients, covariance, np.sum(weight * (observed - fitted) ** 2, axis=1)
 
 
+def _ranks(values, method="average"):
+    return pd.Series(values).rank(method=method).to_numpy()  # scipy.stats has it too, but takes a second to load
+
+
 def _standardised(values):
     return (values - values.mean()) / values.std()
 
@@ -244,7 +248,7 @@ def _cells(values, n_cells):
     """(cell of each event, distances between the cells' means) for quantile cells; ties share a cell."""
     distinct, inverse = np.unique(values, return_inverse=True)
     if len(distinct) > n_cells:
-        rank = rankdata(values, method="max")
+        rank = _ranks(values, method="max")
         inverse = np.unique(np.ceil(rank * n_cells / len(values)), return_inverse=True)[1]
     means = np.bincount(inverse, weights=values) / np.bincount(inverse)
     return inverse, np.abs(means[:, None] - means)
