@@ -71,6 +71,8 @@ class FlowEnsemble:
         self._load(state, features.shape[1])
         self.best_epoch = np.concatenate([part["best_epoch"] for part in results])
         self.losses = _padded([part["losses"] for part in results])
+        for place in filter(None, places):  # not before all are done: a finished stack need not train again
+            place.unlink(missing_ok=True)
         return self
 
     def log_prob(self, features, mass):

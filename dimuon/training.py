@@ -49,7 +49,7 @@ def train_stack(model_class, settings, features, mass, seed, members, checkpoint
 
     model_class: with `build`, `loss`, `finish_epoch` (see `maf.StackedMaf`). settings: `config.Flow`. features:
     (n_events, n_features), float32, prepared; mass: (n_events,), scaled. members: their numbers in the ensemble.
-    checkpoint: file to go on from and to write after every epoch; removed at the end. losses: (members, epochs, 2),
+    checkpoint: file to go on from and to write after every epoch. losses: (members, epochs, 2),
     train and validation, NaN after a member has stopped. Raises `UserError` for a loss that is not finite.
     """
     with one_thread():
@@ -66,8 +66,6 @@ def train_stack(model_class, settings, features, mass, seed, members, checkpoint
                 bar.set_postfix(train=f"{train_loss:.4f}", validation=f"{validation_loss:.4f}")
                 if checkpoint is not None:
                     training.save(checkpoint)
-        if checkpoint is not None:
-            checkpoint.unlink(missing_ok=True)
         return {
             "state": {name: value.cpu().numpy() for name, value in training.best.items()},
             "best_epoch": training.best_epoch.numpy(),

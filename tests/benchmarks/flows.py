@@ -1,0 +1,108 @@
+"""Training of the flow ensemble against five plain nflows trainings one after the other; sampling of 1,000,000 events.
+
+Both sides see the same events, the size of the published OS sidebands, with the same splits, batch orders and initial
+states, so their validation losses agree, and that is checked. Run: python -m tests.benchmarks.flows [epochs]
+"""
+
+import os
+import resource
+import sys
+import time
+
+import numpy as np
+import torch
+
+from dimuon import execution, flows
+from dimuon.config import Flow
+from dimuon.maf import reference_flow
+from dimuon.training import _batches
+from tests.benchmarks.common import save
+
+N_EVENTS = 10_640  # the published OS sidebands: 8,512 to train, 2,128 to validate
+SEED = 1
+
+
+def toy():
+    """(n_events, 3) features that follow the mass, and the mass, both scaled."""
+    random = np.random.default_rng(SEED)
+    mass = random.standard_normal(N_EVENTS)
+    x = random.standard_normal((N_EVENTS, 3))
+    x[:, 0] += 0.4 * mass
+    x[:, 1:] += 0.5 * np.tanh(2 * x[:, :1])
+    return x.astype(np.float32), mass.astype(np.float32)
+
+
+def plain_training(x, mass, settings, member):
+    """One nflows flow, a loop, batch 256; returns the lowest validation loss."""
+    torch.manual_seed(execution.integer_seed(SEED, "member", member, "initial"))
+    flow = reference_flow(x.shape[1], settings.hidden, settings.blocks)
+    optimizer = torch.optim.Adam(flow.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
+    order = execution.generator(SEED, "member", member, "split").permutation(len(mass))
+    n_validation = round(settings.validation_fraction * len(mass))
+    x, mass = torch.tensor(x[order]), torch.tensor(mass[order])[:, None]
+    validation, train = (x[:n_validation], mass[:n_validation]), (x[n_validation:], mass[n_validation:])
+    best = np.inf
+    for epoch in range(1, settings.epochs + 1):
+        flow.train()
+        order = execution.generator(SEED, "member", member, "epoch", epoch).permutation(len(train[0]))
+        order = torch.tensor(order)
+        for batch in _batches(len(order), settings.batch_size):
+            optimizer.zero_grad()
+            loss = -flow.log_prob(train[0][order[batch]], train[1][order[batch]]).mean()
+            loss.backward()
+            optimizer.step()
+        with torch.no_grad():
+            flow.log_prob(*train)  # batch norm statistics of the whole training set
+            flow.eval()
+            best = min(best, -flow.log_prob(*validation).mean().item())
+    return best
+
+
+def compare_training(x, mass, hidden, n_epochs):
+    """Figures of the ensemble and of the plain trainings: seconds per epoch of all five members."""
+    settings = Flow(hidden=hidden, epochs=n_epochs)
+    with execution.executor(os.cpu_count()) as pool:
+        warm = settings.model_copy(update={"epochs": 1})
+        flows.make_estimator(warm).fit(x[:600], mass[:600], SEED, pool)  # the workers are started
+        start = time.perf_counter()
+        ensemble = flows.make_estimator(settings).fit(x, mass, SEED, pool)
+        seconds = time.perf_counter() - start
+    start = time.perf_counter()
+    plain = np.mean([plain_training(x, mass, settings, member) for member in range(settings.members)])
+    peer_seconds = time.perf_counter() - start
+    difference = float(np.nanmin(ensemble.losses[..., 1], axis=1).mean() - plain)
+    return ensemble, [
+        {
+            "name": f"train_{hidden}_vs_sequential", "value": seconds / n_epochs, "unit": "s/epoch",
+            "peer": f"five plain nflows trainings, {peer_seconds / n_epochs:.3g} s/epoch",
+            "ratio": peer_seconds / seconds,
+        },
+        {"name": f"validation_loss_{hidden}_minus_plain", "value": difference, "unit": "nats"},
+    ]  # fmt: skip
+
+
+def sampling(ensemble):
+    """Time of sampling 1,000,000 events, and the memory that takes beyond 100,000."""
+    mass = np.random.default_rng(SEED).standard_normal(1_000_000)
+    ensemble.sample(mass[:100_000], SEED)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    start = time.perf_counter()
+    ensemble.sample(mass, SEED)
+    seconds = time.perf_counter() - start
+    growth = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    return [
+        {"name": "sample_1M_s", "value": seconds, "unit": "s"},
+        {"name": "sample_1M_memory_growth", "value": growth, "unit": "MB"},
+    ]
+
+
+def main():
+    n_epochs = int(sys.argv[1]) if len(sys.argv) > 1 else 6
+    x, mass = toy()
+    _, small = compare_training(x, mass, 20, 2 * n_epochs)
+    ensemble, large = compare_training(x, mass, 128, n_epochs)
+    save("flows", [*large, *small, *sampling(ensemble)])
+
+
+if __name__ == "__main__":
+    main()
