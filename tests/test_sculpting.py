@@ -93,6 +93,18 @@ def test_smooth_dependence_is_absorbed_and_local_dependence_flagged():
     assert not fits.sculpted[0]  # everything passes: nothing to sculpt
 
 
+def test_a_signal_in_the_sr_is_not_sculpting():
+    """The SR takes no part in the fit: what the classifier finds there neither flags the cut nor moves the curve."""
+    rng = np.random.default_rng(10)
+    mass = masses()
+    noise = rng.uniform(size=len(mass))
+    signal = noise + 0.5 * (np.abs(mass - 9.46) < 0.15)
+    with_signal, without = (sculpting.flags(mass, scan(mass, score), BINS, 5, rng) for score in (signal, noise))
+    assert not with_signal.sculpted.any()
+    np.testing.assert_allclose(with_signal.expected, without.expected)
+    assert (with_signal.n_after[:, BINS.is_sr].sum(axis=1) > without.n_after[:, BINS.is_sr].sum(axis=1))[1:].all()
+
+
 def test_efficiency_fit_finds_the_efficiency():
     rng = np.random.default_rng(7)
     mass = masses(40000)
