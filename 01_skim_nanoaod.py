@@ -22,8 +22,8 @@ def main(run, arguments):
     """Skim every input that is not done yet, then seal the skim."""
     settings = run.config.execution
     triggers = tuple(dict.fromkeys([run.config.selection.trigger, *run.config.input.triggers]))
-    files, origin = inputs.resolve(run)
-    mask = inputs.certified_luminosity(run)
+    files = inputs.resolve(run)
+    mask_file, mask = inputs.certified_luminosity(run)
     made_with = {
         "muon_id": run.config.selection.muon_id,
         "triggers": triggers,
@@ -52,7 +52,8 @@ def main(run, arguments):
     with execution.executor(settings.workers, settings.scheduler) as pool:
         layouts = skim.survey_all(pool, tasks, manifest)
         skim.skim_all(pool, tasks, layouts, manifest)
-    manifest.finish(run, files, origin)
+    is_toy = run.config.input.simulation is not None
+    manifest.finish(run, files, is_toy, [mask_file] if mask_file else [])
 
 
 if __name__ == "__main__":

@@ -5,33 +5,33 @@ from dimuon.errors import UserError
 
 
 def resolve(run):
-    """(list of `sources.Source`, origin) that step 1 has to read; writes the simulation where it is asked for.
+    """The `sources.Source`s that step 1 has to read; writes the simulation where it is asked for.
 
-    origin: of `artifacts.ORIGINS`. `UserError` where nothing is found, or the input starts at a later step.
+    Raises `UserError` where nothing is found, or the input starts at a later step.
     """
     given = run.config.input
     if given.files is not None:
-        return sources.from_files(given.files), "measured"
+        return sources.from_files(given.files)
     if given.record is not None:
-        return portal.root_files(given.record, given.portal, *_asking(run, given.record)), "measured"
+        return portal.root_files(given.record, given.portal, *_asking(run, given.record))
     if given.published_skim is not None:
-        return sources.from_published_skim(given.published_skim), "measured"
+        return sources.from_published_skim(given.published_skim)
     if given.simulation is not None:
-        return sources.from_files([str(path) for path in _simulated(run)]), "simulated"
+        return sources.from_files([str(path) for path in _simulated(run)])
     raise UserError(
         "input: this configuration starts at a later step; step 1 needs simulation, files, record or published_skim"
     )
 
 
 def certified_luminosity(run):
-    """The `LuminosityMask` of the analysis: the simulation's own, that of `input.certified_luminosity`, or None."""
+    """(path, `LuminosityMask`) of the analysis: the simulation's own, that of the configuration, or (None, None)."""
     given = run.config.input.certified_luminosity
     if run.config.input.simulation is not None:
-        return luminosity.read(_simulated_luminosity(run))
+        given = _simulated_luminosity(run)
     if isinstance(given, int):
         path = run.data / f"certified_luminosity_{given}.json"
         given = portal.certified_luminosity(given, path, run.config.input.portal, *_asking(run, given))
-    return None if given is None else luminosity.read(given)
+    return (None, None) if given is None else (given, luminosity.read(given))
 
 
 def _asking(run, record):

@@ -66,13 +66,16 @@ class Manifest:
         status = {source: self.entries.get(source.name, {}) for source in inputs}
         missing = [source for source in inputs if status[source].get("status") != "done"]
         if missing:
-            reasons = "; ".join(status[source].get("error", f"{source.address}: not read yet") for source in missing)
+            reasons = "; ".join(
+                status[source].get("error", f"{source.address}: not read yet") for source in missing
+            )
             raise UserError(f"{len(missing)} of {len(inputs)} inputs are missing: {reasons}; run `{remedy}`")
 
-    def finish(self, run, inputs, origin):
+    def finish(self, run, inputs, simulated=False, made_from=()):
         """Seal the skim of all inputs, or raise `UserError`: something failed, or nothing certified or kept.
 
-        run: `artifacts.Run`. inputs: the sources of the analysis. origin: of `artifacts.ORIGINS`.
+        run: `artifacts.Run`. inputs: the sources of the analysis. simulated: none of it is data (inputs with generator
+        particles say so themselves). made_from: further files the skim depends on, the certified luminosity.
         """
         self.require_complete(inputs, f"python {run.step} {run.config_path} --retry-failed")
         content, folder = self.content(), self.path.parent
@@ -80,12 +83,14 @@ class Manifest:
             self._discard()
             raise UserError(f"{problem}; nothing was written")
         _report(content)
+        simulated = simulated or any(entry["simulated"] for entry in content["inputs"])
+        origin = "simulated" if simulated else "measured"
         outputs = [folder / entry["output"] for entry in content["inputs"]]
         for path in set(folder.glob("*")) - {*outputs, self.path}:
             path.unlink()  # of inputs that are no longer asked for, or left by an interrupted run
         units = columns.units(nanoaod.schema(self.made_with["triggers"]).names)
         for path, entry in zip(outputs, content["inputs"], strict=True):
-            run.seal(path, origin=origin, rows=entry["events_two_muons"], units=units)
+            run.seal(path, made_from, origin, rows=entry["events_two_muons"], units=units)
         run.write_table(folder / "spectrum.parquet", skim.spectrum_table(outputs), outputs)
         sections = np.concatenate([luminosity.as_keys(entry["certified"]) for entry in content["inputs"]])
         run.write_json(folder / "processed_luminosity.json", luminosity.as_sections(sections), outputs)

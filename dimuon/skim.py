@@ -28,7 +28,7 @@ log = logging.getLogger("dimuon")
 
 # the textbook spectrum: bins of 1 % of the mass
 SPECTRUM_EDGES = np.geomspace(0.25, 200.0, 673)  # GeV
-ROWS_PER_BATCH = 500_000
+ROWS_PER_BATCH = 200_000
 SPECTRUM_KEY = b"dimuon_spectrum"
 
 
@@ -90,6 +90,7 @@ def skim(task, layout):
         "certified": luminosity.as_sections(certified_seen),
         "lost": luminosity.as_sections(np.setdiff1d(seen, certified_seen)),
         "missing_branches": list(layout.missing),
+        "simulated": layout.simulated,
         "seconds": round(time.perf_counter() - start, 3),
         "status": "done",
     }

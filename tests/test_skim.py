@@ -14,12 +14,13 @@ from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 from unittest import mock
 
+import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from dimuon import execution, nanoaod
+from dimuon import execution, kinematics, nanoaod
 from tests import nanoaod_files
 from tests.conftest import ROOT
 from tests.nanoaod_files import TRIGGER
@@ -137,6 +138,12 @@ def test_all_skims_have_one_schema_and_add_up(done):
     assert sum(table.num_rows for table in tables) == manifest["totals"]["events_two_muons"]
     assert tables[1].column("HLT_Mu8").null_count == tables[1].num_rows
     spectrum = pd.read_parquet(folder / "spectrum.parquet")
+    edges = [*spectrum["bin_low"], spectrum["bin_high"].iloc[-1]]
+    pairs = pd.concat([table.to_pandas() for table in tables])
+    same = pairs[pairs["mu0_charge"] == pairs["mu1_charge"]]
+    np.testing.assert_array_equal(
+        spectrum["n_ss"], np.histogram(kinematics.of_pairs(same)["dimu_mass"], edges)[0]
+    )
     assert spectrum["n_os"].sum() == manifest["totals"]["os"]  # all masses lie between 0.25 and 200 GeV
     assert spectrum["bin_low"].iloc[0] == pytest.approx(0.25)
     assert spectrum["bin_high"].iloc[-1] == pytest.approx(200)
