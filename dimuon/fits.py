@@ -14,7 +14,7 @@ from scipy.special import xlogy
 
 TOLERANCE = 1e-9  # a certified fit is no further than this from its minimum, in ln L
 MAX_STEPS = 100
-CHUNK = 2048  # histograms worked on at once: their arrays stay in the cache
+CHUNK = 1024  # histograms worked on at once: their arrays stay in the cache
 STALL = 1e-14  # relative ridge on the Hessian: no step is lost to rounding at a corner of the constraints
 
 
@@ -236,7 +236,9 @@ def _outer(rows):
 
 def _hessian(outer, curvature, k):
     hessian = (curvature @ outer).reshape(-1, k, k)
-    return hessian + STALL * np.trace(hessian, axis1=1, axis2=2)[:, None, None] * np.eye(k)
+    diagonal = np.einsum("nii->ni", hessian)  # a view
+    diagonal += STALL * diagonal.sum(axis=1, keepdims=True)
+    return hessian
 
 
 def _step_length(relative, reach):
