@@ -1,5 +1,6 @@
 """The classifier ensemble: nobody is scored by a model that saw it, and the scores are what they claim to be."""
 
+import io
 import runpy
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -170,7 +171,7 @@ def test_scores_of_another_charge_are_the_mean_of_all_models():
     data, in_sr, background, _ = toy()
     foreign = toy(seed=9)[0]
     ensemble = train(data, in_sr, background, others={"ss": foreign})
-    _, folds = bdt.unpack(_file(bdt.pack(ensemble.models, {"classifier": "xgboost", "features": []})))
+    _, folds = bdt.unpack(io.BytesIO(bdt.pack(ensemble.models, {"classifier": "xgboost", "features": []})))
     every = np.concatenate([models.score(foreign) for models in folds], axis=1)
     assert every.shape == (len(foreign), 20)
     np.testing.assert_allclose(ensemble.others["ss"].mean, every.mean(axis=1), rtol=1e-6)
@@ -178,12 +179,6 @@ def test_scores_of_another_charge_are_the_mean_of_all_models():
     assert (ensemble.others["ss"].fold == -1).all()
     own = np.stack([models.score(data).mean(axis=1) for models in folds], axis=1)
     np.testing.assert_allclose(ensemble.data.mean, own[np.arange(len(data)), ensemble.data.fold], rtol=1e-6)
-
-
-def _file(content):
-    import io
-
-    return io.BytesIO(content)
 
 
 @pytest.mark.parametrize(
