@@ -164,7 +164,7 @@ def test_the_selection_has_to_look_for_the_tight_muons(events):
 
 def test_same_seed_same_contents(tmp_path):
     def contents(folder, seed):
-        paths = write(tmp_path / folder, seed=seed, scale=0.05)
+        paths = write(tmp_path / folder, seed=seed, scale=0.05, n_files=1)
         return ak.concatenate([uproot.open(path)["Events"].arrays() for path in paths])
 
     first, again, other = contents("a", 1), contents("b", 1), contents("c", 2)
