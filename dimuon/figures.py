@@ -193,10 +193,12 @@ def _toy_values(axes, part):
 
 def p_value_axes(axes, lowest):
     """FPR across, p-value down, and the same in standard deviations on the right."""
-    reach = max(norm.isf(max(lowest, FLOOR)) + 1.2, 3.6)
+    top, share = 4.0, 0.6  # room for words above p = 1, and the legend below the curves
+    bottom = np.clip(top * (max(lowest, FLOOR) / top) ** (1 / share), FLOOR, norm.sf(3.6))
+    reach = norm.isf(bottom)
     axes.set(xscale="log", yscale="log", xlabel="False-positive rate (fraction of sideband events kept)")
     axes.set_ylabel(r"local $p$-value")
-    axes.set_ylim(norm.sf(reach), 4.0)  # room for words above p = 1
+    axes.set_ylim(bottom, top)
     sigmas = np.arange(1, int(reach) + 1)[:: 1 + int(reach) // 12]
     for sigma in sigmas:
         axes.axhline(norm.sf(sigma), color="0.75", linestyle=":", linewidth=1, zorder=0)

@@ -25,8 +25,19 @@ LUMINOSITY = 8.7  # fb^-1, DoubleMuon 2016 of the open data (paper, "Anti-Isolat
 ENERGY = 13  # TeV
 PNG_DPI = 110
 
+# TrueType, so that PDF readers and printers take it as it is: the CMS style's TeX Gyre Heros is OpenType with PostScript
+# outlines, which matplotlib embeds under a wrong type
+FONT = "Fira Sans"
+
 STYLE = {
     **mplhep.style.CMS,
+    "font.sans-serif": [FONT, "DejaVu Sans"],
+    "mathtext.rm": FONT,
+    "mathtext.bf": f"{FONT}:bold",
+    "mathtext.sf": FONT,
+    "mathtext.it": f"{FONT}:italic",
+    "mathtext.tt": FONT,
+    "mathtext.cal": FONT,
     "figure.figsize": (9.0, 7.5),
     "figure.dpi": PNG_DPI,
     "figure.constrained_layout.use": True,

@@ -284,7 +284,9 @@ def test_what_a_colour_says_marker_or_line_says_too(saved):
 def test_saved_files_have_fonts_inside_and_the_same_bytes_twice(saved, tmp_path):
     for stem in ("first", "second"):
         pdf, png = plotting.save(p_figure(saved, "os", "os"), tmp_path / stem)
-        assert b"/FontFile" in pdf.read_bytes()
+        assert b"/FontFile2" in pdf.read_bytes()  # TrueType, as its CIDFontType2 promises
+        assert b"FiraSans" in pdf.read_bytes()
+        assert b"Gyre" not in pdf.read_bytes()
         assert b"/Type3" not in pdf.read_bytes()
     assert (tmp_path / "first.pdf").read_bytes() == (tmp_path / "second.pdf").read_bytes()
     assert (tmp_path / "first.png").read_bytes() == (tmp_path / "second.png").read_bytes()
