@@ -167,6 +167,17 @@ def test_finds_a_signal_and_invents_none():
     assert abs(auc - 0.5) < 0.045  # standard error 0.0105, and folds differ in their baselines
 
 
+@pytest.mark.parametrize(("kind", "settings"), [("hist_gradient_boosting", {}), ("dense", {"epochs": 30})])
+def test_any_classifier_takes_the_place_of_the_trees(kind, settings):
+    data, in_sr, background, is_signal = toy()
+    ensemble = train(data, in_sr, background, kind=kind, settings=settings, n_members=2, n_folds=3)
+    assert roc_auc_score(is_signal[in_sr], ensemble.data.mean[in_sr]) > 0.8
+    content = bdt.pack(ensemble.models, {"classifier": kind, "features": ["a", "b"]})
+    _, folds = bdt.unpack(io.BytesIO(content))
+    own = np.stack([models.score(data).mean(axis=1) for models in folds], axis=1)
+    np.testing.assert_allclose(own[np.arange(len(data)), ensemble.data.fold], ensemble.data.mean, rtol=1e-5)
+
+
 def test_scores_of_another_charge_are_the_mean_of_all_models():
     data, in_sr, background, _ = toy()
     foreign = toy(seed=9)[0]
