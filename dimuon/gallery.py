@@ -118,10 +118,17 @@ def drawings(saved):
 
 
 def write_all(drawings, folder, workers=None):
-    """Write every drawing into `folder`, in parallel processes; returns {name: {suffix: path}}. workers: None: all."""
+    """Write every drawing into `folder`, in parallel processes; returns {name: {suffix: path}}. workers: None: all.
+
+    Figures of an earlier run that are no longer made are removed.
+    """
     with execution.executor(workers) as pool:
         pending = [pool.submit(write, drawing, folder) for drawing in drawings]
         files = [future.result() for future in tqdm(pending, unit="figure", disable=None)]
+    current = {path for paths in files for path in paths.values()}
+    for path in folder.glob("*"):
+        if path.suffix in (".pdf", ".png", ".csv") and path not in current:
+            path.unlink()
     return {drawing.name: paths for drawing, paths in zip(drawings, files, strict=True)}
 
 

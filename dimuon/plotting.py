@@ -25,8 +25,8 @@ LUMINOSITY = 8.7  # fb^-1, DoubleMuon 2016 of the open data (paper, "Anti-Isolat
 ENERGY = 13  # TeV
 PNG_DPI = 110
 
-# TrueType, so that PDF readers and printers take it as it is: the CMS style's TeX Gyre Heros is OpenType with PostScript
-# outlines, which matplotlib embeds under a wrong type
+# TrueType, so that PDF readers and printers take it as it is: the CMS style's TeX Gyre Heros is OpenType with
+# PostScript outlines, which matplotlib embeds under a wrong type
 FONT = "Fira Sans"
 
 STYLE = {

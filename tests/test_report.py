@@ -188,6 +188,8 @@ def drawn_page(tmp_path_factory):
     place = importlib.util.spec_from_file_location("step", Path(report.__file__).parents[1] / "07_plots.py")
     step = importlib.util.module_from_spec(place)
     place.loader.exec_module(step)
+    (folder / "results/small/figures").mkdir()
+    (folder / "results/small/figures/of_an_earlier_run.png").write_bytes(ONE_PIXEL)
     with contextlib.chdir(folder):
         run = artifacts.Run(config.load("small.yaml"), "07_plots.py", "small.yaml")
         assert cli.guarded("07_plots.py", lambda: step.main(run)) == 0
@@ -203,6 +205,9 @@ def test_every_figure_is_there_with_its_numbers_and_its_hash(drawn_page):
     assert len(listed) == 3 * len(index)
     for name, digest in listed.items():
         assert artifacts.file_hash(figures / name) == digest
+    assert {path.name for path in figures.glob("*.p??")} == {
+        name for name in listed if not name.endswith(".csv")
+    }
     page = drawn_page.read_text()
     assert all(f'id="figure-{name}"' in page for name in index)
 
