@@ -179,13 +179,16 @@ def summary(curves, spectra, model, n_toys, stream):
 def summary_of_weights(likelihood, mass, weights, model, n_toys, rng):
     """The headline numbers of the reweighted spectrum. likelihood, weights: of `reweighted`; n_toys: with `weights`."""
     if weights is None:
-        return {"likelihood": None, "likelihood_reason": likelihood, "likelihood_calibration": None}
+        absent = ("likelihood", "likelihood_pooled", "likelihood_calibration")
+        return {"likelihood_reason": likelihood} | dict.fromkeys(absent)
     behaviour = None
     if n_toys.weights:
         calibrated, value = toys.weighted_calibration(mass, weights, model, n_toys.weights, rng)
         behaviour = calibrated.asdict() | {"toys": value.asdict()}
+    pooled = discoveries(Spectra.of(mass, model.bins, weights, pooled=True), model).one(0)
     return {
         "likelihood": plain(likelihood.asdict()),
+        "likelihood_pooled": plain(pooled.asdict()),
         "likelihood_reason": None,
         "likelihood_calibration": behaviour,
     }

@@ -41,13 +41,13 @@ class Spectra:
         return np.append(self.bins.edges[1:][~self.bins.is_sr], self.bins.window.sr_high)
 
     @classmethod
-    def of(cls, mass, bins, weights=None, selections=None):
+    def of(cls, mass, bins, weights=None, selections=None, pooled=False):
         """The spectra of one sample under one or several selections.
 
         mass: (n_events,), GeV. weights: (n_events,), not negative; an event of weight zero counts as absent.
-        selections: (n, n_events) True where an event is kept (None: one spectrum of all). Events in no bin are not
-        part of the test. Raises ValueError for masses or weights that are not finite, for negative weights and for
-        no weight at all.
+        selections: (n, n_events) True where an event is kept (None: one spectrum of all). pooled: see `weighted`.
+        Events in no bin are not part of the test. Raises ValueError for masses or weights that are not finite, for
+        negative weights and for no weight at all.
         """
         mass = _finite(mass, "mass")
         index = bins.index(mass)
@@ -56,20 +56,32 @@ class Spectra:
             counts = np.array([_merged(bins, index[row]) for row in kept])
             return cls(bins, counts, np.ones_like(counts))
         weights = _finite(weights, "weight")
+        if len(weights) != len(mass):
+            raise ValueError(f"{len(weights)} weights for {len(mass)} masses")
         if (weights < 0).any():
             raise ValueError(f"weight {weights[weights < 0][0]:g} of event {np.argmax(weights < 0)} is negative")
         if not (weights > 0).any():
             raise ValueError("every weight is zero")
         counts = np.array([_merged(bins, index[row], weights[row]) for row in kept])
         squares = np.array([_merged(bins, index[row], weights[row] ** 2) for row in kept])
-        return cls.weighted(bins, counts, squares)
+        return cls.weighted(bins, counts, squares, pooled)
 
     @classmethod
-    def weighted(cls, bins, counts, squares):
-        """From sums of weights and of squares, (n, n_sidebands + 1); an empty bin takes its whole sample's scale."""
-        total = counts.sum(axis=1, keepdims=True)
-        whole = np.where(total > 0, squares.sum(axis=1, keepdims=True) / np.where(total > 0, total, 1.0), 1.0)
-        return cls(bins, counts, np.where(counts > 0, squares / np.where(counts > 0, counts, 1.0), whole))
+    def weighted(cls, bins, counts, squares, pooled=False):
+        """From sums of weights and of squared weights, (n, n_sidebands + 1).
+
+        Each bin has the scale of its own events, an empty one that of its whole sample. pooled: the sideband bins
+        share the scale of all of them. A bin's own scale fluctuates with its count, which draws the fit below the
+        sidebands and Z0 up; a common scale does not (tests/benchmarks/significance.py).
+        """
+        whole = _ratio(squares.sum(axis=1, keepdims=True), counts.sum(axis=1, keepdims=True), 1.0)
+        scales = _ratio(squares, counts, whole)
+        if pooled:
+            sidebands = _ratio(
+                squares[:, :-1].sum(axis=1, keepdims=True), counts[:, :-1].sum(axis=1, keepdims=True), whole
+            )
+            scales[:, :-1] = sidebands
+        return cls(bins, counts, scales)
 
     @classmethod
     def joined(cls, parts):
@@ -90,14 +102,13 @@ class Spectra:
 class Discovery:
     """The outcome of the test: numbers, or arrays (n,) from `discoveries`.
 
-    n_obs: events (sum of weights) in the SR.
-    n_bkg, n_bkg_err: background expected there from the sidebands, and its standard error.
-    n_sig: n_obs - n_bkg, zero where negative. n_sidebands: events in the sideband bins.
-    q0, z0, p0: see the head of this file. z_signed: Z0 with the sign of the excess, where s may be negative.
-    valid: the asymptotic form holds (n_bkg of at least `MIN_BACKGROUND` effective events).
-    deviance, p_saturated; chi2, ndf, p_chi2: goodness of the sideband fit, by the saturated likelihood and by Pearson.
-    gradient_norm, gap, min_eigenvalue, steps: certificate (see `dimuon.fits.Fits`), the worse of the two fits.
-    at_boundary: bins of the sideband fit whose expected count is held at zero.
+    n_obs: events (sum of weights) in the SR. n_bkg, n_bkg_err: background expected there from the sidebands, and
+    its standard error. n_sig: n_obs - n_bkg, zero where negative. n_sidebands: events in the sideband bins. q0, z0,
+    p0: see the head of this file. z_signed: Z0 with the sign of the excess, where s may be negative. valid: the
+    asymptotic form holds (n_bkg of at least `MIN_BACKGROUND` effective events). deviance, p_saturated; chi2, ndf,
+    p_chi2: goodness of the sideband fit, by the saturated likelihood and by Pearson. gradient_norm, gap,
+    min_eigenvalue, steps: certificate (see `dimuon.fits.Fits`), the worse of the two fits. at_boundary: bins of the
+    sideband fit whose expected count is held at zero.
     """
 
     n_obs: float
@@ -152,7 +163,8 @@ def discovery(mass, window, *, n_bins_sr=11, degree=5, weights=None):
 def discoveries(spectra, model):
     """The `Discovery` in each of n spectra at once, as arrays (n,).
 
-    model: a function family (`dimuon.families`), or a choice among several (`dimuon.choices`), which answers itself.
+    model: a function family (`dimuon.families`), or a choice among several (`dimuon.choices`), which answers
+    itself.
     """
     if hasattr(model, "candidates"):
         return model.discoveries(spectra)
@@ -296,6 +308,11 @@ def _integral(family, fits, low, high):
     value = family.expected(fits.coefficients, low, high)[:, 0]
     slope = family.jacobian(fits.coefficients, low, high)[:, 0]
     return value, np.sqrt(np.einsum("ni,nij,nj->n", slope, fits.covariance, slope))
+
+
+def _ratio(above, below, otherwise):
+    """above / below, and `otherwise` where below is zero."""
+    return np.where(below > 0, above / np.where(below > 0, below, 1.0), otherwise)
 
 
 def _merged(bins, index, weights=None):

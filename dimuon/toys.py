@@ -134,7 +134,7 @@ def calibration(expected, bins, model, n_toys, rng):
     return Calibration.of(np.concatenate(z))
 
 
-def weighted_calibration(mass, weights, model, n_toys, rng):
+def weighted_calibration(mass, weights, model, n_toys, rng, pooled=False):
     """The scaled Poisson put to the test on the actual weights: (`Calibration`, `ToyValue`).
 
     mass: (n_events,), GeV; weights: (n_events,). Each toy draws a Poisson number of events for every bin, from the
@@ -147,14 +147,14 @@ def weighted_calibration(mass, weights, model, n_toys, rng):
     bins = model.bins
     pool = weights[weighted & bins.window.in_sidebands(mass)]
     expected = null_expectation(Spectra.of(np.asarray(mass)[weighted], bins), model)[0]
-    observed = discoveries(Spectra.of(mass, bins, weights), model).z_signed[0]
+    observed = discoveries(Spectra.of(mass, bins, weights, pooled=pooled), model).z_signed[0]
     z = []
     for n in tqdm(_batches(n_toys, 100), desc="weighted toys", disable=None):
         n_events = rng.poisson(expected, (n, len(expected)))
         drawn = rng.choice(pool, n_events.sum())
         place = np.repeat(np.arange(n_events.size), n_events.ravel())
         counts, squares = (np.bincount(place, power, n_events.size).reshape(n, -1) for power in (drawn, drawn**2))
-        z.append(discoveries(Spectra.weighted(bins, counts, squares), model).z_signed)
+        z.append(discoveries(Spectra.weighted(bins, counts, squares, pooled), model).z_signed)
     z = np.concatenate(z)
     return Calibration.of(z), ToyValue.of(z, observed)
 

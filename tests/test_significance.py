@@ -285,6 +285,11 @@ def test_negative_and_vanishing_weights_are_errors():
         discovery([6.0, 12.0], WINDOW, weights=[0.0, 0.0])
 
 
+def test_a_weight_for_every_mass():
+    with pytest.raises(ValueError, match="1 weights for 2 masses"):
+        discovery([6.0, 12.0], WINDOW, weights=[1.0])
+
+
 def test_masses_on_an_edge_belong_to_the_region_that_the_window_says():
     for mass, sr in ((9.0, 1), (10.6, 1), (np.nextafter(9.0, 0), 0), (np.nextafter(10.6, 11), 0)):
         assert Spectra.of([mass], BINS).counts[0, -1] == sr

@@ -77,6 +77,9 @@ def test_weights_of_many_sizes_bias_the_scaled_poisson():
     rng = np.random.default_rng(1)
     behaviour, _ = toys.weighted_calibration(masses(5000), rng.exponential(size=5000) ** 2, FAMILY, 500, rng)
     assert behaviour.mean > 0.2
+    weights = rng.exponential(size=5000) ** 2
+    common, _ = toys.weighted_calibration(masses(5000), weights, FAMILY, 500, rng, pooled=True)
+    assert common.mean == pytest.approx(0, abs=4 / np.sqrt(500))  # one scale for all the sidebands does not
 
 
 def test_toys_are_repeatable():

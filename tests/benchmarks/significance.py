@@ -58,7 +58,7 @@ def step6():
 
 def calibrations(n_toys=100_000):
     """100,000 background-only toys at four sizes: seconds for 12,000 events, and how often Z0 exceeds 1, 2, 3."""
-    print(f"{'events':<16}{'n_bkg':>8}{'mean':>8}{'std':>8}" + HEADER)
+    print(f"{'events':<22}{'n_bkg':>8}{'mean':>8}{'std':>8}" + HEADER)
     for n_events in (12000, 1000, 300, 100):
         expected = n_events * expected_shape()
         start = time.perf_counter()
@@ -79,11 +79,12 @@ def weighted_calibrations(n_toys=5000, n_events=12000):
         "exponential": rng.exponential(size=n_events),
         "heavy tail": rng.exponential(size=n_events) ** 2,
     }
-    print(f"{'weights':<16}{'n_eff':>8}{'mean':>8}{'std':>8}" + HEADER)
+    print(f"{'weights':<22}{'n_eff':>8}{'mean':>8}{'std':>8}" + HEADER)
     for kind, weights in kinds.items():
-        found, _ = toys.weighted_calibration(masses(n_events), weights, MODEL, n_toys, rng)
-        _show(kind, weights.sum() ** 2 / np.sum(weights**2), found)
-        yield from _figures(f"weights_{kind.replace(' ', '_')}", found)
+        for scale, pooled in (("", False), (", pooled", True)):
+            found, _ = toys.weighted_calibration(masses(n_events), weights, MODEL, n_toys, rng, pooled)
+            _show(kind + scale, weights.sum() ** 2 / np.sum(weights**2), found)
+            yield from _figures(f"weights_{kind.replace(' ', '_')}{'_pooled' if pooled else ''}", found)
 
 
 HEADER = "".join(f"{f'P(Z0 > {z}) / nominal':>28}" for z in (1, 2, 3))
@@ -94,7 +95,7 @@ def _show(label, size, found):
         f"{fraction / nominal:.3f} +- {error / nominal:.3f}"
         for fraction, error, nominal in zip(found.fraction, found.error, found.nominal, strict=True)
     ]
-    print(f"{label:<16}{size:>8.0f}{found.mean:>8.3f}{found.std:>8.3f}" + "".join(f"{ratio:>28}" for ratio in ratios))
+    print(f"{label:<22}{size:>8.0f}{found.mean:>8.3f}{found.std:>8.3f}" + "".join(f"{ratio:>28}" for ratio in ratios))
 
 
 def _figures(name, found):
