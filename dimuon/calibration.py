@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass
 
 import numpy as np
-from scipy.stats import binomtest, ks_1samp, norm, uniform
+from scipy.stats import binomtest, ks_1samp, ks_2samp, norm, uniform
 
 LEVEL = 0.6827  # of the binomial intervals (Clopper-Pearson)
 
@@ -92,6 +92,13 @@ def calibrated_p(values, nulls, rng):
 
 
 def uniformity(values, nulls, rng):
-    """Kolmogorov-Smirnov test that the calibrated p-values of held-out nulls are uniform: {"n", "distance", "p"}."""
-    found = ks_1samp(calibrated_p(values, nulls, rng), uniform.cdf)
-    return {"n": len(values), "distance": float(found.statistic), "p": float(found.pvalue)}
+    """Kolmogorov-Smirnov test that the calibrated p-values of held-out nulls are uniform.
+
+    values: (n,), held out; nulls: (m,), that calibrate. {"n", "m", "distance", "p", "p_one_sample"}: p takes into
+    account that the calibrating sample is finite too (two-sample test of the ranks); p_one_sample does not, and so
+    comes out small too often unless m is much larger than n.
+    """
+    found = calibrated_p(values, nulls, rng)
+    one, two = ks_1samp(found, uniform.cdf), ks_2samp(found, (np.arange(len(nulls)) + 0.5) / len(nulls))
+    return {"n": len(values), "m": len(nulls), "distance": float(one.statistic), "p": float(two.pvalue),
+            "p_one_sample": float(one.pvalue)}  # fmt: skip

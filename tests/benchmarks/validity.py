@@ -1,0 +1,128 @@
+"""What it costs to answer "can the number be believed": the analysis once more, and one pseudoexperiment.
+
+python -m tests.benchmarks.validity
+
+The published configuration (flows of 20 hidden features and 400 epochs, 5 x 100 classifiers) through steps 3 to 6 as
+scripts, OS and SS with both cross-applications, on the real dimuons; then 20 full-chain pseudoexperiments of the OS
+dimuons with ensembles of 20 members and flows not trained again: how many pass in a second with every core at work, and
+where the time of one goes. Without the reference data a toy of the same size stands in.
+"""
+
+import contextlib
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from dimuon import artifacts, chain, config, execution, pseudoexperiments, studies
+from dimuon.ledger import work_off
+from dimuon.nulls import NullModel
+from tests.benchmarks import common
+from tests.conftest import ROOT
+
+N_PSEUDOEXPERIMENTS = 20
+STEPS = ("03_train_flows.py", "04_sample_background.py", "05_train_bdts.py", "06_significance.py")
+CONFIG = """\
+name: published
+seed: 2016
+input:
+  dimuons: {{os: {os}, ss: {ss}}}
+flow: {{members: 5, hidden: 20, epochs: 400}}
+"""
+
+
+def write_config(folder):
+    """The published configuration on the real dimuons, or on a toy of their size; returns its path."""
+    reference = Path(os.environ.get("DIMUON_REFERENCE", ROOT.parent / "shared")).resolve() / "real"
+    files = {charge: reference / f"upsilon_{charge}.parquet" for charge in ("os", "ss")}
+    if not all(path.exists() for path in files.values()):
+        print("no reference data (DIMUON_REFERENCE): a toy of the same size instead")
+        files = {charge: folder / f"{charge}.parquet" for charge in files}
+        rng = np.random.default_rng(0)
+        for path, n in zip(files.values(), (12332, 7168), strict=True):
+            columns = np.exp(rng.normal([3.7, -4.3, -4.2], [0.3, 0.8, 0.8], (n, 3)))
+            frame = pd.DataFrame(columns, columns=["dimu_pt", "mu0_ip3d", "mu1_ip3d"])
+            frame.assign(dimu_mass=5 + 11 * rng.beta(1.0, 1.6, n)).to_parquet(path)
+    path = folder / "published.yaml"
+    path.write_text(CONFIG.format(**files))
+    return path
+
+
+def analysis(path):
+    """{step: seconds} of steps 3 to 6 as a person would run them."""
+    seconds = {}
+    for step in STEPS:
+        start = time.perf_counter()
+        subprocess.run([sys.executable, str(ROOT / step), str(path)], check=True, env=os.environ)
+        seconds[step] = time.perf_counter() - start
+    return seconds
+
+
+def in_parallel(study, model):
+    """Seconds for all pseudoexperiments with every core at work, starting the workers included."""
+    start = time.perf_counter()
+    with execution.executor() as pool:
+        tasks = {
+            f"os/{index}": (pseudoexperiments.search_null, study.config, model, index)
+            for index in range(N_PSEUDOEXPERIMENTS)
+        }
+        records = work_off(study.ledger(), tasks, pool, "pseudoexperiments")
+    failed = sum("failed" in record for record in records.values())
+    print(f"{failed} of {N_PSEUDOEXPERIMENTS} pseudoexperiments failed")
+    return time.perf_counter() - start
+
+
+def stages(study, model, n=3):
+    """{stage: seconds} of one pseudoexperiment on one core, mean of n."""
+    chosen = chain.vary(study.config, {"bdt.members": study.config.studies.members})
+    total = dict.fromkeys(("sample the null dataset", "sample its background", "classifiers", "tests"), 0.0)
+    for index in range(n):
+        marks = [time.perf_counter()]
+        events = model.sample(chosen, index, index)
+        marks.append(time.perf_counter())
+        sampled = chain.sample_background(chosen, "os", events, model.background(chosen, index, events))
+        marks.append(time.perf_counter())
+        score = chain.classify(chosen, "os", events, sampled, execution.AtOnce())
+        marks.append(time.perf_counter())
+        chain.test(chosen, "os", events, score)
+        marks.append(time.perf_counter())
+        for name, seconds in zip(total, np.diff(marks), strict=True):
+            total[name] += seconds / n
+    return total
+
+
+def main():
+    """Time everything in a folder of its own, save the figures."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = write_config(Path(folder))
+        with contextlib.chdir(folder):
+            steps = analysis(path)
+            run = artifacts.Run(config.load(path), "-m dimuon.studies pseudoexperiments", path)
+            study = studies.Study(run, "pseudoexperiments", None)
+            model = NullModel.of(run.config, "os", study.events["os"], study.background("os"))
+            by_stage, together = stages(study, model), in_parallel(study, model)
+    figures = [{"name": "analysis_s", "value": sum(steps.values()), "unit": "s"}]
+    figures += [
+        {"name": step.removesuffix(".py"), "value": value, "unit": "s"} for step, value in steps.items()
+    ]
+    figures.append({"name": "pseudoexperiment_s", "value": together / N_PSEUDOEXPERIMENTS, "unit": "s"})
+    figures += [
+        {"name": f"one core: {name}", "value": value, "unit": "s"} for name, value in by_stage.items()
+    ]
+    figures.append(
+        {
+            "name": "thousand_pseudoexperiments_min",
+            "value": together / N_PSEUDOEXPERIMENTS * 1000 / 60,
+            "unit": "min",
+        }
+    )
+    common.save("validity", figures)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,460 @@
+"""Studies: the chain in memory is the scripts', nothing is repeated or dropped, p-values are what they say."""
+
+import contextlib
+import json
+import runpy
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.stats import kstest, norm
+
+from dimuon import (
+    artifacts,
+    calibration,
+    chain,
+    config,
+    controls,
+    cut_scan,
+    execution,
+    injection,
+    ledger,
+    nulls,
+    pseudoexperiments,
+    studies,
+    variations,
+)
+from dimuon.background import ConditionalBackground
+from dimuon.errors import UserError
+from dimuon.regions import MassWindow
+from tests.conftest import ROOT
+
+CONFIG = """\
+name: tiny
+seed: 5
+input:
+  dimuons: dimuons.parquet
+flow: {{members: 3, blocks: 2, hidden: 8, epochs: 3}}
+background: {{degree: 3}}
+bdt: {{members: {members}, folds: 3, n_trees: 20}}
+significance: {{degree: 3, degrees: [3], binnings: [7, 11], toys: {{local: 0, scan: 0, weights: 0}}}}
+studies:
+  members: 1
+  pseudoexperiments: {experiments}
+  held_out: 1
+  seeds: 2
+  variations: [{variations}]
+  injected: [0, 150]
+  repeats: 2
+execution: {{workers: 1}}
+"""
+
+
+def write_config(folder, name="tiny.yaml", members=2, experiments=4, choices="fits, sr_edges"):
+    """A small analysis; returns the configuration's path."""
+    path = folder / name
+    path.write_text(CONFIG.format(members=members, experiments=experiments, variations=choices))
+    return path
+
+
+def toy_dimuons(rng, n_peak=150):
+    """OS and SS dimuons with a falling mass spectrum; the OS ones with a prompt, boosted peak at 9.5 GeV."""
+    frames = []
+    for charge, n, peak in (("OS", 3000, n_peak), ("SS", 2000, 0)):
+        mass = np.concatenate([5 + 11 * rng.beta(1.0, 1.6, n), rng.normal(9.5, 0.1, peak)])
+        displaced = np.concatenate([np.full(n, 0.02), np.full(peak, 0.003)])
+        frames.append(pd.DataFrame({
+            "dimu_mass": mass, "charge": charge,
+            "dimu_pt": 20 + rng.exponential(np.where(displaced < 0.01, 40, 15)),
+            "mu0_ip3d": displaced * rng.lognormal(0, 0.8, len(mass)),
+            "mu1_ip3d": displaced * rng.lognormal(0, 0.8, len(mass)),
+        }))  # fmt: skip
+    return pd.concat(frames, ignore_index=True)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A folder with the dimuons and what steps 3 to 6 made of them."""
+    place = tmp_path_factory.mktemp("studies")
+    toy_dimuons(np.random.default_rng(1)).to_parquet(place / "dimuons.parquet")
+    path = write_config(place)
+    with contextlib.chdir(place):
+        chosen = config.load(path)
+        for script in ("03_train_flows.py", "04_sample_background.py", "05_train_bdts.py", "06_significance.py"):
+            runpy.run_path(str(ROOT / script))["main"](artifacts.Run(chosen, script, path))
+    return place
+
+
+@pytest.fixture
+def inside(folder, monkeypatch):
+    """The folder, as the current one, without the studies' files of other tests."""
+    monkeypatch.chdir(folder)
+    for path in (folder / "results" / "tiny" / "studies").glob("*"):
+        path.unlink()
+    return folder
+
+
+def make_study(name, path):
+    """A `Study` that works in this process."""
+    run = artifacts.Run(config.load(path), f"-m dimuon.studies {name}", path)
+    return studies.Study(run, name, execution.AtOnce())
+
+
+def the_null_model(study, charge="os"):
+    """The `NullModel` of a study's data."""
+    return nulls.NullModel.of(study.config, charge, study.events[charge], study.background(charge))
+
+
+def test_chain_is_the_scripts(inside):
+    study = make_study("variations", inside / "tiny.yaml")
+    for charge in ("os", "ss"):
+        outcome = chain.search(
+            study.config, charge, study.events[charge], study.background(charge), execution.AtOnce()
+        )
+        scores = pd.read_parquet(f"data/tiny/scores_{charge}_on_{charge}.parquet")
+        np.testing.assert_array_equal(outcome.score, scores["score"])
+        curves = pd.read_parquet("results/tiny/significance_curves.parquet")
+        own = (curves["train"] == charge) & (curves["test"] == charge)
+        own &= (curves["degree"] == 3) & (curves["n_bins_sr"] == 11)
+        np.testing.assert_array_equal(outcome.curves["z0"], curves.loc[own, "z0"])
+        headline = json.loads((inside / "results/tiny/significance.json").read_text())["tests"][f"{charge}_on_{charge}"]
+        assert outcome.summary["cathode_max"]["z0"] == headline["cathode_max"]["z0"]
+        if headline["likelihood"] is None:
+            assert outcome.summary["likelihood"] is None
+        else:
+            assert outcome.summary["likelihood"]["z0"] == headline["likelihood"]["z0"]
+
+
+def test_flows_of_the_chain_are_those_of_step_3(inside):
+    study = make_study("variations", inside / "tiny.yaml")
+    scaler = chain.scaler_of(study.config, study.events["os"])
+    trained = chain.train_flows(study.config, "ss", study.events["ss"], scaler, execution.AtOnce())
+    assert trained.to_bytes() == (inside / "data/tiny/flows_ss.pt").read_bytes()
+
+
+def test_vary_changes_nothing_else(inside):
+    chosen = config.load(inside / "tiny.yaml")
+    varied = chain.vary(chosen, {"seed": 9, "background.degree": 4})
+    assert (varied.seed, varied.background.degree, chosen.background.degree) == (9, 4, 3)
+    assert chain.vary(varied, {"seed": 5, "background.degree": 3}) == chosen
+
+
+def test_some_members_alone(inside):
+    background = make_study("pseudoexperiments", inside / "tiny.yaml").background("os")
+    rng = np.random.default_rng(0)
+    features, mass = rng.normal(size=(20, 3)), rng.normal(size=20)
+    every = background.estimator.member_log_prob(features, mass)
+    part = chain.with_members(background, [2, 0]).estimator.member_log_prob(features, mass)
+    np.testing.assert_allclose(part, every[[2, 0]], rtol=1e-6, atol=1e-6)
+    assert np.abs(every[0] - every[2]).max() > 1e-3  # members differ, so a mix-up would show
+
+
+def test_null_datasets_follow_the_fit_and_are_searched_with_other_flows(inside):
+    study = make_study("pseudoexperiments", inside / "tiny.yaml")
+    model, window = the_null_model(study), study.config.window
+    samples = [model.sample(study.config, index, 100 + index) for index in range(30)]
+    expected = model.fit.expected([window.sb_low, window.sb_high]).sum()
+    counts = np.array([len(sample) for sample in samples])
+    assert abs(counts.mean() - expected) < 5 * np.sqrt(expected / len(counts))
+    assert 0.4 < counts.var(ddof=1) / expected < 2.5  # Poisson, not fixed
+    edges = np.linspace(window.sb_low, window.sb_high, 401)
+    cumulative = np.concatenate([[0], np.cumsum(model.fit.expected(edges))]) / expected
+    masses = np.concatenate([sample.mass for sample in samples])
+    assert kstest(masses, lambda mass: np.interp(mass, edges, cumulative)).pvalue > 1e-4
+    in_sr = window.in_sr(masses).sum() / len(samples)
+    data_in_sr = window.in_sr(study.events["os"].mass).sum()
+    assert in_sr < data_in_sr - 80  # the peak of the data is not in the null
+    for index in range(3):
+        searched = model.background(study.config, index, samples[index]).estimator
+        truth = model.member(index)
+        assert searched.settings.members == 2
+        features, mass = np.zeros((5, 3)), np.linspace(-1, 1, 5)
+        every = study.background("os").estimator.member_log_prob(features, mass)
+        np.testing.assert_allclose(searched.member_log_prob(features, mass), np.delete(every, truth, axis=0), atol=1e-5)
+
+
+def test_flows_trained_on_the_null_itself(inside):
+    study = make_study("pseudoexperiments", inside / "tiny.yaml")
+    varied = chain.vary(study.config, {"studies.retrain_flows": True, "flow.epochs": 1})
+    model = the_null_model(study)
+    events = model.sample(varied, 0, 1)
+    retrained = model.background(varied, 0, events)
+    assert retrained.estimator.settings.members == 3
+    assert retrained.mass_mean == pytest.approx(events.mass[~varied.window.in_sr(events.mass)].mean())
+
+
+def test_one_flow_cannot_make_nulls(inside):
+    study = make_study("pseudoexperiments", inside / "tiny.yaml")
+    one = chain.vary(study.config, {"flow.members": 1})
+    with pytest.raises(UserError, match="flow.members = 1"):
+        nulls.NullModel.of(one, "os", study.events["os"], study.background("os"))
+
+
+def test_killed_study_repeats_nothing_and_ends_the_same(inside, monkeypatch):
+    path = inside / "tiny.yaml"
+    pseudoexperiments.run(make_study("pseudoexperiments", path))
+    place = inside / "results/tiny/studies"
+    table = (place / "pseudoexperiments.parquet").read_bytes()
+    lines = (place / "pseudoexperiments.ledger.jsonl").read_text().splitlines(keepends=True)
+    assert len(lines) == 1 + 2 * (4 + 2)  # settings; four nulls and two searches of the data for each charge
+    (place / "pseudoexperiments.ledger.jsonl").write_text("".join(lines[:6]) + lines[6][:40])
+    (place / "pseudoexperiments.parquet").unlink()
+    done, whole = [], chain.search
+    monkeypatch.setattr(chain, "search", lambda *arguments: done.append(arguments[0].seed) or whole(*arguments))
+    pseudoexperiments.run(make_study("pseudoexperiments", path))
+    assert len(done) == 2 * (4 + 2) - 5
+    assert (place / "pseudoexperiments.parquet").read_bytes() == table
+    pseudoexperiments.run(make_study("pseudoexperiments", path))
+    assert len(done) == 2 * (4 + 2) - 5
+    # more of them: only the new ones are done
+    more = write_config(inside, "more.yaml", experiments=5)
+    pseudoexperiments.run(make_study("pseudoexperiments", more))
+    assert len(done) == 2 * (4 + 2) - 5 + 2
+
+
+def test_interrupted_study_refuses_other_settings(inside):
+    pseudoexperiments.run(make_study("pseudoexperiments", inside / "tiny.yaml"))
+    other = write_config(inside, "other.yaml", members=3)
+    with pytest.raises(UserError, match=r"pseudoexperiments.ledger.jsonl: begun with bdt.members = 2, which is now 3;"):
+        pseudoexperiments.run(make_study("pseudoexperiments", other))
+
+
+def test_failed_nulls_are_counted_and_count_against_the_claim(inside, monkeypatch):
+    whole = chain.search
+
+    def search(chosen, charge, events, background, pool):
+        if chosen.seed == execution.integer_seed(5, "pseudoexperiment", "os", 1):
+            raise UserError("flow member 0: loss is nan")
+        return whole(chosen, charge, events, background, pool)
+
+    monkeypatch.setattr(chain, "search", search)
+    pseudoexperiments.run(make_study("pseudoexperiments", inside / "tiny.yaml"))
+    place = inside / "results/tiny/studies"
+    summary = json.loads((place / "pseudoexperiments.json").read_text())
+    assert (summary["os"]["n"], summary["os"]["n_failed"], summary["ss"]["n_failed"]) == (4, 1, 0)
+    assert "loss is nan" in summary["os"]["failures"][0]
+    for found in summary["os"]["data"]["2"].values():
+        assert found["global"]["n"] == 4
+        assert found["global"]["n_above"] >= 1
+    table = pd.read_parquet(place / "pseudoexperiments.parquet")
+    assert set(table.loc[table["charge"] == "OS", "experiment"]) == {0, 2, 3}
+    assert table["seed"].nunique() == 7
+
+
+def test_same_table_for_any_number_of_workers(inside):
+    path = write_config(inside, "two.yaml", experiments=2)
+    pseudoexperiments.run(make_study("pseudoexperiments", path))
+    place = inside / "results/tiny/studies"
+    alone = (place / "pseudoexperiments.parquet").read_bytes()
+    for file in place.glob("*"):
+        file.unlink()
+    study = make_study("pseudoexperiments", path)
+    with execution.executor(2) as pool:
+        study.pool = pool
+        pseudoexperiments.run(study)
+    assert (place / "pseudoexperiments.parquet").read_bytes() == alone
+
+
+def test_study_before_its_inputs_exist(inside, capfd):
+    early = write_config(inside, "early.yaml")
+    early.write_text(early.read_text().replace("name: tiny", "name: early"))
+    for name in studies.STUDIES:
+        assert studies.main([name, str(early)]) == 2
+        said = capfd.readouterr().err
+        assert "flows_os.pt: not found; run `python 03_train_flows.py" in said
+        assert len(said.splitlines()) == 1
+
+
+def test_nothing_left_to_calibrate_with(inside):
+    few = write_config(inside, "few.yaml", experiments=2)
+    few.write_text(few.read_text().replace("held_out: 1", "held_out: 2"))
+    with pytest.raises(UserError, match="studies.held_out = 2"):
+        pseudoexperiments.run(make_study("pseudoexperiments", few))
+
+
+def test_ledger_survives_a_torn_line_and_refuses_a_damaged_one(tmp_path):
+    path = tmp_path / "ledger.jsonl"
+    first = ledger.Ledger(path, {"a": 1})
+    first.add("x", {"value": 2})
+    with open(path, "a") as handle:
+        handle.write('{"key": "y", "rec')
+    again = ledger.Ledger(path, {"a": 1})
+    assert again.records == {"x": {"value": 2}}
+    again.add("y", {"value": 3})
+    assert ledger.Ledger(path, {"a": 1}).records == {"x": {"value": 2}, "y": {"value": 3}}
+    path.write_text(path.read_text().replace('"key"', '"kye"', 1))
+    with pytest.raises(UserError, match="not a readable ledger"):
+        ledger.Ledger(path, {"a": 1})
+
+
+def test_p_value_counts():
+    nulls_z0 = norm.isf((np.arange(1000) + 0.5) / 1000)
+    found = calibration.p_value(2.0, nulls_z0)
+    assert found.n_above == round(1000 * norm.sf(2.0))
+    assert found.z0 == pytest.approx(2.0, abs=0.02)
+    assert found.p_low < found.p < found.p_high
+    # 68 % Clopper-Pearson of 23 in 1000, from the beta distribution by hand
+    assert (found.p_low, found.p_high) == pytest.approx((0.01828, 0.02878), abs=2e-4)
+    beyond = calibration.p_value(5.0, nulls_z0)
+    assert (beyond.n_above, beyond.p, beyond.z0, beyond.z0_high) == (0, None, None, None)
+    assert beyond.z0_low == pytest.approx(norm.isf(1 - 0.15865 ** (1 / 1000)), abs=1e-3)
+    assert beyond.reach == pytest.approx(3.09, abs=0.01)
+    assert calibration.p_value(5.0, nulls_z0, n_failed=10).p == pytest.approx(10 / 1010)
+
+
+def test_uniformity_passes_the_same_distribution_and_fails_another():
+    rng = np.random.default_rng(3)
+
+    def draw(n, scale=1.0):  # half of all nulls have no excess at all
+        return scale * np.maximum(rng.normal(size=n), 0)
+
+    assert calibration.uniformity(draw(300), draw(3000), rng)["p"] > 0.01
+    assert calibration.uniformity(draw(300, scale=1.5), draw(3000), rng)["p"] < 0.01
+    # over many small samples the p-value is itself uniform, which it is not where the nulls are taken as exact
+    found = pd.DataFrame([calibration.uniformity(draw(100), draw(100), rng) for _ in range(300)])
+    assert 0.005 < (found["p"] < 0.05).mean() < 0.1
+    assert (found["p_one_sample"] < 0.05).mean() > 0.15
+    p = calibration.calibrated_p(draw(20000), draw(20000), rng)
+    np.testing.assert_allclose(np.quantile(p, [0.1, 0.5, 0.9]), [0.1, 0.5, 0.9], atol=0.02)
+
+
+def test_coverage_says_what_is_expected():
+    rows = calibration.coverage(np.abs(np.random.default_rng(0).normal(size=100_000)))
+    for row in rows:  # |z| of a normal: twice too often
+        assert row["expected"] == pytest.approx(norm.sf(row["z0"]))
+        assert row["fraction"] == pytest.approx(2 * row["expected"], rel=0.2)
+        assert row["low"] < row["fraction"] < row["high"]
+
+
+def test_every_pair_of_cuts_is_counted(inside):
+    study = make_study("cut_scan", inside / "tiny.yaml")
+    events = study.events["os"]
+    table = cut_scan.scan(study.config, events)
+    assert len(table) == 100
+    row = table[(table["pt_cut"] == 37.0) & (table["ip3d_cut"] == 0.01)].iloc[0]
+    pt, one, other = events.features.T
+    kept = (pt >= 37) & (one <= 0.01) & (other <= 0.01) & study.config.window.in_sr(events.mass)
+    assert row["n_obs"] == kept.sum() > 0
+    assert cut_scan.best_of(table)["z0"] == table.loc[table["valid"], "z0"].max() > 5
+    assert table.loc[table["ip3d_cut"] == 0.001, "valid"].sum() < 10  # cuts that leave nothing are not valid
+
+
+def test_cut_scan_is_corrected(inside):
+    cut_scan.run(make_study("cut_scan", write_config(inside, "scan.yaml", experiments=6)))
+    summary = json.loads((inside / "results/tiny/studies/cut_scan.json").read_text())
+    toys = pd.read_parquet(inside / "results/tiny/studies/cut_scan_toys.parquet")
+    ss = summary["ss"]
+    assert ss["global"]["n_above"] == (toys.loc[toys["charge"] == "SS", "z0"] >= ss["best"]["z0"]).sum()
+    assert summary["os"]["global"]["n_above"] == 0
+    assert summary["os"]["global"]["z0_low"] < summary["os"]["global"]["reach"]
+
+
+def test_cut_scan_needs_its_features(inside):
+    study = make_study("cut_scan", inside / "tiny.yaml")
+    study.config = chain.vary(study.config, {"features.set": "single_3"})
+    with pytest.raises(UserError, match="dimu_pt is not among the features"):
+        cut_scan.run(study)
+
+
+def test_shifted_windows_leave_the_signal_region_out():
+    low, high = controls.shifted(MassWindow(5.0, 9.0, 10.6, 16.0))
+    assert (low.sb_low, low.sb_high, high.sb_low, high.sb_high) == (5.0, 9.0, 10.6, 16.0)
+    for window in (low, high):
+        assert window.sr_high - window.sr_low == pytest.approx(1.6)
+        assert not window.in_window(np.array([9.46, 10.02, 10.36])).any()
+    narrow, _ = controls.shifted(MassWindow(8.0, 9.0, 10.6, 16.0))
+    assert narrow.sr_high - narrow.sr_low == pytest.approx(0.5)
+
+
+def hand_made_controls(z0_at_fpr, likelihood):
+    """Records of one control with a seed per value."""
+    rows = [
+        [{"variable": "cathode", "fpr": 0.1, "z0": a}, {"variable": "cathode", "fpr": 0.01, "z0": 0.2},
+         {"variable": "cathode_max", "fpr": 0.03, "z0": 2.5}, {"variable": "no_cut", "fpr": 1.0, "z0": 0.1},
+         {"variable": "likelihood", "fpr": 1.0, "z0": b}]
+        for a, b in zip(z0_at_fpr, likelihood, strict=True)
+    ]  # fmt: skip
+    missing = dict.fromkeys(("n_obs", "n_bkg", "n_sig", "valid"))
+    return {
+        f"ss/{index}": {"seed": index, "rows": [row | missing for row in part]} for index, part in enumerate(rows)
+    }
+
+
+def test_gate_of_the_controls():
+    def passed(records):
+        return controls.verdict(controls.table(records), records, [0.1, 0.01])["passed"]
+
+    fine = hand_made_controls([0.1, 0.8, 0.9], [None, None, None])
+    assert passed(fine)  # the best cut of 2.5 sigma is not part of the gate
+    assert not passed(hand_made_controls([1.1, 1.2, 0.9], [0.0, 0.1, 0.2]))  # median
+    assert not passed(hand_made_controls([0.0, 0.5, 3.0], [0.0, 0.1, 0.2]))  # spread
+    assert not passed(hand_made_controls([0.1, 0.2, 0.3], [1.4, 1.5, 1.6]))  # likelihood
+    assert not passed(fine | {"ss/3": {"failed": "FitError: no minimum"}})
+
+
+def test_controls_end_to_end(inside):
+    said = controls.run(make_study("controls", inside / "tiny.yaml"))
+    summary = json.loads((inside / "results/tiny/studies/controls.json").read_text())
+    assert list(summary["controls"]) == ["ss", "os_low_sideband", "os_high_sideband"] == said_names(said)
+    assert all(part["n_seeds"] == 2 for part in summary["controls"].values())
+    assert summary["passed"] == all(part["passed"] for part in summary["controls"].values())
+
+
+def said_names(said):
+    """The controls that a report names, in order."""
+    return [line.split(":")[0].strip() for line in said.splitlines()[1:]]
+
+
+def test_variations_share_flows_and_have_no_doubles(inside):
+    study = make_study("variations", inside / "tiny.yaml")
+    chosen = variations.choices(study.config)
+    assert list(chosen) == ["baseline", "degree 3, 7 bins", "SR 8.9-10.7 GeV", "SR 9.1-10.5 GeV"]
+    of_step_3 = (inside / "data/tiny/flows_os.pt").read_bytes()
+    by_name = {name: variations.flows(study, chain.vary(study.config, changes), "os")
+               for name, (_, changes) in chosen.items()}  # fmt: skip
+    assert by_name["baseline"] == by_name["degree 3, 7 bins"]
+    assert ConditionalBackground.from_bytes(of_step_3).to_bytes() == by_name["baseline"]
+    assert by_name["SR 8.9-10.7 GeV"] != by_name["SR 9.1-10.5 GeV"]
+    kept = sorted((inside / "data/tiny/studies").glob("flows_os_*.pt"))
+    written = [path.stat().st_mtime_ns for path in kept]
+    assert variations.flows(study, chain.vary(study.config, chosen["SR 8.9-10.7 GeV"][1]), "os") in by_name.values()
+    assert [path.stat().st_mtime_ns for path in kept] == written
+
+
+def test_variations_end_to_end(inside):
+    variations.run(make_study("variations", inside / "tiny.yaml"))
+    table = pd.read_parquet(inside / "results/tiny/studies/variations.parquet")
+    headline = json.loads((inside / "results/tiny/significance.json").read_text())["tests"]
+    for charge in ("os", "ss"):
+        base = table[(table["charge"] == charge.upper()) & (table["variation"] == "baseline")].set_index("variable")
+        assert base.loc["cathode_max", "z0"] == headline[f"{charge}_on_{charge}"]["cathode_max"]["z0"]
+    assert (table["variable"] == "cathode").sum() == 2 * 4 * 25  # the curves of Fig. 4
+    shown = table[table["valid"].fillna(False).astype(bool)]
+    np.testing.assert_allclose(shown["p0"], norm.sf(shown["z0"]))
+
+
+def test_injected_events_are_found(inside):
+    study = make_study("injection", inside / "tiny.yaml")
+    injection.run(study)
+    table = pd.read_parquet(inside / "results/tiny/studies/injection.parquet")
+    assert artifacts.sidecar(inside / "results/tiny/studies/injection.parquet")["origin"] == "simulated"
+    median = table.groupby(["method", "n_injected"])["z0"].median().unstack()
+    assert median.loc["supervised", 150] > median.loc["no_cut", 150] > median.loc["no_cut", 0]
+    bare = table[(table["method"] == "no_cut") & (table["n_injected"] == 150)]
+    assert bare["n_kept"].between(130, 150).all()  # nearly all lie in the SR
+    assert (table.loc[table["n_injected"] == 0, "n_kept"].fillna(0) == 0).all()
+
+
+def test_events_needed_onset_and_linearity():
+    assert injection.needed_events([0, 100, 200], [0.5, 2.0, 4.0], 3.0) == pytest.approx(150)
+    assert injection.needed_events([0, 100, 200], [0.5, 2.0, 2.5], 3.0) is None
+    assert injection.needed_events([0, 100, 200, 300], [0.5, 3.5, 2.0, 4.0], 3.0) == pytest.approx(250)
+    curve = [{"n_injected": n, "median": m, "high": 2.0} for n, m in ((0, 1.5), (50, 2.2), (100, 1.9), (200, 5.0))]
+    assert injection.onset(curve) == 200
+    assert injection.onset(curve[1:]) is None
+    rng = np.random.default_rng(0)
+    kept = np.repeat([0, 100, 200, 300], 50)
+    frame = pd.DataFrame({"n_kept": kept, "n_bkg": 1000.0, "n_obs": 1000 + kept + rng.normal(0, 30, len(kept))})
+    line = injection.linearity(frame)
+    assert abs(line["slope"] - 1) < 4 * line["slope_err"]
+    assert abs(line["offset"]) < 4 * line["offset_err"]
