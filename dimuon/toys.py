@@ -86,11 +86,16 @@ def best_of_scan(spectra, model, n_toys, rng):
     expected = null_expectation(Spectra(spectra.bins, between, np.ones_like(between)), model)
     largest = []
     for n in tqdm(_batches(n_toys, BATCH // len(spectra)), desc="toys of the scan", disable=None):
-        counts = rng.poisson(expected, (n, *expected.shape)).astype(float)
-        counts = counts[:, ::-1].cumsum(axis=1)[:, ::-1].reshape(-1, counts.shape[-1])
+        counts = nested_counts(expected, n, rng).reshape(-1, expected.shape[-1])
         q0 = discoveries(Spectra(spectra.bins, counts, np.ones_like(counts)), model).q0
         largest.append(q0.reshape(n, -1).max(axis=1))
     return ToyValue.of(np.concatenate(largest), observed)
+
+
+def nested_counts(between, n_toys, rng):
+    """(n_toys, n, n_bins) counts after each of n nested cuts. between: (n, n_bins), expected from one to the next."""
+    drawn = rng.poisson(between, (n_toys, *between.shape)).astype(float)
+    return drawn[:, ::-1].cumsum(axis=1)[:, ::-1]
 
 
 @dataclass(frozen=True)

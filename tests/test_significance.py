@@ -129,6 +129,25 @@ def test_a_fit_that_is_not_at_its_minimum_raises(monkeypatch):
         discovery(masses(300), WINDOW)
 
 
+@pytest.mark.parametrize("displacement", [1e-3, 1e-2])
+def test_distance_from_the_minimum_is_what_is_left(displacement):
+    # five bins of 60 events, one coefficient: its minimum is at u = 1 and ln L is known everywhere
+    rows, a, b, empty = np.ones((5, 1)), np.full((1, 5), 60.0), np.full((1, 5), 60.0), np.zeros((1, 5))
+    u = np.full((1, 5), 1 + displacement)
+    left = 300 * (displacement - np.log1p(displacement))
+    hessian = fits._hessian(fits._outer(rows), b / u**2, 1)
+    distance = fits._distance(rows, a, b, empty, u, b / u, hessian)[0]
+    assert left < distance < 2.1 * left  # the Newton decrement is twice what is left
+
+
+def test_no_bin_of_the_sr_is_negative_either():
+    # nothing near the SR: the likelihood alone would let the polynomial dip below zero there
+    mass = np.r_[np.linspace(5.1, 6.5, 30), np.linspace(13.5, 15.8, 30)]
+    fit = fit_sidebands(mass, WINDOW)
+    assert (fit.expected(BINS.edges) >= 0).all()
+    assert fit.at_boundary > 0
+
+
 def test_certificate_refuses_a_displaced_solution(monkeypatch):
     honest = fits._interior_point
 

@@ -57,6 +57,15 @@ def test_scanning_many_cuts_costs_significance():
     assert 1.5 * local.p0.min() < value.p0 < 7 * local.p0.min() + 3 * value.p0_err  # Bonferroni is the upper end
 
 
+def test_toys_of_a_scan_are_nested_like_the_cuts():
+    between = np.array([[30.0, 5.0], [20.0, 0.0], [10.0, 2.0]])
+    counts = toys.nested_counts(between, 20000, np.random.default_rng(1))
+    assert (np.diff(counts, axis=1) <= 0).all()
+    np.testing.assert_allclose(counts.mean(axis=0), [[60, 7], [30, 2], [10, 2]], rtol=0.02)
+    # a tighter cut's events are among a looser one's: their covariance is the tighter one's variance
+    assert np.cov(counts[:, 0, 0], counts[:, 2, 0])[0, 1] == pytest.approx(10, rel=0.1)
+
+
 def test_cuts_that_are_not_nested_are_an_error():
     with pytest.raises(ValueError, match="not nested"):
         toys.best_of_scan(Spectra.joined([spectrum(100, 0), spectrum(200, 0)]), FAMILY, 10, np.random.default_rng(1))
