@@ -10,13 +10,14 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
-from dimuon import bdt, bumphunt, dimuons, significance
+from dimuon import bdt, bumphunt, choices, dimuons, significance
 from dimuon.background import ConditionalBackground, fit_scaler, sample_signal_region
 from dimuon.config import Toys
 from dimuon.execution import generator, integer_seed
-from dimuon.families import Polynomial
 from dimuon.flows import FlowEnsemble, make_estimator
 from dimuon.working_points import rates
+
+HEADLINES = ("no_cut", "cathode_max", "best_feature", "likelihood", "likelihood_pooled")
 
 
 @dataclass(frozen=True)
@@ -31,9 +32,7 @@ class Events:
 
     def __add__(self, other):
         """These events followed by others."""
-        return Events(
-            np.concatenate([self.mass, other.mass]), np.concatenate([self.features, other.features])
-        )
+        return Events(np.concatenate([self.mass, other.mass]), np.concatenate([self.features, other.features]))
 
     def __getitem__(self, chosen):
         """The events that an index or a mask chooses."""
@@ -44,8 +43,8 @@ class Events:
 class Outcome:
     """What step 6 says of one sample.
 
-    curves: of `bumphunt.cut_and_count`. summary: of `bumphunt.summary`, with "likelihood" (None where not defined).
-    score: (n_events,), of the classifier.
+    curves: of `bumphunt.cut_and_count`. summary: of `bumphunt.summary` and `bumphunt.summary_of_weights`. score:
+    (n_events,), mean of the classifiers.
     """
 
     curves: pd.DataFrame
@@ -82,17 +81,13 @@ def train_flows(config, charge, events, scaler, pool=None, checkpoint=None):
     sidebands = events[~config.window.in_sr(events.mass)]
     seed = integer_seed(config.seed, "flows", charge)
     estimator = make_estimator(config.flow)
-    return ConditionalBackground.train(
-        estimator, scaler, sidebands.features, sidebands.mass, seed, pool, checkpoint
-    )
+    return ConditionalBackground.train(estimator, scaler, sidebands.features, sidebands.mass, seed, pool, checkpoint)
 
 
 def fit_masses(config, events):
     """Step 4a: the `SidebandFit` that feeds the sampled masses."""
     settings = config.background
-    return significance.fit_sidebands(
-        events.mass, config.window, n_bins_sr=settings.n_bins_sr, degree=settings.degree
-    )
+    return significance.fit_sidebands(events.mass, config.window, n_bins_sr=settings.n_bins_sr, degree=settings.degree)
 
 
 def sample_background(config, charge, events, background):
@@ -104,7 +99,7 @@ def sample_background(config, charge, events, background):
 
 
 def classify(config, charge, events, sampled, pool):
-    """Step 5: the score of every event by models that never saw it, (n_events,)."""
+    """Step 5: the `bdt.Scores` of every event by models that never saw it."""
     ensemble = bdt.train(
         events.features,
         config.window.in_sr(events.mass),
@@ -116,26 +111,29 @@ def classify(config, charge, events, sampled, pool):
         seed=(config.seed, "bdt", charge),
         pool=pool,
     )
-    return ensemble.data.mean
+    return ensemble.data
 
 
-def family_of(config):
-    """The background function of step 6, in its bins."""
-    return Polynomial(config.window.binning(config.significance.n_bins_sr), config.significance.degree)
+def model_of(config):
+    """The background function of step 6, or the choice among several, in its bins."""
+    settings = config.significance
+    bins = config.window.binning(settings.n_bins_sr)
+    return choices.make_choice(settings.choice, bins, settings.family, settings.degree, settings.penalty)
 
 
-def test(config, charge, events, score):
-    """Step 6: the `Outcome` of cut and count and of the likelihood reweighting, without toys."""
-    settings, model = config.significance, family_of(config)
-    stream = partial(generator, config.seed, f"{charge}_on_{charge}")
+def test(config, charge, events, scores):
+    """Step 6: the `Outcome` of cut and count and of the likelihood reweighting, without toys. scores: `bdt.Scores`."""
+    settings, model = config.significance, model_of(config)
+    stream, no_toys = partial(generator, config.seed, f"{charge}_on_{charge}"), Toys(local=0, scan=0, weights=0)
     features = dict(zip(config.features.names, events.features.T, strict=True))
-    variables = bumphunt.cut_variables(score, features, stream("random cut"))
+    members = scores.members if config.bdt.combination == "median" else None
+    variables = bumphunt.cut_variables(scores.mean, features, stream("random cut"), members)
     fprs = rates(settings.n_working_points, settings.fpr_min)
     curves, spectra = bumphunt.cut_and_count(events.mass, variables, fprs, model)
-    summary = bumphunt.summary(curves, spectra, model, Toys(local=0, scan=0), stream)
-    likelihood, weights = bumphunt.reweighted(events.mass, score, model)
-    summary["likelihood"] = None if weights is None else likelihood.asdict()
-    return Outcome(curves, summary, score)
+    likelihood, weights = bumphunt.reweighted(events.mass, scores.mean, model)
+    summary = bumphunt.summary(curves, spectra, model, no_toys, stream)
+    summary |= bumphunt.summary_of_weights(likelihood, events.mass, weights, model, no_toys, stream("weights"))
+    return Outcome(curves, summary, scores.mean)
 
 
 def search(config, charge, events, background, pool):
@@ -160,16 +158,14 @@ def with_members(background, members):
 def headline(outcome):
     """The significances of an `Outcome` as rows of a table: [{variable, fpr, z0, n_obs, n_bkg, n_sig, valid}].
 
-    variable: "no_cut", "cathode" (one row per working point), "cathode_max", "best_feature", "likelihood". A
-    likelihood value that is not defined (no excess without a cut) has z0 None.
+    variable: "cathode" (one row per working point) and those of `HEADLINES`. A likelihood value that is not defined (no
+    excess without a cut) has z0 None.
     """
     fields = ("z0", "n_obs", "n_bkg", "n_sig", "valid")
     curve = outcome.curves[outcome.curves["variable"] == "cathode"]
     rows = [{"variable": "cathode", "fpr": row["fpr"]} | {name: row[name] for name in fields}
             for row in curve.to_dict("records")]  # fmt: skip
-    for variable in ("no_cut", "cathode_max", "best_feature", "likelihood"):
+    for variable in HEADLINES:
         record = outcome.summary[variable] or dict.fromkeys(fields)
-        rows.append(
-            {"variable": variable, "fpr": record.get("fpr", 1.0)} | {name: record[name] for name in fields}
-        )
+        rows.append({"variable": variable, "fpr": record.get("fpr", 1.0)} | {name: record[name] for name in fields})
     return [bumphunt.plain(row) for row in rows]

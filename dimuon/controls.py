@@ -21,9 +21,7 @@ from dimuon.ledger import work_off
 from dimuon.regions import MassWindow
 
 LIMIT = 1.0  # of the median Z0 and of its spread
-CRITERION = (
-    "median Z0 over seeds and its standard deviation below 1 at each working point (arXiv:2502.09770, V E)"
-)
+CRITERION = "median Z0 over seeds and its standard deviation below 1 at each working point (arXiv:2502.09770, V E)"
 
 
 def run(study):
@@ -85,9 +83,7 @@ def table(records):
     if not frames:
         raise UserError(f"every control failed, the first with: {next(iter(records.values()))['failed']}")
     frame = pd.concat(frames, ignore_index=True)
-    return frame.astype(
-        {name: float for name in ("fpr", "z0", "n_obs", "n_bkg", "n_sig")} | {"valid": "boolean"}
-    )
+    return frame.astype({name: float for name in ("fpr", "z0", "n_obs", "n_bkg", "n_sig")} | {"valid": "boolean"})
 
 
 def verdict(frame, records, gate_fprs):

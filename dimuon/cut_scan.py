@@ -65,16 +65,14 @@ def scan(config, events):
     )
     cuts = [(p, d) for p in config.studies.scan_pt for d in config.studies.scan_ip3d]
     kept = np.array([(pt >= p) & (ip3d <= d).all(axis=1) for p, d in cuts])
-    family = chain.family_of(config)
-    spectra = Spectra.of(events.mass, family.bins, selections=kept)
+    model = chain.model_of(config)
+    spectra = Spectra.of(events.mass, model.bins, selections=kept)
     enough = spectra.counts[:, :-1].sum(axis=1) >= MIN_BACKGROUND
-    table = pd.DataFrame(cuts, columns=["pt_cut", "ip3d_cut"]).assign(
-        n_obs=spectra.counts[:, -1], valid=False
-    )
+    table = pd.DataFrame(cuts, columns=["pt_cut", "ip3d_cut"]).assign(n_obs=spectra.counts[:, -1], valid=False)
     fields = ["n_bkg", "n_bkg_err", "n_sig", "z0"]
     table[fields] = np.nan
     if enough.any():
-        found = discoveries(spectra[enough], family)
+        found = discoveries(spectra[enough], model)
         table.loc[enough, fields] = np.column_stack([getattr(found, name) for name in fields])
         table.loc[enough, "valid"] = found.valid
     return table
@@ -105,9 +103,7 @@ def report(summary):
         elif corrected["z0"] is None:
             words = f"reached by all of {corrected['n']} null datasets"
         else:
-            words = (
-                f"{corrected['z0']:.2f} sigma (p = {corrected['p']:.4f} of {corrected['n']} null datasets)"
-            )
+            words = f"{corrected['z0']:.2f} sigma (p = {corrected['p']:.4f} of {corrected['n']} null datasets)"
         lines.append(
             f"{charge}: best of the cuts pT > {best['pt_cut']:g} GeV, IP3D < {best['ip3d_cut']:g} cm: "
             f"{best['z0']:.2f} sigma; corrected for the number of cuts: {words}; {part['n_failed']} failed"

@@ -36,9 +36,7 @@ def run(study):
     """Do the study; `study` is a `dimuon.studies.Study`."""
     config = study.config
     if "os" not in study.events:
-        raise UserError(
-            "selection.charges: there are no os dimuons, and the signal to inject has opposite charges"
-        )
+        raise UserError("selection.charges: there are no os dimuons, and the signal to inject has opposite charges")
     model = NullModel.of(config, "os", study.events["os"], study.background("os"))
     ideal = ideal_classifier(config, model)
     tasks = {
@@ -70,9 +68,7 @@ class Ideal:
 
     def score(self, features):
         """(n_events,) mean score. features: (n_events, n_features)."""
-        return (
-            CLASSIFIERS[self.kind]().from_bytes(list(self.members)).score(features).mean(axis=1, dtype=float)
-        )
+        return CLASSIFIERS[self.kind]().from_bytes(list(self.members)).score(features).mean(axis=1, dtype=float)
 
 
 def ideal_classifier(config, model):
@@ -113,14 +109,15 @@ def _rows(config, events, is_signal, outcome, ideal):
     """The outcome of every method. is_signal: (n_events,) True for injected events in the SR."""
     cathode = outcome.curves[outcome.curves["variable"] == "cathode"]
     fixed = cathode.loc[np.log(cathode["fpr"] / FIXED_FPR).abs().idxmin()]
+    by_mean = config.bdt.combination == "mean"  # otherwise no single cut says which events are kept
     truth = CutVariable("supervised", ideal.score(events.features))
     fprs = rates(config.significance.n_working_points, config.significance.fpr_min)
-    curve, _ = bumphunt.cut_and_count(events.mass, [truth], fprs, chain.family_of(config))
+    curve, _ = bumphunt.cut_and_count(events.mass, [truth], fprs, chain.model_of(config))
     best = curve.loc[curve["z0"].idxmax()]
     found = {
         "no_cut": (outcome.summary["no_cut"], is_signal.sum()),
         "best_feature": (outcome.summary["best_feature"], None),
-        "cathode_fixed": (fixed, (is_signal & (outcome.score >= fixed["cut"])).sum()),
+        "cathode_fixed": (fixed, (is_signal & (outcome.score >= fixed["cut"])).sum() if by_mean else None),
         "cathode_max": (outcome.summary["cathode_max"], None),
         "likelihood": (outcome.summary["likelihood"], None),
         "supervised": (best, (is_signal & (truth.values >= best["cut"])).sum()),
@@ -152,14 +149,8 @@ def summarise(frame, records):
     failures = {key: record["failed"] for key, record in records.items() if "failed" in record}
     methods = {}
     for method in METHODS:
-        z0 = (
-            frame[frame["method"] == method]
-            .assign(z0=lambda part: part["z0"].fillna(0.0))
-            .groupby("n_injected")["z0"]
-        )
-        curve = pd.DataFrame(
-            {"median": z0.median(), "low": z0.quantile(BAND[0]), "high": z0.quantile(BAND[1])}
-        )
+        z0 = frame[frame["method"] == method].assign(z0=lambda part: part["z0"].fillna(0.0)).groupby("n_injected")["z0"]
+        curve = pd.DataFrame({"median": z0.median(), "low": z0.quantile(BAND[0]), "high": z0.quantile(BAND[1])})
         needed = {f"{target:g}": needed_events(curve.index, curve["median"], target) for target in TARGETS}
         methods[method] = {"curve": curve.reset_index().to_dict("records"), "events_needed": needed}
     return {
@@ -204,8 +195,11 @@ def linearity(frame):
     """Straight line of the excess n_obs - n_bkg (not cut off at zero) against the signal events kept in the SR.
 
     {"slope", "slope_err", "offset", "offset_err"}: one and zero where the fitted signal is unbiased; errors from the
-    scatter. frame: with n_obs, n_bkg, n_kept.
+    scatter. None with fewer than four values. frame: with n_obs, n_bkg, n_kept (missing: left out).
     """
+    frame = frame.dropna(subset=["n_kept"])
+    if len(frame) < 4:
+        return None
     line, covariance = np.polyfit(frame["n_kept"], frame["n_obs"] - frame["n_bkg"], 1, cov=True)
     errors = np.sqrt(np.diag(covariance))
     return {"slope": float(line[0]), "slope_err": float(errors[0]),
@@ -215,14 +209,10 @@ def linearity(frame):
 def report(summary):
     """The summary in words, for the screen."""
     numbers = [point["n_injected"] for point in summary["methods"]["no_cut"]["curve"]]
-    lines = [
-        f"{'median Z0 at injected events':<30}" + "".join(f"{n:>8}" for n in numbers) + "   for 3, 5 sigma"
-    ]
+    lines = [f"{'median Z0 at injected events':<30}" + "".join(f"{n:>8}" for n in numbers) + "   for 3, 5 sigma"]
     for method, found in summary["methods"].items():
         needed = ", ".join("-" if n is None else f"{n:.0f}" for n in found["events_needed"].values())
-        lines.append(
-            f"{method:<30}" + "".join(f"{point['median']:>8.2f}" for point in found["curve"]) + f"   {needed}"
-        )
+        lines.append(f"{method:<30}" + "".join(f"{point['median']:>8.2f}" for point in found["curve"]) + f"   {needed}")
     line = summary["linearity"]["no_cut"]
     lines.append(
         f"learning sets in at {summary['learning_from']} injected events; fitted signal = "

@@ -56,9 +56,7 @@ class Ledger:
             first, *lines = [json.loads(line) for line in whole.splitlines()] or [{"settings": None}]
             begun, self.records = first["settings"], {line["key"]: line["record"] for line in lines}
         except (ValueError, KeyError, TypeError) as error:
-            raise UserError(
-                f"{self.path}: not a readable ledger ({error}); delete it to begin anew"
-            ) from error
+            raise UserError(f"{self.path}: not a readable ledger ({error}); delete it to begin anew") from error
         if begun is None:
             self.path.unlink()
             self._append({"settings": settings})

@@ -18,7 +18,7 @@ from dimuon.ledger import work_off
 from dimuon.nulls import NullModel
 
 FIXED_FPR = 0.1  # the working point whose coverage is shown beside that of the maximum
-STATISTICS = ("cathode_max", "fixed", "likelihood", "best_feature", "no_cut")
+STATISTICS = ("cathode_max", "fixed", "likelihood", "likelihood_pooled", "best_feature", "no_cut")
 
 
 def run(study):
@@ -73,9 +73,7 @@ def table(records):
     if not frames:
         raise UserError(f"all {len(records)} pseudoexperiments failed; look at the reasons above")
     frame = pd.concat(frames, ignore_index=True)
-    return frame.astype(
-        {name: float for name in ("fpr", "z0", "n_obs", "n_bkg", "n_sig")} | {"valid": "boolean"}
-    )
+    return frame.astype({name: float for name in ("fpr", "z0", "n_obs", "n_bkg", "n_sig")} | {"valid": "boolean"})
 
 
 def statistics(rows, fixed_fpr=FIXED_FPR):
@@ -85,17 +83,13 @@ def statistics(rows, fixed_fpr=FIXED_FPR):
     """
     values = {row["variable"]: row["z0"] or 0.0 for row in rows if row["variable"] != "cathode"}
     values |= {row["fpr"]: row["z0"] for row in rows if row["variable"] == "cathode"}
-    nearest = min(
-        (name for name in values if isinstance(name, float)), key=lambda fpr: abs(np.log(fpr / fixed_fpr))
-    )
+    nearest = min((name for name in values if isinstance(name, float)), key=lambda fpr: abs(np.log(fpr / fixed_fpr)))
     return values | {"fixed": values[nearest]}
 
 
 def summarise(config, charge, records):
     """Calibrated p-values, coverage and uniformity for one charge, as JSON values."""
-    nulls = [
-        record for key, record in records.items() if key.startswith(f"{charge}/") and "/data/" not in key
-    ]
+    nulls = [record for key, record in records.items() if key.startswith(f"{charge}/") and "/data/" not in key]
     done = [statistics(record["rows"]) for record in nulls if "failed" not in record]
     failures = [record["failed"] for record in nulls if "failed" in record]
     if not done:
@@ -111,8 +105,7 @@ def summarise(config, charge, records):
     held_out = config.studies.held_out
     rng = generator(config.seed, "uniformity", charge)
     summary["uniformity"] = {
-        name: calibration.uniformity(columns[name][-held_out:], columns[name][:-held_out], rng)
-        for name in STATISTICS
+        name: calibration.uniformity(columns[name][-held_out:], columns[name][:-held_out], rng) for name in STATISTICS
     }
     summary["reach"] = summary["data"][str(config.bdt.members)]["cathode_max"]["global"]["reach"]
     return summary
@@ -131,7 +124,7 @@ def calibrate(rows, nulls, n_failed):
         if name == "cathode" or row["z0"] is None:
             continue
         overall = calibration.p_value(row["z0"], nulls[name], n_failed).asdict()
-        local = overall if name in ("no_cut", "likelihood") else None
+        local = overall if name in ("no_cut", "likelihood", "likelihood_pooled") else None
         if name == "cathode_max":
             local = calibration.p_value(row["z0"], nulls[row["fpr"]], n_failed).asdict()
         found[name] = {"asymptotic": row["z0"], "fpr": row["fpr"], "local": local, "global": overall}
@@ -153,9 +146,7 @@ def report(summary):
                     f"local {_words(value['local'])}, global {_words(value['global'])}"
                 )
         for name, rows in part["coverage"].items():
-            fractions = ", ".join(
-                f"{row['z0']:g}: {row['fraction']:.4f} ({row['expected']:.4f})" for row in rows
-            )
+            fractions = ", ".join(f"{row['z0']:g}: {row['fraction']:.4f} ({row['expected']:.4f})" for row in rows)
             lines.append(f"  fraction of {name} above (asymptotic): {fractions}")
         lines.append("  uniformity of held-out p-values, KS p: " + ", ".join(
             f"{name} {value['p']:.3f}" for name, value in part["uniformity"].items()))  # fmt: skip

@@ -105,9 +105,7 @@ def flows(study, varied, charge):
     log.info("%s: training the %s flows of another choice", path, charge)
     events = {each: study.read(varied, each) for each in study.events}
     scaler = chain.scaler_of(varied, events.get("os", events[charge]))
-    background = chain.train_flows(
-        varied, charge, events[charge], scaler, study.pool, path.with_suffix(".checkpoint")
-    )
+    background = chain.train_flows(varied, charge, events[charge], scaler, study.pool, path.with_suffix(".checkpoint"))
     step.write_bytes(path, background.to_bytes(), study.files)
     return path.read_bytes()
 
@@ -136,9 +134,7 @@ def table(config, chosen, records):
     if not frames:
         raise UserError(f"every variation failed, the first with: {next(iter(records.values()))['failed']}")
     frame = pd.concat(frames, ignore_index=True)
-    frame = frame.astype(
-        {name: float for name in ("fpr", "z0", "n_obs", "n_bkg", "n_sig")} | {"valid": "boolean"}
-    )
+    frame = frame.astype({name: float for name in ("fpr", "z0", "n_obs", "n_bkg", "n_sig")} | {"valid": "boolean"})
     return frame.assign(p0=norm.sf(frame["z0"]))
 
 

@@ -108,9 +108,7 @@ def the_null_model(study, charge="os"):
 def test_chain_is_the_scripts(inside):
     study = make_study("variations", inside / "tiny.yaml")
     for charge in ("os", "ss"):
-        outcome = chain.search(
-            study.config, charge, study.events[charge], study.background(charge), execution.AtOnce()
-        )
+        outcome = chain.search(study.config, charge, study.events[charge], study.background(charge), execution.AtOnce())
         scores = pd.read_parquet(f"data/tiny/scores_{charge}_on_{charge}.parquet")
         np.testing.assert_array_equal(outcome.score, scores["score"])
         curves = pd.read_parquet("results/tiny/significance_curves.parquet")
@@ -375,9 +373,7 @@ def hand_made_controls(z0_at_fpr, likelihood):
         for a, b in zip(z0_at_fpr, likelihood, strict=True)
     ]  # fmt: skip
     missing = dict.fromkeys(("n_obs", "n_bkg", "n_sig", "valid"))
-    return {
-        f"ss/{index}": {"seed": index, "rows": [row | missing for row in part]} for index, part in enumerate(rows)
-    }
+    return {f"ss/{index}": {"seed": index, "rows": [row | missing for row in part]} for index, part in enumerate(rows)}
 
 
 def test_gate_of_the_controls():

@@ -107,13 +107,9 @@ def main():
             model = NullModel.of(run.config, "os", study.events["os"], study.background("os"))
             by_stage, together = stages(study, model), in_parallel(study, model)
     figures = [{"name": "analysis_s", "value": sum(steps.values()), "unit": "s"}]
-    figures += [
-        {"name": step.removesuffix(".py"), "value": value, "unit": "s"} for step, value in steps.items()
-    ]
+    figures += [{"name": step.removesuffix(".py"), "value": value, "unit": "s"} for step, value in steps.items()]
     figures.append({"name": "pseudoexperiment_s", "value": together / N_PSEUDOEXPERIMENTS, "unit": "s"})
-    figures += [
-        {"name": f"one core: {name}", "value": value, "unit": "s"} for name, value in by_stage.items()
-    ]
+    figures += [{"name": f"one core: {name}", "value": value, "unit": "s"} for name, value in by_stage.items()]
     figures.append(
         {
             "name": "thousand_pseudoexperiments_min",
