@@ -53,7 +53,7 @@ def skim_one(folder, source, download=False, after_survey=lambda: None):
         muon_id="Muon_tightId",
         triggers=(nanoaod_files.TRIGGER,),
         mask=None,
-        attempts=3,
+        attempts=5,
         timeout=TIMEOUT,
         download=download,
     )
