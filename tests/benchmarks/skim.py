@@ -2,10 +2,11 @@
 
 python -m tests.benchmarks.skim
 
-The files have the branches of the data: 16 of muons, 12 of jets, 40 triggers, 200 that nobody reads; about half of the
-events are kept. Each contestant runs in a process of its own, one after the other, on the same file; its rate is per
-second of CPU, the best of `REPEATS`, so that a busy machine does not decide. RDataFrame and the scaling over two workers
-are on the wall clock. RDataFrame runs where DIMUON_ROOT_PYTHON names a Python with ROOT (PyPI's `root`), or is left out.
+The files have the branches of the data: 16 of muons, 12 of jets, 40 triggers, 200 that nobody reads; about
+half of the events are kept. Each contestant runs in a process of its own, one after the other, on the same
+file; its rate is per second of CPU, the best of `REPEATS`, so that a busy machine does not decide. RDataFrame
+and the scaling over two workers are on the wall clock. RDataFrame runs where DIMUON_ROOT_PYTHON names a
+Python with ROOT (PyPI's `root`), or is left out.
 """
 
 import os
