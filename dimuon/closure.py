@@ -1,7 +1,8 @@
 """Does the sampled background look like the data? Kolmogorov-Smirnov distances and a classifier, in the sidebands.
 
-Sampled events carry the masses of real ones, several each, so that only p(features | mass) is tested. The classifier
-sees the mass too: it may find a feature that is right on average and wrong at some masses.
+Sampled events carry the masses of real ones, several each, so that only p(features | mass) is tested. One classifier
+sees the features, as that of the search does; a second one sees the mass too and may find what is right on average and
+wrong at some masses.
 """
 
 import numpy as np
@@ -26,27 +27,31 @@ def compare(real, sampled, mass, names, seed):
     """How far sampled events are from real ones, as a record ready for JSON.
 
     real: (n_events, n_features); sampled: (n_copies, n_events, n_features), at the same masses; mass: (n_events,),
-    GeV. names: of the features. Returns n_real, n_sampled, ks {name: {distance, p_value}}, auc, auc_err.
+    GeV. names: of the features. Returns n_real, n_sampled, ks {name: {distance, p_value}}, auc and auc_err of the
+    features alone, auc_with_mass and auc_with_mass_err.
     """
     ks = {}
     for index, name in enumerate(names):
         test = ks_2samp(real[:, index], sampled[..., index].ravel(), method="asymp")
         ks[name] = {"distance": float(test.statistic), "p_value": float(test.pvalue)}
-    auc, auc_err = classifier_auc(real, sampled, mass, seed)
     n_sampled = sampled.shape[0] * sampled.shape[1]
-    return {"n_real": len(real), "n_sampled": n_sampled, "ks": ks, "auc": auc, "auc_err": auc_err}
+    record = {"n_real": len(real), "n_sampled": n_sampled, "ks": ks}
+    record["auc"], record["auc_err"] = classifier_auc(real, sampled, seed)
+    record["auc_with_mass"], record["auc_with_mass_err"] = classifier_auc(real, sampled, seed, mass)
+    return record
 
 
-def classifier_auc(real, sampled, mass, seed):
+def classifier_auc(real, sampled, seed, mass=None):
     """(AUC, its standard error) of boosted trees that tell real from sampled events; 0.5 is perfect closure.
 
     Five folds: three train, one stops the training, one is tested; the AUC is the mean over the tested folds, the
     error theirs over sqrt(5). A real event and the samples at its mass share a fold, so that equal masses give
-    nothing away. Arguments as for `compare`.
+    nothing away. mass: a further input of the classifier, None: left out. Arguments as for `compare`.
     """
     n_copies, n_events = sampled.shape[:2]
     x = np.concatenate([real, sampled.reshape(-1, real.shape[1])])
-    x = np.column_stack([x, np.tile(mass, n_copies + 1)])
+    if mass is not None:
+        x = np.column_stack([x, np.tile(mass, n_copies + 1)])
     is_real = np.repeat([1, 0], [n_events, n_copies * n_events])
     weight = np.where(is_real == 1, n_copies, 1.0)
     fold = np.tile(generator(seed, "folds").permutation(n_events) % N_FOLDS, n_copies + 1)
