@@ -14,8 +14,9 @@ from functools import partial
 from pathlib import Path
 
 import pandas as pd
+from threadpoolctl import threadpool_limits
 
-from dimuon import artifacts, bumphunt, choices, cli, samples
+from dimuon import artifacts, bumphunt, choices, cli, samples, standing
 from dimuon.errors import UserError
 from dimuon.execution import generator
 from dimuon.working_points import rates
@@ -23,6 +24,7 @@ from dimuon.working_points import rates
 log = logging.getLogger("dimuon")
 
 
+@threadpool_limits.wrap(limits=1)  # thousands of small fits: threads cost more than they bring, and round differently
 def main(run):
     """Test every sample, print the headline numbers and write the results."""
     settings = run.config.significance
@@ -33,7 +35,7 @@ def main(run):
 
     sources = sorted({source for sample in found for source in sample.sources})
     tests = {name: summary for name, (summary, tables) in outcomes.items()}
-    log.info("%s", bumphunt.headlines(tests))
+    log.info("%s", "\n".join([bumphunt.headlines(tests), *standing.lines(run.results, run)]))
     content = {
         "origin": artifacts.origin_of(*sources),
         "settings": settings.model_dump(include={"choice", "family", "degree", "n_bins_sr"}),

@@ -60,16 +60,17 @@ def local(spectra, model, n_toys, rng):
     `weighted_calibration` answers. Where the data have q0 = 0 every toy is as extreme, and none is drawn.
     """
     observed, expected = discoveries(spectra, model).q0, null_expectation(spectra, model)
-    values = []
-    for i in tqdm(range(len(spectra)), desc="toys", disable=None):
-        if observed[i] == 0:
-            values.append(ToyValue.of(np.zeros(n_toys), 0.0))
-            continue
-        scales = spectra.scales[i]
-        draws = (rng.poisson(expected[i] / scales, (n, len(scales))) * scales for n in _batches(n_toys))
-        q0 = [discoveries(Spectra(spectra.bins, draw, np.broadcast_to(scales, draw.shape)), model).q0 for draw in draws]
-        values.append(ToyValue.of(np.concatenate(q0), observed[i]))
-    return values
+    q0 = np.zeros((len(spectra), n_toys))
+    owner = np.repeat(np.flatnonzero(observed > 0), n_toys)  # the spectrum that each toy is for
+    found = []
+    for first in tqdm(range(0, len(owner), BATCH), desc="toys", disable=None):
+        of = owner[first : first + BATCH]
+        scales = spectra.scales[of]
+        counts = rng.poisson(expected[of] / scales) * scales
+        found.append(discoveries(Spectra(spectra.bins, counts, scales), model).q0)
+    if found:
+        q0[observed > 0] = np.concatenate(found).reshape(-1, n_toys)
+    return [ToyValue.of(values, value) for values, value in zip(q0, observed, strict=True)]
 
 
 def best_of_scan(spectra, model, n_toys, rng):
