@@ -102,7 +102,7 @@ def _spectrum(axes, part, colour, marker, label):
 
 
 def _pull_strip(axes, part, colour, window, name):
-    pulls = deviance_pull(part["n_obs"], part["n_bkg"])
+    pulls = deviance_pull(part["n_obs"], part["n_bkg"], part["n_obs_err"])
     axes.axhspan(-1, 1, color="0.9", zorder=0)
     axes.stairs(
         pulls, np.append(part["bin_low"], part["bin_high"].iloc[-1]), fill=True, color=colour, alpha=0.9

@@ -119,13 +119,19 @@ def poisson_errors(counts):
     return np.array([counts - np.nan_to_num(low), np.where(counts > 0, high, 1.841) - counts])
 
 
-def deviance_pull(observed, expected):
+def deviance_pull(observed, expected, error=None):
     """Signed square root of each bin's share of the Poisson deviance: (n_bins,).
 
     Equals (observed - expected) / sqrt(expected) where that is large, and stays meaningful for a few events. NaN
-    where nothing is expected.
+    where nothing is expected. error: (n_bins,) of sums of weights, which are then scaled Poisson counts (Bohm & Zech
+    2014, arXiv:1309.1287; an empty bin takes the scale of all); None: events.
     """
     observed, expected = np.asarray(observed, dtype=float), np.asarray(expected, dtype=float)
+    if error is not None:
+        squares = np.square(np.asarray(error, dtype=float))
+        whole = squares.sum() / max(observed.sum(), 1e-300)
+        scale = np.where(observed > 0, squares / np.where(observed > 0, observed, 1.0), whole)
+        return deviance_pull(observed / scale, expected / scale)
     usable = expected > 0
     safe = np.where(usable, expected, 1.0)
     ratio = np.where(observed > 0, observed / safe, 1.0)

@@ -262,6 +262,18 @@ def test_pulls_are_the_usual_ones_for_many_events_and_finite_for_few():
     assert np.isnan(plotting.deviance_pull([1.0], [0.0]))
 
 
+def test_pulls_of_weighted_events_do_not_depend_on_the_scale_of_the_weights():
+    rng = np.random.default_rng(2)
+    weights = rng.exponential(1, (400, 50))
+    observed, error = weights.sum(axis=1), np.sqrt((weights**2).sum(axis=1))
+    pulls = plotting.deviance_pull(observed, np.full(400, 50.0), error)
+    again = plotting.deviance_pull(30 * observed, np.full(400, 1500.0), 30 * error)
+    assert again == pytest.approx(pulls)
+    counts = rng.poisson(20, 100).astype(float)
+    of_events = plotting.deviance_pull(counts, np.full(100, 20.0), np.sqrt(counts))
+    assert of_events == pytest.approx(plotting.deviance_pull(counts, np.full(100, 20.0)))
+
+
 def test_poisson_errors_are_garwoods():
     counts = np.array([0.0, 1.0, 7.0])
     low, high = plotting.poisson_errors(counts)
