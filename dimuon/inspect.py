@@ -15,7 +15,7 @@ from pickle import UnpicklingError
 import numpy as np
 import pandas as pd
 
-from dimuon import artifacts, cli, config, schema
+from dimuon import artifacts, cli, config, schema, standing
 from dimuon.columns import COLUMNS
 from dimuon.errors import UserError
 from dimuon.features import FEATURES
@@ -125,7 +125,7 @@ def _json(path):
     """Lines on a JSON file: the headline numbers of a significance, else the content, long parts cut."""
     content = artifacts.load_json(path)
     if isinstance(content, dict) and path.name == "significance.json" and "tests" in content:
-        return [headline_table(content).to_string(index=False)]
+        return [headline_table(content).to_string(index=False), *standing.lines(path.parent)]
     text = json.dumps(content, indent=1).splitlines()
     return text[:120] + ([f"... {len(text) - 120} more lines"] if len(text) > 120 else [])
 
@@ -146,7 +146,9 @@ def headline_table(summary):
 
 
 def _sigma(value):
-    return "-" if value is None or value.get("z0") is None else f"{value['z0']:.2f}"
+    if value is None or value.get("z0") is None:
+        return "-"
+    return f"{'>' if value.get('bound') else ''}{value['z0']:.2f}"
 
 
 def _weights(path):

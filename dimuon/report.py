@@ -7,7 +7,7 @@ from itertools import groupby
 
 import jinja2
 
-from dimuon import artifacts
+from dimuon import artifacts, standing
 from dimuon.plotting import CHARGE_NAMES, describe_test, fpr_name
 
 # what a check must reach to pass
@@ -38,6 +38,7 @@ def page(saved, drawings, files):
         "warnings": warnings(origin, summary, saved),
         "headline": headline(summary),
         "cutflow": cutflow(saved),
+        "standing": standing.lines(saved.run.results, saved.run),
         "verdicts": verdicts(saved),
         "settings": settings_in_words(config),
         "sections": _sections(drawings, files),
@@ -107,7 +108,7 @@ def headline(summary):
             "cathode_fpr": fpr_name(cathode["fpr"]) if cathode else None,
             "likelihood": likelihood,
             "likelihood_reason": test["likelihood_reason"],
-            "global": test.get("global"),
+            "global": {"bound": False} | test["global"] if test.get("global") else None,
             "sidebands": test["sidebands"],
         })  # fmt: skip
     return rows

@@ -21,6 +21,7 @@ from dimuon import (
     ledger,
     nulls,
     pseudoexperiments,
+    standing,
     studies,
     variations,
 )
@@ -394,6 +395,20 @@ def test_controls_end_to_end(inside):
     assert list(summary["controls"]) == ["ss", "os_low_sideband", "os_high_sideband"] == said_names(said)
     assert all(part["n_seeds"] == 2 for part in summary["controls"].values())
     assert summary["passed"] == all(part["passed"] for part in summary["controls"].values())
+
+
+def test_verdicts_stand_beside_the_headline(inside):
+    study = make_study("controls", inside / "tiny.yaml")
+    folder = inside / "results/tiny"
+    assert all("not made yet" in line for line in standing.lines(folder, study.run))
+    records = hand_made_controls([1.1, 1.2, 0.9], [0.0, 0.1, 0.2])
+    study.write_json("controls.json", controls.verdict(controls.table(records), records, [0.1]))
+    pseudoexperiments.run(make_study("pseudoexperiments", inside / "tiny.yaml"))
+    said = standing.lines(folder, study.run)
+    assert said[0].startswith("controls without a signal: NOT PASSED by ss;")
+    assert said[1].startswith("os, calibrated by 4 null datasets (0 failed): best classifier cut ")
+    other = make_study("controls", write_config(inside, "other.yaml", members=3))
+    assert all("out of date" in line for line in standing.lines(folder, other.run))
 
 
 def said_names(said):
