@@ -17,7 +17,8 @@ CAPTIONS = {
     "p_values": (
         "Local p-value (left) and significance (right) of the excess in the signal region against the fraction of "
         "sideband events kept: for the classifier, for a cut on each feature alone and for a random cut. Lower is "
-        "more significant. Open markers: too few events for the asymptotic formula. Horizontal lines: the "
+        "more significant. Open markers: too few events for the asymptotic formula; stars are then "
+        "from toys, arrows only bounds by them. Horizontal lines: the "
         "likelihood-reweighted value and, where toys were run, the best cut corrected for the cuts scanned."
     ),
     "features": (

@@ -193,7 +193,7 @@ def _toy_values(axes, part):
 
 def p_value_axes(axes, lowest):
     """FPR across, p-value down, and the same in standard deviations on the right."""
-    top, share = 4.0, 0.6  # room for words above p = 1, and the legend below the curves
+    top, share = 4.0, 0.55  # room for words above p = 1, and the legend below the curves
     bottom = np.clip(top * (max(lowest, FLOOR) / top) ** (1 / share), FLOOR, norm.sf(3.6))
     reach = norm.isf(bottom)
     axes.set(xscale="log", yscale="log", xlabel="False-positive rate (fraction of sideband events kept)")
