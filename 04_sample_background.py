@@ -60,14 +60,14 @@ def held_out(run, features, mass, copies, seed):
     with execution.executor(config.execution.workers, config.execution.scheduler) as pool:
         if settings.half_split:
             split_seed = integer_seed(seed, "half split")
-            records["half_split"] = heldout.half_split(make, features, mass, names, split_seed, copies, pool)
-        if settings.shifted_windows:
-            records["shifted_windows"] = [
-                heldout.shifted_window(
-                    make, features, mass, names, config.window, pair, integer_seed(seed, *map(str, pair)), copies, pool
-                )
-                for pair in settings.shifted_windows
-            ]
+            record = heldout.half_split(make, features, mass, names, split_seed, copies, pool)
+            records["half_split"] = {"sidebands": record}
+        for low, high in settings.shifted_windows:
+            place = f"{low:g}-{high:g} GeV"
+            record = heldout.shifted_window(
+                make, features, mass, names, config.window, (low, high), integer_seed(seed, place), copies, pool
+            )
+            records.setdefault("shifted_windows", {})[place] = record
     return records
 
 

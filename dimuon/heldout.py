@@ -26,7 +26,7 @@ def shifted_window(make, features, mass, names, window, shifted, seed, copies, p
     """Train on the sidebands without the masses low to high, compare samples with the real events there.
 
     window: `MassWindow`; its SR stays out of the training too, since a signal may be there. shifted: (low, high), GeV,
-    inside one sideband. Other arguments and the record as for `half_split`, with `low` and `high`. Raises `UserError`
+    inside one sideband. Other arguments and the record as for `half_split`, over this window. Raises `UserError`
     for a window that is not inside a sideband or holds too few events.
     """
     low, high = shifted
@@ -39,7 +39,7 @@ def shifted_window(make, features, mass, names, window, shifted, seed, copies, p
             f"at least {closure.MIN_EVENTS} are needed; widen it"
         )
     record = _held_out(make, features, mass, names, ~tested, tested, seed, copies, pool)
-    return {"low": float(low), "high": float(high), **record}
+    return {**record, "mass_low": float(low), "mass_high": float(high)}
 
 
 def _held_out(make, features, mass, names, trained, tested, seed, copies, pool):
@@ -50,4 +50,5 @@ def _held_out(make, features, mass, names, trained, tested, seed, copies, pool):
     sampled = background.sample(np.tile(mass[tested], copies), integer_seed(seed, "sample"))
     by_copy = sampled.reshape(copies, tested.sum(), len(names))
     record = closure.compare(features[tested], by_copy, mass[tested], names, integer_seed(seed, "compare"))
-    return {"n_train": int(trained.sum()), **record}
+    mass_range = {"mass_low": float(mass[tested].min()), "mass_high": float(mass[tested].max())}
+    return {"n_train": int(trained.sum()), **mass_range, **record}
