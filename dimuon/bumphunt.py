@@ -37,11 +37,11 @@ def cut_and_count(mass, variables, fprs, model):
     """
     by_variable, cuts = zip(*(variable.spectra(mass, model.bins, fprs) for variable in variables), strict=True)
     spectra = Spectra.joined(by_variable)
-    found = discoveries(spectra, model)
+    found, chosen = discoveries(spectra, model), model.chosen(spectra)
     labels = {
         "variable": np.repeat([variable.name for variable in variables], len(fprs)),
-        "family": [family.name for family in model.chosen(spectra)],
-        "degree": [family.degree for family in model.chosen(spectra)],
+        "family": [family.name for family in chosen],
+        "degree": [family.degree for family in chosen],
         "n_bins_sr": model.bins.n_bins_sr,
         "fpr": np.tile(fprs, len(variables)),
         "cut": np.concatenate(cuts),
