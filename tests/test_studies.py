@@ -392,7 +392,8 @@ def test_gate_of_the_controls():
 def test_controls_end_to_end(inside):
     said = controls.run(make_study("controls", inside / "tiny.yaml"))
     summary = json.loads((inside / "results/tiny/studies/controls.json").read_text())
-    assert list(summary["controls"]) == ["ss", "os_low_sideband", "os_high_sideband"] == said_names(said)
+    assert said_names(said) == ["ss", "os_low_sideband", "os_high_sideband"]
+    assert set(summary["controls"]) == set(said_names(said))
     assert all(part["n_seeds"] == 2 for part in summary["controls"].values())
     assert summary["passed"] == all(part["passed"] for part in summary["controls"].values())
 
