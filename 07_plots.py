@@ -5,13 +5,16 @@ shown.
 Writes results/<name>/figures/*.{pdf,png,csv} with their index.json, and results/<name>/report.html.
 """
 
+import logging
 from pathlib import Path
 
-from dimuon import cli, gallery, report
+from dimuon import bumphunt, cli, gallery, report
+
+log = logging.getLogger("dimuon")
 
 
 def main(run):
-    """The figures and the report of an analysis."""
+    """The figures and the report of an analysis; the headline numbers once more, last."""
     saved = gallery.Saved(run)
     drawings = gallery.drawings(saved)
     folder = run.results / "figures"
@@ -19,7 +22,10 @@ def main(run):
     index = gallery.index(drawings, files)
     run.write_json(folder / "index.json", index, inputs=saved.used)
     page = report.page(saved, drawings, files)
-    run.write_bytes(run.results / "report.html", page.encode(), inputs=saved.used)
+    path = run.write_bytes(run.results / "report.html", page.encode(), inputs=saved.used)
+    if saved.significance is not None:
+        log.info("%s", bumphunt.headlines(saved.significance["tests"]))
+    log.info("%d figures in %s, all of it on one page: %s", len(drawings), folder, path)
 
 
 if __name__ == "__main__":

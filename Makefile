@@ -4,24 +4,25 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STEPS := $(sort $(wildcard 0*.py))
 CONFIG ?= configs/demo.yaml
+PYTEST_OPTIONS ?= --numprocesses 2 --dist loadfile
 export MPLBACKEND := Agg
 
-.PHONY: demo run test slow bench lint clean
+.PHONY: install demo run test slow bench lint clean
 
 demo: run
-	@$(BIN)/python -m dimuon.inspect results/demo/significance.json
-	@echo "Report: results/demo/report.html"
+
+install: $(VENV)/installed
 
 # the seven steps in order on any analysis: make run CONFIG=configs/upsilon.yaml
 run: $(VENV)/installed
 	@set -e; for step in $(STEPS); do $(BIN)/python $$step $(CONFIG); done
 
 test: $(VENV)/installed
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" $(PYTEST_OPTIONS)
 
 # the long checks too
 slow: $(VENV)/installed
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(PYTEST_OPTIONS)
 
 # times, memory and ratios to other programs, written to results/bench/
 bench: $(VENV)/installed

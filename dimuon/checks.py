@@ -46,9 +46,7 @@ def flow_losses(losses, charge, origin):
             label=f"{member}",
         )
         best = part.loc[part["validation_loss"].idxmin()]
-        axes.plot(
-            best["epoch"], best["validation_loss"], "o", color=colour, markeredgecolor="black", zorder=5
-        )
+        axes.plot(best["epoch"], best["validation_loss"], "o", color=colour, markeredgecolor="black", zorder=5)
     values = losses[["train_loss", "validation_loss"]].to_numpy()
     low, high = values.min(), np.quantile(values, 0.98)  # the first epochs may start far above
     axes.set_ylim(low - 0.1 * (high - low), high + 0.45 * (high - low))
@@ -178,9 +176,7 @@ def agreement(table, window, charge, origin):
     top.axhline(0.5, color="black", linestyle="--", linewidth=1)
     top.set_ylabel("AUC, sampled against real")
     top.set_ylim(min(0.46, table["auc"].min() - 0.02), max(0.6, table["auc"].max() + 0.04))
-    bottom.set(
-        xlabel=r"Dimuon mass $m_{\mu\mu}$ [GeV]", ylabel="KS distance", xlim=(window.sb_low, window.sb_high)
-    )
+    bottom.set(xlabel=r"Dimuon mass $m_{\mu\mu}$ [GeV]", ylabel="KS distance", xlim=(window.sb_low, window.sb_high))
     bottom.set_ylim(0, 1.4 * table[names].max().max())
     for axes in (top, bottom):
         mark_signal_region(axes, window, label=axes is bottom)
@@ -235,9 +231,7 @@ def efficiency_table(mass, score, cuts, bins):
     low, high (68 % Clopper-Pearson interval).
     """
     edges = np.union1d(bins.edges[bins.n_bins_sbl :: 5], bins.edges[bins.n_bins_sbl :: -5])
-    edges = np.union1d(
-        edges[(edges <= bins.window.sr_low) | (edges >= bins.window.sr_high)], bins.window.sr_high
-    )
+    edges = np.union1d(edges[(edges <= bins.window.sr_low) | (edges >= bins.window.sr_high)], bins.window.sr_high)
     n_all = np.histogram(mass, edges)[0]
     rows = []
     for fpr, cut in cuts.items():
@@ -266,17 +260,13 @@ def efficiency(table, window, train, test, origin):
         errors = np.array([part["efficiency"] - part["low"], part["high"] - part["efficiency"]]).clip(0)
         flag = ", FLAGGED" if "sculpted" in part and part["sculpted"].any() else ""
         label = fpr_name(fpr) + flag
-        axes.errorbar(
-            centre, part["efficiency"], yerr=errors, fmt=marker, color=colour, elinewidth=1.2, label=label
-        )
+        axes.errorbar(centre, part["efficiency"], yerr=errors, fmt=marker, color=colour, elinewidth=1.2, label=label)
         axes.axhline(fpr, color=colour, linestyle="--", linewidth=1)
     axes.set(yscale="log", xlim=(window.sb_low, window.sb_high), xlabel=r"Dimuon mass $m_{\mu\mu}$ [GeV]",
              ylabel="Fraction of events kept")  # fmt: skip
     axes.set_ylim(min(fprs) / 5, 12)
     mark_signal_region(axes, window)
-    axes.legend(
-        title="FPR", ncol=3, loc="upper right", bbox_to_anchor=(1, 0.93), fontsize=13, title_fontsize=13
-    )
+    axes.legend(title="FPR", ncol=3, loc="upper right", bbox_to_anchor=(1, 0.93), fontsize=13, title_fontsize=13)
     say_origin(figure, axes, origin, describe_test(train, test))
     return figure
 
@@ -346,9 +336,7 @@ def spectrum(table, origin):
         if len(near) and near.max() > 0:
             axes.annotate(name, (mass, near.max()), xytext=(0, 9 + 16 * (index % 2)), textcoords="offset points",
                           ha="center", fontsize=15)  # fmt: skip
-    ticks = [
-        tick for tick in (0.5, 1, 2, 5, 10, 20, 50, 100) if axes.get_xlim()[0] < tick < axes.get_xlim()[1]
-    ]
+    ticks = [tick for tick in (0.5, 1, 2, 5, 10, 20, 50, 100) if axes.get_xlim()[0] < tick < axes.get_xlim()[1]]
     axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     axes.legend(loc="upper right", bbox_to_anchor=(1, 0.95))
     say_origin(figure, axes, origin)

@@ -50,8 +50,8 @@ COLUMNS = {
     # flows and background
     "epoch": Column("", "training epoch, from 1"),
     "member": Column("", "member of the ensemble, from 0"),
-    "train_loss": Column("nats", "mean negative log-density of the training events (flow matching: squared error)"),
-    "validation_loss": Column("nats", "mean negative log-density of the validation events (flow matching: squared error)"),
+    "train_loss": Column("nats", "mean negative log-density of training events (flow matching: squared error)"),
+    "validation_loss": Column("nats", "mean negative log-density of validation events (flow matching: squared error)"),
     "use": Column("text", 'what a sampled event is for: "train", "validation" or "closure"'),
     # scores
     "row": Column("", "row of the dimuon table"),

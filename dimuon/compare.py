@@ -74,9 +74,7 @@ def text(folders):
         f"{folder}: {artifacts.ORIGIN_LABELS[summary['origin']]}"
         for folder, summary in zip(folders, (summary_a, summary_b), strict=True)
     ]
-    changed = (
-        differing.rename(columns=named).to_string(index=False) if len(differing) else "no setting differs"
-    )
+    changed = differing.rename(columns=named).to_string(index=False) if len(differing) else "no setting differs"
     table = numbers.rename(columns=named).to_string(index=False, float_format="%.2f", na_rep="–")
     return "\n".join([*said, "", "Z0:", table, "", "settings that differ:", changed])
 
@@ -88,9 +86,7 @@ def curves(tables, names, origin):
     tables: two DataFrames as `significance_curves.parquet`. names: of the two, for the legend.
     """
     chosen = [table[table["variable"] == "cathode"] for table in tables]
-    tests = list(
-        dict.fromkeys(key for table in chosen for key in zip(table["train"], table["test"], strict=True))
-    )
+    tests = list(dict.fromkeys(key for table in chosen for key in zip(table["train"], table["test"], strict=True)))
     figure, axes = panels(1, len(tests), size=(7.5 * len(tests), 7.0), squeeze=False, sharey=True)
     lowest = min(table["p0"].min() for table in chosen)
     for axis, (train, test) in zip(axes[0], tests, strict=True):
@@ -98,11 +94,7 @@ def curves(tables, names, origin):
             part = table[(table["train"] == train) & (table["test"] == test)]
             for index, (fit, curve) in enumerate(part.groupby(["degree", "n_bins_sr"], sort=False)):
                 curve = curve.sort_values("fpr")
-                label = (
-                    f"{name}: {variable_label('cathode')}, degree {fit[0]}, {fit[1]} bins"
-                    if index == 0
-                    else None
-                )
+                label = f"{name}: {variable_label('cathode')}, degree {fit[0]}, {fit[1]} bins" if index == 0 else None
                 axis.plot(curve["fpr"], curve["p0"].clip(lower=FLOOR), color=colour, linestyle=line, marker=marker,
                           alpha=1 if index == 0 else 0.25, markersize=6 if index == 0 else 0, label=label)  # fmt: skip
         p_value_axes(axis, lowest)
@@ -115,9 +107,7 @@ def main():
     """The command."""
     parser = argparse.ArgumentParser(prog="python -m dimuon.compare", description=__doc__)
     parser.add_argument("folders", nargs=2, type=Path, metavar="results/NAME", help="two results folders")
-    parser.add_argument(
-        "--plot", action="store_true", help="write compare_A_B.{pdf,png} beside the two folders"
-    )
+    parser.add_argument("--plot", action="store_true", help="write compare_A_B.{pdf,png} beside the two folders")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
 

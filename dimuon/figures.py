@@ -55,9 +55,7 @@ def mass_spectra(histograms, points, window, origin):
     axes[0].legend(ncol=2, loc="upper right", fontsize=13, bbox_to_anchor=(1, 0.93), columnspacing=1,
                    frameon=True, framealpha=1, edgecolor="none").set_zorder(5)  # fmt: skip
     train, test = histograms[["train", "test"]].iloc[0]
-    axes[0].text(
-        0.97, 0.97, describe_test(train, test), transform=axes[0].transAxes, ha="right", va="top", fontsize=16
-    )
+    axes[0].text(0.97, 0.97, describe_test(train, test), transform=axes[0].transAxes, ha="right", va="top", fontsize=16)
     axes[0].text(0.03, 0.97, "points: data\ndashed: sideband fit\nband: its error in the SR",
                  transform=axes[0].transAxes, va="top", fontsize=12)  # fmt: skip
     axes[-1].set_xlabel(r"Dimuon mass $m_{\mu\mu}$ [GeV]")
@@ -104,9 +102,7 @@ def _spectrum(axes, part, colour, marker, label):
 def _pull_strip(axes, part, colour, window, name):
     pulls = deviance_pull(part["n_obs"], part["n_bkg"], part["n_obs_err"])
     axes.axhspan(-1, 1, color="0.9", zorder=0)
-    axes.stairs(
-        pulls, np.append(part["bin_low"], part["bin_high"].iloc[-1]), fill=True, color=colour, alpha=0.9
-    )
+    axes.stairs(pulls, np.append(part["bin_low"], part["bin_high"].iloc[-1]), fill=True, color=colour, alpha=0.9)
     mark_signal_region(axes, window, label=False)
     axes.set_ylim(-4.5, 4.5)
     axes.set_yticks([-3, 0, 3])
@@ -142,9 +138,7 @@ def p_values(curves, headline, origin):
     looks = {"cathode": ("-", "o", CATHODE_COLOUR), "random": (LINES[3], "x", "black")}
     looks |= {
         name: (line, marker, colour)
-        for name, line, marker, colour in zip(
-            variables, LINES[1:3] + LINES[4:], MARKERS[1:], COLOURS[1:], strict=False
-        )
+        for name, line, marker, colour in zip(variables, LINES[1:3] + LINES[4:], MARKERS[1:], COLOURS[1:], strict=False)
     }
     for name in ["cathode", *variables, "random"]:
         part = curves[curves["variable"] == name].sort_values("fpr")
@@ -186,9 +180,7 @@ def _toy_values(axes, part):
     known, bound = tested[~tested["toys_bound"]], tested[tested["toys_bound"]]
     axes.errorbar(known["fpr"], known["p0_toys"], yerr=known["p0_toys_err"], fmt="*", color="black", markersize=9,
                   linestyle="none", label="CATHODE, from toys")  # fmt: skip
-    axes.plot(
-        bound["fpr"], bound["p0_toys"], linestyle="none", marker="$\\downarrow$", color="black", markersize=11
-    )
+    axes.plot(bound["fpr"], bound["p0_toys"], linestyle="none", marker="$\\downarrow$", color="black", markersize=11)
 
 
 def p_value_axes(axes, lowest):

@@ -176,9 +176,7 @@ def _section(train, test):
 def _name(letter, words, train, test):
     """A file name with the paper's figure number where it has one: fig1 the control, fig2 and fig3 the search."""
     number = {("os", "os"): "fig3" if letter == "3" else f"fig2{letter}", ("ss", "ss"): f"fig1{letter}"}
-    prefix = (
-        number.get((train, test), "cross") if letter != "3" or (train, test) == ("os", "os") else "like_fig3"
-    )
+    prefix = number.get((train, test), "cross") if letter != "3" or (train, test) == ("os", "os") else "like_fig3"
     return f"{prefix}_{words}_{train}_on_{test}"
 
 
@@ -188,9 +186,7 @@ def _mass_spectra(saved):
     for train, test in saved.tests if spectra is not None else ():
         for variable, part in _of_test(spectra, train, test).groupby("variable"):
             weighted, points = variable == "likelihood", histogram_points(part, saved.config)
-            title = f"Dimuon mass, {describe_test(train, test)}" + (
-                ", likelihood weights" if weighted else ""
-            )
+            title = f"Dimuon mass, {describe_test(train, test)}" + (", likelihood weights" if weighted else "")
             name = _name("a", f"mass_{variable}", train, test)
             yield _drawing(
                 f"mass_{variable}", name, _section(train, test), title, [path], part.reset_index(drop=True),
@@ -212,9 +208,7 @@ def histogram_points(histograms, config):
     scales = np.where(counts > 0, squares / np.where(counts > 0, counts, 1.0), whole)
     found = discoveries(Spectra(bins, counts, scales), family)
     fprs = [part["fpr"].iloc[0] for part in parts]
-    return pd.DataFrame(
-        {"fpr": fprs} | {name: getattr(found, name) for name in ("n_obs", "n_bkg", "z0", "valid")}
-    )
+    return pd.DataFrame({"fpr": fprs} | {name: getattr(found, name) for name in ("n_obs", "n_bkg", "z0", "valid")})
 
 
 def _sr_merged(values, bins):
@@ -224,9 +218,7 @@ def _sr_merged(values, bins):
 
 def _baseline(curves, config):
     """The curves of the analysis's own degree and binning."""
-    own = (curves["degree"] == config.significance.degree) & (
-        curves["n_bins_sr"] == config.significance.n_bins_sr
-    )
+    own = (curves["degree"] == config.significance.degree) & (curves["n_bins_sr"] == config.significance.n_bins_sr)
     return curves[own].reset_index(drop=True)
 
 
@@ -241,9 +233,7 @@ def _p_values(saved):
         if len(part) and headline is not None:
             title = f"p-value against false-positive rate, {describe_test(train, test)}"
             name = _name("b", "p_values", train, test)
-            yield _drawing(
-                "p_values", name, _section(train, test), title, paths, part, figures.p_values, headline
-            )
+            yield _drawing("p_values", name, _section(train, test), title, paths, part, figures.p_values, headline)
 
 
 def _features(saved):
@@ -254,9 +244,7 @@ def _features(saved):
         if len(part):
             title = f"Features in the signal region, {describe_test(train, test)}"
             name = _name("3", "features", train, test)
-            yield _drawing(
-                "features", name, _section(train, test), title, [path], part, figures.feature_spectra
-            )
+            yield _drawing("features", name, _section(train, test), title, [path], part, figures.feature_spectra)
 
 
 def _variations(saved):
@@ -305,9 +293,7 @@ def _efficiency(saved):
         sideband = events.loc[events["region"] != "SR", "score"]
         cuts = {fpr: sideband.quantile(1 - fpr, "higher") for fpr in config.significance.figure_fprs}
         bins = config.window.binning(config.significance.n_bins_sr)
-        table = checks.efficiency_table(
-            events["dimu_mass"].to_numpy(), events["score"].to_numpy(), cuts, bins
-        )
+        table = checks.efficiency_table(events["dimu_mass"].to_numpy(), events["score"].to_numpy(), cuts, bins)
         flagged = saved.table(saved.run.data / f"sculpting_{train}_on_{test}.parquet")
         if flagged is not None:
             table["sculpted"] = [_nearest_flag(flagged, fpr) for fpr in table["fpr"]]
@@ -329,9 +315,7 @@ def _losses(saved):
         losses, title = saved.table(path), f"Training of the flows, {CHARGE_NAMES[charge]}"
         if losses is not None:
             name = f"flow_losses_{charge}"
-            yield _drawing(
-                "flow_losses", name, "Background model", title, [path], losses, checks.flow_losses, charge
-            )
+            yield _drawing("flow_losses", name, "Background model", title, [path], losses, checks.flow_losses, charge)
 
 
 def _closure(saved):
@@ -439,6 +423,4 @@ def _spectrum(saved):
     path = saved.run.data / "skim" / "spectrum.parquet"
     table = saved.table(path)
     if table is not None:
-        yield _drawing(
-            "spectrum", "spectrum", "Data", "Inclusive dimuon mass", [path], table, checks.spectrum
-        )
+        yield _drawing("spectrum", "spectrum", "Data", "Inclusive dimuon mass", [path], table, checks.spectrum)

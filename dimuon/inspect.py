@@ -61,8 +61,7 @@ def provenance(path, chosen=None):
         f"made by {meta['step']} on {meta['written']} in {meta['wall_time_s']:.1f} s, seed {meta['seed']}, "
         f"commit {meta['git_commit'] or 'unknown'}",
         f"state: {state(path, meta, chosen)}",
-        "settings: "
-        + ", ".join(f"{key} = {value}" for key, value in meta["settings"].items() if value is not None),
+        "settings: " + ", ".join(f"{key} = {value}" for key, value in meta["settings"].items() if value is not None),
         *(["made from:", *inputs] if inputs else ["made from no other file"]),
     ]
 
@@ -207,9 +206,7 @@ def _root(path):
                 f"tree {name}: {tree.num_entries:,} entries, {len(tree.keys())} branches"
                 for name, tree in trees.items()
             ]
-            branches = (
-                [f"  {b.name}: {b.typename}" for b in trees["Events"].branches] if "Events" in trees else []
-            )
+            branches = [f"  {b.name}: {b.typename}" for b in trees["Events"].branches] if "Events" in trees else []
     except (OSError, ValueError, KeyError, uproot.DeserializationError) as error:
         raise UserError(f"{path}: not a readable ROOT file ({error})") from error
     return lines + branches[:60] + ([f"  ... {len(branches) - 60} more"] if len(branches) > 60 else [])
@@ -271,9 +268,7 @@ def _edges(values, name):
 def main():
     """The command."""
     parser = argparse.ArgumentParser(prog="python -m dimuon.inspect", description=__doc__)
-    parser.add_argument(
-        "file", type=Path, help="any file of data/<name>/ or results/<name>/, or a NanoAOD file"
-    )
+    parser.add_argument("file", type=Path, help="any file of data/<name>/ or results/<name>/, or a NanoAOD file")
     parser.add_argument("--config", help="the configuration to judge by whether the file is stale")
     parser.add_argument(
         "--plot", action="store_true", help="write <file>_columns.{png,pdf}: a histogram of every column"

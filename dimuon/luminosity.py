@@ -78,9 +78,7 @@ def read(path):
     try:
         return parse(Path(path).read_bytes())
     except FileNotFoundError:
-        raise UserError(
-            f"{path}: no such file; input.certified_luminosity names a CMS JSON file or a record"
-        ) from None
+        raise UserError(f"{path}: no such file; input.certified_luminosity names a CMS JSON file or a record") from None
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: not a list of certified luminosity sections: {error}") from error
 

@@ -66,9 +66,7 @@ class Manifest:
         status = {source: self.entries.get(source.name, {}) for source in inputs}
         missing = [source for source in inputs if status[source].get("status") != "done"]
         if missing:
-            reasons = "; ".join(
-                status[source].get("error", f"{source.address}: not read yet") for source in missing
-            )
+            reasons = "; ".join(status[source].get("error", f"{source.address}: not read yet") for source in missing)
             raise UserError(f"{len(missing)} of {len(inputs)} inputs are missing: {reasons}; run `{remedy}`")
 
     def finish(self, run, inputs, simulated=False, made_from=()):
@@ -116,9 +114,7 @@ def _report(content):
     totals = content["totals"]
     for entry in content["inputs"]:
         if entry["missing_branches"]:
-            log.info(
-                "%s: without %s (null in the skim)", entry["address"], ", ".join(entry["missing_branches"])
-            )
+            log.info("%s: without %s (null in the skim)", entry["address"], ", ".join(entry["missing_branches"]))
     certified, lost = (
         len(np.unique(np.concatenate([luminosity.as_keys(entry[which]) for entry in content["inputs"]])))
         for which in ("certified", "lost")
@@ -131,8 +127,5 @@ def _report(content):
     )
     log.info(
         "%s events read, %s certified, %s with two muons (%s OS, %s SS)",
-        *(
-            f"{totals[name]:,}"
-            for name in ("events_read", "events_certified", "events_two_muons", "os", "ss")
-        ),
+        *(f"{totals[name]:,}" for name in ("events_read", "events_certified", "events_two_muons", "os", "ss")),
     )

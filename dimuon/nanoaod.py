@@ -78,9 +78,7 @@ def open_events(address, name=None, size=None, **options):
             raise OSError(f"{present:,} bytes where {size or promised:,} are due")
         if "Events" not in file:
             found = ", ".join(file.keys(cycle=False)) or "nothing"
-            raise UserError(
-                f"{name or address}: no tree `Events` in this ROOT file (found {found}); is it NanoAOD?"
-            )
+            raise UserError(f"{name or address}: no tree `Events` in this ROOT file (found {found}); is it NanoAOD?")
         yield file["Events"]
 
 
@@ -141,9 +139,7 @@ def muon_pairs(arrays, muon_id, triggers, event_mask):
     fields = schema(triggers)
     return pa.RecordBatch.from_arrays(
         [
-            pa.nulls(len(kept), field.type)
-            if columns[field.name] is None
-            else _arrow(columns[field.name], field.type)
+            pa.nulls(len(kept), field.type) if columns[field.name] is None else _arrow(columns[field.name], field.type)
             for field in fields
         ],
         schema=fields,

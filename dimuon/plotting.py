@@ -173,7 +173,5 @@ def save(figure, stem):
             with atomic(path) as temporary:
                 figure.savefig(temporary, format=path.suffix[1:], metadata=metadata)
             if path.suffix == ".pdf":
-                figure.set_layout_engine(
-                    "none"
-                )  # the layout is settled: the second format need not find it again
+                figure.set_layout_engine("none")  # the layout is settled: the second format need not find it again
     return paths

@@ -49,9 +49,7 @@ def certified_luminosity(record, path, portal, cache, attempts, timeout):
     listed = [source for source in listed if source.address.endswith((".json", "JSON.txt"))]
     if len(listed) != 1:
         found = ", ".join(source.address for source in listed) or "none"
-        raise UserError(
-            f"input.certified_luminosity: record {record} must hold one CMS JSON file, found {found}"
-        )
+        raise UserError(f"input.certified_luminosity: record {record} must hold one CMS JSON file, found {found}")
     if not (path.exists() and adler32(path) == listed[0].checksum):
         try:
             fetch(listed[0], path, attempts, timeout)
@@ -96,9 +94,7 @@ def _ask(record, portal, attempts, timeout):
             raise UserError(f"{where.address}: the portal has no record {record}; check the number")
         answer.raise_for_status()
         listed = searcher.get_files_list(portal, answer.json(), protocol="xrootd", expand=True)
-        return [
-            {"address": address, "size": size, "checksum": checksum} for address, size, checksum in listed
-        ]
+        return [{"address": address, "size": size, "checksum": checksum} for address, size, checksum in listed]
 
     try:
         return sources.retry(ask, where, attempts)

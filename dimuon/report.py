@@ -85,9 +85,7 @@ def events_text(value):
 
 def _ordered(summary):
     """The tests of `significance.json`, the matched ones first; none where there is no summary."""
-    return sorted(
-        (summary or {"tests": {}})["tests"].values(), key=lambda test: test["train"] != test["test"]
-    )
+    return sorted((summary or {"tests": {}})["tests"].values(), key=lambda test: test["train"] != test["test"])
 
 
 def headline(summary):
@@ -118,9 +116,7 @@ def warnings(origin, summary, saved):
     """What must be known before any number is believed, one sentence each."""
     said = []
     if origin == "simulated":
-        said.append(
-            "SIMULATED: the events are a toy, made by dimuon.simulation. No number here is a measurement."
-        )
+        said.append("SIMULATED: the events are a toy, made by dimuon.simulation. No number here is a measurement.")
     if origin == "rebuilt":
         said.append(
             "The masses are measured CMS data; part of the features is REBUILT (column features_measured of the dimuon "
@@ -243,9 +239,7 @@ def settings_in_words(config):
     window, flow, bdt, test = config.window, config.flow, config.bdt, config.significance
     given = config.input.model_dump(exclude_none=True)
     source = next(
-        f"{name} = {value}"
-        for name, value in given.items()
-        if name not in ("certified_luminosity", "triggers")
+        f"{name} = {value}" for name, value in given.items() if name not in ("certified_luminosity", "triggers")
     )
     return [
         f"Input: {source}.",

@@ -32,9 +32,7 @@ def variation_points(table, charge, origin):
             axes.axvline(part["baseline"], color=colour, linestyle=line, linewidth=1)
     axes.set_yticks(range(len(names)), names, fontsize=12)
     axes.tick_params(axis="y", which="both", length=0)
-    axes.set(
-        xlabel=r"$Z_0$ [$\sigma$]", ylim=(len(names) - 0.5, -1.6), xlim=(0, 1.25 * max(table["z0"].max(), 1))
-    )
+    axes.set(xlabel=r"$Z_0$ [$\sigma$]", ylim=(len(names) - 0.5, -1.6), xlim=(0, 1.25 * max(table["z0"].max(), 1)))
     axes.legend(loc="upper right", ncol=3, fontsize=12)
     say_origin(figure, axes, origin)
     axes.annotate(CHARGE_NAMES[charge], (0.02, 0.985), xycoords="axes fraction", va="top", fontsize=14)
@@ -50,16 +48,12 @@ def null_distributions(table, observed, charge, origin):
     figure, axes = panels()
     grid = np.linspace(0, max(5.0, table["z0"].max(), *observed.values()) * 1.05, 300)
     axes.plot(grid, norm.sf(grid), color="black", linewidth=2, label="asymptotic, one test")
-    for variable, colour, line in zip(
-        ("no_cut", "cathode_max", "likelihood"), COLOURS, LINES[1:], strict=False
-    ):
+    for variable, colour, line in zip(("no_cut", "cathode_max", "likelihood"), COLOURS, LINES[1:], strict=False):
         values = np.sort(table.loc[table["variable"] == variable, "z0"].fillna(0.0))
         if len(values):
             share = 1 - np.searchsorted(values, grid, side="left") / len(values)
             error = np.sqrt(share * (1 - share) / len(values))
-            axes.plot(
-                grid[share > 0], share[share > 0], color=colour, linestyle=line, label=METHODS[variable]
-            )
+            axes.plot(grid[share > 0], share[share > 0], color=colour, linestyle=line, label=METHODS[variable])
             axes.fill_between(
                 grid, np.clip(share - error, 1e-9, 1), share + error, color=colour, alpha=0.2, linewidth=0
             )
@@ -94,9 +88,7 @@ def controls(table, origin):
             capsize=3,
         )
     axes.axhline(1, color="black", linestyle="--", linewidth=1)
-    axes.set(
-        xscale="log", xlabel="False-positive rate", ylabel=r"$Z_0$ [$\sigma$], median and spread over seeds"
-    )
+    axes.set(xscale="log", xlabel="False-positive rate", ylabel=r"$Z_0$ [$\sigma$], median and spread over seeds")
     axes.set_ylim(-0.2, max(3.0, 1.5 * cuts["z0"].max()))
     axes.legend(loc="upper left")
     say_origin(figure, axes, origin, "no signal expected")
@@ -113,9 +105,7 @@ def injection(table, origin):
     known = [(method, words) for method, words in METHODS.items() if (table["method"] == method).any()]
     for (method, words), colour, marker, line in zip(known, COLOURS, MARKERS, LINES, strict=False):
         found = (
-            table[table["method"] == method]
-            .assign(z0=lambda part: part["z0"].fillna(0.0))
-            .groupby("n_injected")["z0"]
+            table[table["method"] == method].assign(z0=lambda part: part["z0"].fillna(0.0)).groupby("n_injected")["z0"]
         )
         median, low, high = found.median(), found.quantile(0.16), found.quantile(0.84)
         axes.plot(median.index, median, color=colour, marker=marker, linestyle=line, label=words)
@@ -175,9 +165,7 @@ def convergence(table, train, test, origin):
         by_size = table.dropna(subset=[column]).groupby("n_members")[column]
         if by_size.ngroups:
             levels = by_size.quantile([0.025, 0.16, 0.5, 0.84, 0.975]).unstack()
-            axes.fill_between(
-                levels.index, levels[0.025], levels[0.975], color=colour, alpha=0.12, linewidth=0
-            )
+            axes.fill_between(levels.index, levels[0.025], levels[0.975], color=colour, alpha=0.12, linewidth=0)
             axes.fill_between(levels.index, levels[0.16], levels[0.84], color=colour, alpha=0.25, linewidth=0)
             axes.plot(levels.index, levels[0.5], marker=marker, color=colour, label=words)
     axes.set(xscale="log", xlabel="Members of the ensemble, per fold", ylabel=r"$Z_0$ [$\sigma$]")

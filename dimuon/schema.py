@@ -130,9 +130,7 @@ def page(folder):
     for pattern, file in chosen.items():
         if file.columns:
             lines += [f"## `{pattern}`", "", "| column | unit | meaning |", "|---|---|---|"]
-            lines += [
-                f"| `{name}` | {COLUMNS[name].unit} | {COLUMNS[name].meaning} |" for name in file.columns
-            ]
+            lines += [f"| `{name}` | {COLUMNS[name].unit} | {COLUMNS[name].meaning} |" for name in file.columns]
             lines.append("")
     lines.append("<!-- written by python -m dimuon.schema -->")
     return "\n".join(lines) + "\n"

@@ -58,9 +58,7 @@ class Cutflow:
             known = {key: value for key, value in count.items() if value is not None}
             row = {"name": name, "events": count}
             for label, base in (("efficiency", before), ("cumulative", first)):
-                row[label] = {
-                    key: known[key] / base[key] if base.get(key) and key in known else None for key in count
-                }
+                row[label] = {key: known[key] / base[key] if base.get(key) and key in known else None for key in count}
             rows.append(row)
             before = known
             first = {**known, **first}
@@ -69,9 +67,7 @@ class Cutflow:
     def text(self):
         """The cutflow as lines of text, for the screen."""
         width = max(len(name) for name in self.counts)
-        lines = [
-            f"{'':{width}}" + "".join(f"{key.upper():>14}{'eff.':>8}{'cumul.':>8}" for key in (ALL, *CHARGES))
-        ]
+        lines = [f"{'':{width}}" + "".join(f"{key.upper():>14}{'eff.':>8}{'cumul.':>8}" for key in (ALL, *CHARGES))]
         for row in self.steps():
             cells = (
                 f"{_number(row['events'][key]):>14}{_percent(row['efficiency'][key]):>8}{_percent(row['cumulative'][key]):>8}"

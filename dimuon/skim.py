@@ -100,9 +100,7 @@ def _writer(path, schema):
     """A parquet writer with encodings for what the columns hold: half the time of the defaults, and smaller files."""
     reals = [field.name for field in schema if pa.types.is_floating(field.type)]
     few_values = [name for name in schema.names if name not in (*reals, "event")]
-    return pq.ParquetWriter(
-        path, schema, compression="zstd", use_dictionary=few_values, use_byte_stream_split=reals
-    )
+    return pq.ParquetWriter(path, schema, compression="zstd", use_dictionary=few_values, use_byte_stream_split=reals)
 
 
 @contextmanager
@@ -188,26 +186,20 @@ def batches(paths):
     """
     for path in paths:
         with pq.ParquetFile(path) as file:
-            for batch in tqdm(
-                file.iter_batches(ROWS_PER_BATCH), desc=Path(path).stem, unit=" batches", disable=None
-            ):
+            for batch in tqdm(file.iter_batches(ROWS_PER_BATCH), desc=Path(path).stem, unit=" batches", disable=None):
                 yield {name: _known(batch.column(name)) for name in batch.schema.names}
 
 
 def _known(column):
     if column.null_count:
-        column = column.fill_null(
-            np.nan if pa.types.is_floating(column.type) else pa.scalar(0).cast(column.type)
-        )
+        column = column.fill_null(np.nan if pa.types.is_floating(column.type) else pa.scalar(0).cast(column.type))
     return column.to_numpy(zero_copy_only=False)
 
 
 def spectrum_table(paths):
     """The inclusive dimuon mass spectrum of all skim files: one row per bin, a column of counts per charge."""
     os, ss = sum(read_spectrum(path) for path in paths)
-    return pd.DataFrame(
-        {"bin_low": SPECTRUM_EDGES[:-1], "bin_high": SPECTRUM_EDGES[1:], "n_os": os, "n_ss": ss}
-    )
+    return pd.DataFrame({"bin_low": SPECTRUM_EDGES[:-1], "bin_high": SPECTRUM_EDGES[1:], "n_os": os, "n_ss": ss})
 
 
 def _each(pool, tasks, calls, words=None):
@@ -233,9 +225,7 @@ def _each(pool, tasks, calls, words=None):
 def _require_trigger(tasks, layouts, manifest):
     for trigger in tasks[0].triggers if tasks else ():
         lacking = [trigger in layout.missing for layout in layouts.values()]
-        lacking += [
-            trigger in entry.get("missing_branches", [trigger]) for entry in manifest.entries.values()
-        ]
+        lacking += [trigger in entry.get("missing_branches", [trigger]) for entry in manifest.entries.values()]
         if lacking and all(lacking) and layouts:
             known = set().union(*(layout.all_triggers for layout in layouts.values()))
             raise UserError(f"trigger {trigger}: no input has this branch{nanoaod.nearest(trigger, known)}")

@@ -126,9 +126,7 @@ def opened(source, timeout, attempt=1):
     timeout: seconds. attempt: from 1.
     """
     address = source.addresses[(attempt - 1) % len(source.addresses)]
-    with source.reader.open_events(
-        address, source.address, source.size, **_options(address, timeout)
-    ) as events:
+    with source.reader.open_events(address, source.address, source.size, **_options(address, timeout)) as events:
         yield events
 
 
@@ -161,9 +159,7 @@ def verify(source, timeout):
     from XRootD.client.flags import QueryCode
 
     url = client.URL(address)
-    status, answer = client.FileSystem(url.hostid).query(
-        QueryCode.CHECKSUM, url.path, timeout=int(timeout) + 1
-    )
+    status, answer = client.FileSystem(url.hostid).query(QueryCode.CHECKSUM, url.path, timeout=int(timeout) + 1)
     if not status.ok:
         log.info("%s: the server gives no checksum (%s)", address, status.message.strip())
         return False
@@ -205,10 +201,7 @@ def _local(name, path):
 
 def has_xrootd():
     """True where root:// addresses can be read: the extra `xrootd` is installed."""
-    return (
-        importlib.util.find_spec("XRootD") is not None
-        and importlib.util.find_spec("fsspec_xrootd") is not None
-    )
+    return importlib.util.find_spec("XRootD") is not None and importlib.util.find_spec("fsspec_xrootd") is not None
 
 
 def _names(addresses):

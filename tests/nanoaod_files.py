@@ -63,8 +63,7 @@ def write(path, arrays, drop=(), basket=1000, compression=None, tree="Events"):
         kept = [field for field in arrays[name].fields if f"{name}_{field}" not in drop]
         arrays[name] = arrays[name][kept]
     kinds = {
-        name: values.type.content if isinstance(values, ak.Array) else values.dtype
-        for name, values in arrays.items()
+        name: values.type.content if isinstance(values, ak.Array) else values.dtype for name, values in arrays.items()
     }
     n = len(arrays["event"])
     with uproot.recreate(path, compression=compression or uproot.ZLIB(1)) as file:

@@ -105,17 +105,14 @@ def _write_cutflow(run, frames):
             events = {charge: _cutflow_count(frames[charge], counts[charge], which) for charge in frames}
             events = {"all": sum(events.values()), "os": events.get("os"), "ss": events.get("ss")}
         efficiency = {
-            key: events[key] / before[key] if before.get(key) and events[key] is not None else None
-            for key in events
+            key: events[key] / before[key] if before.get(key) and events[key] is not None else None for key in events
         }
         steps.append({"name": name, "events": events, "efficiency": efficiency, "cumulative": efficiency})
         before = events
     run.write_json(run.data / "cutflow.json", {"steps": steps, "n_repeated": 0}, origin="simulated")
     edges = np.geomspace(0.25, 200, 401)
     rng = generator(run.config.seed, "toy spectrum")
-    mass = np.r_[
-        np.exp(rng.normal(2.3, 1.2, 80_000)), rng.normal(9.46, 0.1, 4_000), rng.normal(91.2, 2.5, 5_000)
-    ]
+    mass = np.r_[np.exp(rng.normal(2.3, 1.2, 80_000)), rng.normal(9.46, 0.1, 4_000), rng.normal(91.2, 2.5, 5_000)]
     table = {
         "bin_low": edges[:-1],
         "bin_high": edges[1:],
@@ -140,23 +137,17 @@ def _write_flows(run, charge, dimuons):
         })
         for member in range(2)
     ]  # fmt: skip
-    run.write_table(
-        run.data / f"flow_losses_{charge}.parquet", pd.concat(frames, ignore_index=True), [dimuons]
-    )
+    run.write_table(run.data / f"flow_losses_{charge}.parquet", pd.concat(frames, ignore_index=True), [dimuons])
 
 
 def _write_background(run, charge, frame, dimuons):
     rng = generator(run.config.seed, "toy background", charge)
     data = frame[frame["anti_isolated"]]
-    drawn = data[data["region"] != "SR"].sample(n=6000, replace=True, random_state=2)[
-        ["dimu_mass", *TRAINING]
-    ]
+    drawn = data[data["region"] != "SR"].sample(n=6000, replace=True, random_state=2)[["dimu_mass", *TRAINING]]
     drawn = drawn.assign(dimu_mass=5 + 11 * rng.beta(1.0, 1.6, len(drawn)))
     drawn["region"] = run.config.window.region(drawn["dimu_mass"])
     drawn["member"] = np.arange(len(drawn)) % 2
-    drawn["use"] = np.where(
-        drawn["region"] == "SR", np.array(["train", "validation"])[drawn["member"]], "closure"
-    )
+    drawn["use"] = np.where(drawn["region"] == "SR", np.array(["train", "validation"])[drawn["member"]], "closure")
     run.write_table(run.data / f"background_{charge}.parquet", drawn.reset_index(drop=True), [dimuons])
     places = {
         "sidebands": (5.0, 16.0),
@@ -187,9 +178,7 @@ def _write_scores(run, train, test, table, dimuons):
     rng = generator(run.config.seed, "toy scores", train, test)
     chosen = table[(table["charge"] == test.upper()) & table["anti_isolated"]]
     fold = np.arange(len(chosen)) % 5 if train == test else np.full(len(chosen), -1)
-    scores = pd.DataFrame(
-        {"row": chosen.index, "fold": fold, "score": _score(chosen, rng), "score_std": 0.02}
-    )
+    scores = pd.DataFrame({"row": chosen.index, "fold": fold, "score": _score(chosen, rng), "score_std": 0.02})
     run.write_table(run.data / f"scores_{train}_on_{test}.parquet", scores, [dimuons])
 
 
@@ -207,9 +196,7 @@ def _write_sculpting(run, train, test, dimuons):
     run.write_json(run.data / f"sculpting_{train}_on_{test}.json", record, [dimuons])
     if train == test:
         features = {name: {"auc_loss": 0.01 * i, "auc_loss_err": 0.003} for i, name in enumerate(TRAINING, 1)}
-        run.write_json(
-            run.data / f"importance_{train}.json", {"train": train, "features": features}, [dimuons]
-        )
+        run.write_json(run.data / f"importance_{train}.json", {"train": train, "features": features}, [dimuons])
 
 
 def write_studies(chosen, folder, charges=("os", "ss")):
@@ -244,9 +231,7 @@ def write_studies(chosen, folder, charges=("os", "ss")):
         run = artifacts.Run(chosen, "06_significance.py", f"{chosen.name}.yaml")
         for name, rows in frames.items():
             frame = pd.DataFrame(rows, columns=columns[name])
-            run.write_table(
-                run.results / "studies" / f"{name}.parquet", frame, [run.data / "dimuons.parquet"]
-            )
+            run.write_table(run.results / "studies" / f"{name}.parquet", frame, [run.data / "dimuons.parquet"])
         criterion = {"passed": True, "n_seeds": 4, "n_failed": 0}
         content = {"criterion": "median and spread below 1", "controls": {"ss": criterion}}
         run.write_json(run.results / "studies" / "controls.json", content, [run.data / "dimuons.parquet"])
@@ -277,9 +262,7 @@ def _write_significance(run, tests, table, dimuons):
     run.write_json(run.results / "significance.json", json.loads(json.dumps(content)), inputs)
     run.write_table(run.results / "significance_curves.parquet", pd.concat(curves, ignore_index=True), inputs)
     run.write_table(run.results / "mass_histograms.parquet", pd.concat(spectra, ignore_index=True), inputs)
-    run.write_table(
-        run.results / "feature_histograms.parquet", pd.concat(features, ignore_index=True), inputs
-    )
+    run.write_table(run.results / "feature_histograms.parquet", pd.concat(features, ignore_index=True), inputs)
 
 
 def _count(chosen, mass):

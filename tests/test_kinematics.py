@@ -29,9 +29,7 @@ def test_mass_agrees_with_energies_and_momenta_added_by_hand():
     # E^2 - p^2 loses digits by cancellation, about 1e-16 (E/m)^2
     np.testing.assert_allclose(found["dimu_mass"], np.sqrt(energy**2 - (total**2).sum(axis=0)), rtol=1e-9)
     np.testing.assert_allclose(found["dimu_pt"], np.hypot(total[0], total[1]), rtol=1e-12)
-    np.testing.assert_allclose(
-        found["dimu_eta"], np.arcsinh(total[2] / np.hypot(total[0], total[1])), rtol=1e-9
-    )
+    np.testing.assert_allclose(found["dimu_eta"], np.arcsinh(total[2] / np.hypot(total[0], total[1])), rtol=1e-9)
     np.testing.assert_allclose(found["mumu_deltapT"], mu0["pt"] - mu1["pt"])
 
 

@@ -19,8 +19,7 @@ def test_certified_agrees_with_a_plain_loop_over_random_json():
     section = rng.integers(0, 260, 20_000).astype(np.uint32)
     mask = luminosity.LuminosityMask(sections)
     expected = [
-        any(low <= s <= high for low, high in sections.get(str(r), ()))
-        for r, s in zip(run, section, strict=True)
+        any(low <= s <= high for low, high in sections.get(str(r), ())) for r, s in zip(run, section, strict=True)
     ]
     assert 0.1 < np.mean(expected) < 0.9
     np.testing.assert_array_equal(mask.certified(run, section), expected)

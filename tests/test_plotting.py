@@ -126,15 +126,12 @@ def test_figure_2b(saved):
     curves = chosen(saved, "significance_curves.parquet", train="os", test="os", variable="cathode")
     expected = curves.sort_values("fpr")["p0"].to_numpy()
     assert any(
-        len(line.get_ydata()) == len(expected) and np.allclose(line.get_ydata(), expected)
-        for line in axes.lines
+        len(line.get_ydata()) == len(expected) and np.allclose(line.get_ydata(), expected) for line in axes.lines
     )
     heights = [line.get_ydata()[0] for line in axes.lines if len(line.get_ydata()) == 2]
     assert saved.summary["tests"]["os_on_os"]["likelihood"]["p0"] in heights
     right = axes.child_axes[0]
-    ticks = {
-        label.get_text(): at for label, at in zip(right.get_yticklabels(), right.get_yticks(), strict=True)
-    }
+    ticks = {label.get_text(): at for label, at in zip(right.get_yticklabels(), right.get_yticks(), strict=True)}
     assert ticks[r"3$\sigma$"] == pytest.approx(norm.sf(3))
     return figure
 
@@ -245,11 +242,7 @@ def test_toy_values_are_starred_and_bounds_have_arrows(saved):
 
 def test_scores_are_normalised_in_each_region(saved):
     table = saved.drawings["scores_os_on_os"].table
-    areas = (
-        table.assign(area=table["density"] * (table["bin_high"] - table["bin_low"]))
-        .groupby("sample")["area"]
-        .sum()
-    )
+    areas = table.assign(area=table["density"] * (table["bin_high"] - table["bin_low"])).groupby("sample")["area"].sum()
     assert areas.to_numpy() == pytest.approx(1.0)
 
 

@@ -123,16 +123,10 @@ def test_warnings_stand_for_what_they_say(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     saved = gallery.Saved(artifacts.Run(config.load("small.yaml"), "07_plots.py", "small.yaml"))
     summary = json.loads(json.dumps(saved.summary))
-    assert not any(
-        "asymptotic" in said for said in report.warnings("measured", _with_valid(summary, True), saved)
-    )
-    assert any(
-        "asymptotic" in said for said in report.warnings("measured", _with_valid(summary, False), saved)
-    )
+    assert not any("asymptotic" in said for said in report.warnings("measured", _with_valid(summary, True), saved))
+    assert any("asymptotic" in said for said in report.warnings("measured", _with_valid(summary, False), saved))
     assert any("REBUILT" in said for said in report.warnings("rebuilt", None, saved))
-    assert not any(
-        "REBUILT" in said or "SIMULATED" in said for said in report.warnings("measured", None, saved)
-    )
+    assert not any("REBUILT" in said or "SIMULATED" in said for said in report.warnings("measured", None, saved))
 
 
 def _with_valid(summary, valid):
@@ -156,9 +150,7 @@ def test_verdicts_follow_the_numbers(tmp_path, monkeypatch):
     assert "Samples agree with the SS sidebands" not in failed
 
 
-@pytest.mark.parametrize(
-    ("value", "words"), [(0.5, "0.50"), (1.234e-7, "1.2·10⁻⁷"), (None, "–"), (0.0, "0.0·10⁰")]
-)
+@pytest.mark.parametrize(("value", "words"), [(0.5, "0.50"), (1.234e-7, "1.2·10⁻⁷"), (None, "–"), (0.0, "0.0·10⁰")])
 def test_p_values_in_words(value, words):
     assert report.p_text(value) == words
 
@@ -205,9 +197,7 @@ def test_every_figure_is_there_with_its_numbers_and_its_hash(drawn_page):
     assert len(listed) == 3 * len(index)
     for name, digest in listed.items():
         assert artifacts.file_hash(figures / name) == digest
-    assert {path.name for path in figures.glob("*.p??")} == {
-        name for name in listed if not name.endswith(".csv")
-    }
+    assert {path.name for path in figures.glob("*.p??")} == {name for name in listed if not name.endswith(".csv")}
     page = drawn_page.read_text()
     assert all(f'id="figure-{name}"' in page for name in index)
 

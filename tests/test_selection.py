@@ -55,9 +55,7 @@ def test_selection_agrees_with_pandas():
     assert len(frame) > 500
     for name in ("event", "dimu_mass", "mu1_ip3d", "n_jets"):
         np.testing.assert_array_equal(table[name], frame[name])
-    np.testing.assert_array_equal(
-        table["charge"], np.where(frame.mu0_charge * frame.mu1_charge < 0, "OS", "SS")
-    )
+    np.testing.assert_array_equal(table["charge"], np.where(frame.mu0_charge * frame.mu1_charge < 0, "OS", "SS"))
     np.testing.assert_array_equal(table["region"], WINDOW.region(frame["dimu_mass"]))
 
 
@@ -70,9 +68,7 @@ def test_cutflow_is_the_same_for_any_batches_and_its_efficiencies_multiply():
         "HLT", "mu0_pt > 17", "-1.5 < dimu_eta < 1.5", "mu1_pt > 8", "5 <= dimu_mass <= 16",
     ]  # fmt: skip
     for key in ("all", "os", "ss"):
-        assert steps[-1]["cumulative"][key] == pytest.approx(
-            np.prod([s["efficiency"][key] for s in steps[1:]])
-        )
+        assert steps[-1]["cumulative"][key] == pytest.approx(np.prod([s["efficiency"][key] for s in steps[1:]]))
         assert [s["events"][key] for s in steps] == sorted((s["events"][key] for s in steps), reverse=True)
     assert all(step["events"]["all"] == step["events"]["os"] + step["events"]["ss"] for step in steps)
 
@@ -105,18 +101,12 @@ def test_anti_isolation_is_marked_and_counted_last():
 
 def test_repeated_events_are_found_wherever_they_stand():
     pairs = skim_columns(3000)
-    rows = np.random.default_rng(1).permutation(
-        np.concatenate([np.arange(3000), np.arange(400), np.arange(100)])
-    )
+    rows = np.random.default_rng(1).permutation(np.concatenate([np.arange(3000), np.arange(400), np.arange(100)]))
     cutflow = selection.Cutflow()
-    twice, dropped = selection.without_repeated(
-        selected({k: v[rows] for k, v in pairs.items()}, cutflow), cutflow
-    )
+    twice, dropped = selection.without_repeated(selected({k: v[rows] for k, v in pairs.items()}, cutflow), cutflow)
     pd.testing.assert_frame_equal(twice, selected(pairs, selection.Cutflow()))
     assert (
-        dropped
-        == (twice.event.isin(pairs["event"][:400])).sum() + (twice.event.isin(pairs["event"][:100])).sum()
-        > 0
+        dropped == (twice.event.isin(pairs["event"][:400])).sum() + (twice.event.isin(pairs["event"][:100])).sum() > 0
     )
     steps = cutflow.steps()
     assert steps[-2]["events"]["all"] - steps[-1]["events"]["all"] == dropped

@@ -33,9 +33,7 @@ def inputs(tmp_path_factory):
     """Two NanoAOD files of 3,000 events, the second without one of the triggers, and a certified-luminosity file."""
     folder = tmp_path_factory.mktemp("inputs")
     for i, drop in enumerate([(), ("HLT_Mu8",)]):
-        arrays = nanoaod_files.events(
-            3000, seed=i, run=278820 + i, mass=(4, 17), triggers=(TRIGGER, "HLT_Mu8")
-        )
+        arrays = nanoaod_files.events(3000, seed=i, run=278820 + i, mass=(4, 17), triggers=(TRIGGER, "HLT_Mu8"))
         nanoaod_files.write(folder / f"part{i}.root", arrays, drop)
     (folder / "golden.json").write_text(json.dumps(GOLDEN))
     return folder
@@ -80,11 +78,7 @@ def select(folder, run=here):
 
 def contents(folder):
     """{name: bytes} of what step 1 wrote, without the sidecars, which carry times."""
-    return {
-        path.name: path.read_bytes()
-        for path in (folder / "data/test/skim").iterdir()
-        if path.suffix == ".parquet"
-    }
+    return {path.name: path.read_bytes() for path in (folder / "data/test/skim").iterdir() if path.suffix == ".parquet"}
 
 
 def refused(done, *words):
@@ -141,9 +135,7 @@ def test_all_skims_have_one_schema_and_add_up(done):
     edges = [*spectrum["bin_low"], spectrum["bin_high"].iloc[-1]]
     pairs = pd.concat([table.to_pandas() for table in tables])
     same = pairs[pairs["mu0_charge"] == pairs["mu1_charge"]]
-    np.testing.assert_array_equal(
-        spectrum["n_ss"], np.histogram(kinematics.of_pairs(same)["dimu_mass"], edges)[0]
-    )
+    np.testing.assert_array_equal(spectrum["n_ss"], np.histogram(kinematics.of_pairs(same)["dimu_mass"], edges)[0])
     assert spectrum["n_os"].sum() == manifest["totals"]["os"]  # all masses lie between 0.25 and 200 GeV
     assert spectrum["bin_low"].iloc[0] == pytest.approx(0.25)
     assert spectrum["bin_high"].iloc[-1] == pytest.approx(200)
@@ -246,9 +238,7 @@ def test_events_read_twice_are_dropped_and_counted(inputs, tmp_path):
     assert cutflow["n_repeated"] == len(pd.read_parquet(tmp_path / "data/test/dimuons.parquet"))
 
 
-@pytest.mark.parametrize(
-    ("name", "window"), [("eta", (0.25, 0.8)), ("jpsi", (2.0, 4.0))], ids=["eta meson", "J/psi"]
-)
+@pytest.mark.parametrize(("name", "window"), [("eta", (0.25, 0.8)), ("jpsi", (2.0, 4.0))], ids=["eta meson", "J/psi"])
 def test_other_windows_need_no_code(tmp_path, name, window):
     nanoaod_files.write(tmp_path / "a.root", nanoaod_files.events(8000, mass=window))
     published = yaml.safe_load((ROOT / "configs" / f"{name}.yaml").read_text())
@@ -271,9 +261,7 @@ def test_real_data_of_2018(reference, tmp_path):
         ("HLT_TrkMu17_DoubleTrkMu8NoFiltersNoVtx", False),
         ("HLT_Mu17_TrkIsoVVL_Mu8_TrkIsoVVL_DZ_Mass3p8", True),
     ):
-        write_config(
-            tmp_path, {"files": [path]}, selection={"trigger": trigger, "anti_isolation": {}}, window=wide
-        )
+        write_config(tmp_path, {"files": [path]}, selection={"trigger": trigger, "anti_isolation": {}}, window=wide)
         assert skim(tmp_path).returncode == 0
         done = select(tmp_path)
         if fired:
@@ -325,9 +313,7 @@ def test_no_such_trigger(inputs, tmp_path):
     assert nothing_written(tmp_path)
 
 
-@pytest.mark.parametrize(
-    ("text", "words"), [("{]", "golden.json"), ('{"1": [[1, 5]]}', "certifies no luminosity")]
-)
+@pytest.mark.parametrize(("text", "words"), [("{]", "golden.json"), ('{"1": [[1, 5]]}', "certifies no luminosity")])
 def test_bad_certified_luminosity(inputs, tmp_path, text, words):
     (tmp_path / "golden.json").write_text(text)
     write_config(tmp_path, {"files": [f"{inputs}/part*.root"], "certified_luminosity": "golden.json"})

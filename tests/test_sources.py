@@ -43,9 +43,7 @@ def test_pauses_grow_and_the_last_error_is_told(monkeypatch):
     def action(attempt):
         raise ConnectionResetError(f"attempt {attempt}")
 
-    with pytest.raises(
-        sources.ReadFailed, match=r"root://h//x: ConnectionResetError: attempt 9 .attempt 9 of 9"
-    ):
+    with pytest.raises(sources.ReadFailed, match=r"root://h//x: ConnectionResetError: attempt 9 .attempt 9 of 9"):
         sources.retry(action, sources.Source("x", ("root://h//x",)), attempts=9)
     assert pauses == [1, 2, 4, 8, 16, 32, 60, 60]
 
@@ -109,9 +107,7 @@ def test_a_portal_that_is_away_or_knows_no_such_record(tmp_path, portal_stand_in
     settings = {"attempts": 1, "timeout": 1.0}
     write_config(tmp_path, {"record": 9, "portal": portal_stand_in[0]}, execution=settings)
     refused(skim(tmp_path), "the portal has no record 9")
-    write_config(
-        tmp_path, {"record": 1, "portal": f"http://127.0.0.1:{servers.free_port()}"}, execution=settings
-    )
+    write_config(tmp_path, {"record": 1, "portal": f"http://127.0.0.1:{servers.free_port()}"}, execution=settings)
     refused(skim(tmp_path), "is the portal reachable?")
     write_config(tmp_path, {"record": 2, "portal": portal_stand_in[0]}, execution=settings)
     refused(skim(tmp_path), "record 2 holds no ROOT file")
@@ -137,9 +133,7 @@ def write_published(folder, n, number, protocol=4, drop=()):
     }
     muons = {name: values for name, values in muons.items() if name not in drop}
     (folder / f"all_mu_{number}").write_bytes(pickle.dumps(muons, protocol=protocol))
-    (folder / f"all_jet_{number}").write_bytes(
-        pickle.dumps({"Jet_pt": arrays["Jet"]["pt"]}, protocol=protocol)
-    )
+    (folder / f"all_jet_{number}").write_bytes(pickle.dumps({"Jet_pt": arrays["Jet"]["pt"]}, protocol=protocol))
     return arrays
 
 
@@ -163,8 +157,7 @@ def test_the_published_skim_gives_what_nanoaod_gives(tmp_path):
     assert skim(tmp_path / "nano").returncode == 0
     columns = [name for name in nanoaod.schema((TRIGGER,)).names if name not in unknown]
     one, other = (
-        pq.read_table(folder / "data/test/skim/0.parquet", columns=columns)
-        for folder in (tmp_path, tmp_path / "nano")
+        pq.read_table(folder / "data/test/skim/0.parquet", columns=columns) for folder in (tmp_path, tmp_path / "nano")
     )
     assert one.equals(other)
     assert one.num_rows > 100

@@ -71,9 +71,7 @@ def generate(path, n_events, compression):
         for first in range(0, n_events, BLOCK):
             number = np.arange(first, first + BLOCK)
             section = (1 + number // 1000 % 1000).astype(np.uint32)
-            tree.extend(
-                blocks[first // BLOCK % 4] | {"event": number.astype(np.uint64), "luminosityBlock": section}
-            )
+            tree.extend(blocks[first // BLOCK % 4] | {"event": number.astype(np.uint64), "luminosityBlock": section})
 
 
 def ours(path, output):
@@ -128,9 +126,7 @@ def everything(path, output):
     with open(f"{output}.all", "rb") as handle:
         content = pickle.load(handle)  # written above
     kept = ak.sum(content[MUON_ID], axis=1) >= 2
-    columns = {
-        name: content[name][kept].to_numpy() for name in wanted if name.startswith(("HLT_", "run", "event"))
-    }
+    columns = {name: content[name][kept].to_numpy() for name in wanted if name.startswith(("HLT_", "run", "event"))}
     for branch in (name for name in wanted if name.startswith("Muon_")):
         muons = content[branch][content[MUON_ID]][kept]
         columns |= {f"mu0_{branch}": muons[:, 0].to_numpy(), f"mu1_{branch}": muons[:, 1].to_numpy()}
@@ -179,9 +175,7 @@ def two_workers(path, folder):
     seconds = {}
     for workers in (1, 2):
         with execution.executor(workers) as pool:
-            layouts = list(
-                pool.map(skim.survey, tasks[:workers] * 2)
-            )  # both workers are up before the clock starts
+            layouts = list(pool.map(skim.survey, tasks[:workers] * 2))  # both workers are up before the clock starts
             start = time.perf_counter()
             list(pool.map(skim.skim, tasks, [layouts[0]] * 4))
             seconds[workers] = time.perf_counter() - start
@@ -196,9 +190,7 @@ def rdataframe(path, folder):
         return None
     branches = ",".join(nanoaod.MUON_BRANCHES.values())
     start = time.perf_counter()
-    subprocess.run(
-        [python, "-c", RDATAFRAME, path, folder / "root.root", branches], check=True, capture_output=True
-    )
+    subprocess.run([python, "-c", RDATAFRAME, path, folder / "root.root", branches], check=True, capture_output=True)
     return time.perf_counter() - start
 
 

@@ -1,0 +1,152 @@
+"""The seven scripts as a person runs them, one after the other in a shell, on a small SIMULATED sample."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from tests.conftest import ROOT
+
+STEPS = sorted(path.name for path in ROOT.glob("0[1-7]_*.py"))
+CONFIG = """
+name: small
+seed: 7
+input: {{simulation: {{n_files: 2, scale: 0.25}}}}
+flow: {{members: 2, hidden: 16, epochs: {epochs}}}
+bdt: {{members: 3, n_trees: 30}}
+execution: {{workers: {workers}}}
+"""
+
+
+def shell(folder, step, config="small.yaml", *options):
+    """Run one step in `folder` as a user would; the finished process with its output."""
+    return subprocess.run(
+        [sys.executable, str(ROOT / step), config, *options],
+        cwd=folder,
+        env=os.environ | {"MPLBACKEND": "Agg"},
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+
+
+def write_config(folder, epochs=4, workers=2):
+    (folder / "small.yaml").write_text(CONFIG.format(epochs=epochs, workers=workers))
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A folder in which all seven steps ran."""
+    folder = tmp_path_factory.mktemp("pipeline")
+    write_config(folder)
+    for step in STEPS:
+        done = shell(folder, step)
+        assert done.returncode == 0, f"{step}:\n{done.stdout}\n{done.stderr}"
+    return folder
+
+
+def one_line(done):
+    """The error of a step that ended with a user's mistake: exit code 2, one line, no traceback."""
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert done.stderr.count("\n") == 1
+    assert "Traceback" not in done.stderr
+    return done.stderr
+
+
+def test_there_are_seven_steps():
+    assert [step[:2] for step in STEPS] == [f"0{number}" for number in range(1, 8)]
+
+
+def test_all_artifacts_stand_with_their_sidecars(finished):
+    data, results = finished / "data" / "small", finished / "results" / "small"
+    expected = [data / name for name in ("skim/manifest.json", "dimuons.parquet", "cutflow.json")]
+    for charge in ("os", "ss"):
+        names = ("flows_{}.pt", "flow_losses_{}.parquet", "background_{}.parquet", "mass_fit_{}.json")
+        expected += [data / name.format(charge) for name in (*names, "closure_{}.json", "bdts_{}.zip")]
+        expected += [data / f"scores_{charge}_on_{test}.parquet" for test in ("os", "ss")]
+    expected += [results / name for name in ("significance.json", "significance_curves.parquet", "report.html")]
+    for path in expected:
+        assert path.stat().st_size > 0, path
+        if path.name != "manifest.json":
+            assert path.with_name(f"{path.name}.meta.json").exists() or path.suffix == ".html", path
+    assert any((results / "figures").glob("*.pdf"))
+    assert not list(finished.rglob("*.tmp"))
+
+
+def test_whatever_comes_from_the_simulation_is_marked(finished):
+    for path in (finished / "data" / "small").rglob("*.meta.json"):
+        assert json.loads(path.read_text())["origin"] == "simulated", path
+    assert "SIMULATED" in (finished / "results" / "small" / "report.html").read_text()
+
+
+def test_events_are_conserved_from_table_to_scores(finished):
+    data = finished / "data" / "small"
+    dimuons = pd.read_parquet(data / "dimuons.parquet")
+    selected = dimuons[dimuons["anti_isolated"]]
+    for test in ("OS", "SS"):
+        rows = set(selected.index[selected["charge"] == test])
+        for train in ("os", "ss"):
+            scores = pd.read_parquet(data / f"scores_{train}_on_{test.lower()}.parquet")
+            assert set(scores["row"]) == rows
+            assert scores["row"].is_unique
+            assert scores["score"].between(0, 1).all()
+
+
+def test_headline_agrees_with_the_curves(finished):
+    results = finished / "results" / "small"
+    headline = json.loads((results / "significance.json").read_text())
+    curves = pd.read_parquet(results / "significance_curves.parquet")
+    for name, test in headline["tests"].items():
+        of_test = curves[(curves["train"] + "_on_" + curves["test"] == name) & (curves["variable"] == "cathode")]
+        assert len(of_test) == 25
+        at_one = of_test.loc[of_test["fpr"].idxmax()]
+        assert at_one["z0"] == pytest.approx(test["no_cut"]["z0"])
+        assert test["cathode_max"]["z0"] == pytest.approx(of_test["z0"].max())
+
+
+def test_results_do_not_depend_on_the_number_of_workers(finished, tmp_path):
+    write_config(tmp_path, workers=1)
+    for step in STEPS[:6]:
+        done = shell(tmp_path, step)
+        assert done.returncode == 0, f"{step}:\n{done.stdout}\n{done.stderr}"
+    tables = sorted(path.relative_to(tmp_path) for path in tmp_path.rglob("*.parquet"))
+    assert len(tables) >= 10
+    for table in tables:
+        assert (tmp_path / table).read_bytes() == (finished / table).read_bytes(), table
+
+
+def test_a_changed_setting_stops_the_next_step(finished):
+    write_config(finished, epochs=5)
+    message = one_line(shell(finished, "04_sample_background.py"))
+    assert "flows_os.pt" in message
+    assert "flow.epochs = 4" in message
+    assert "now says 5" in message
+    assert "python 03_train_flows.py small.yaml" in message
+    write_config(finished)
+
+
+def test_a_step_too_early_says_what_to_run(tmp_path):
+    write_config(tmp_path)
+    assert "run `python 02_select_dimuons.py small.yaml`" in one_line(shell(tmp_path, "03_train_flows.py"))
+    assert "run `python 01_skim_nanoaod.py small.yaml`" in one_line(shell(tmp_path, "02_select_dimuons.py"))
+    assert not (tmp_path / "data").exists() or not list((tmp_path / "data").rglob("*.parquet"))
+
+
+def test_a_mistyped_key_and_a_missing_config(tmp_path):
+    (tmp_path / "small.yaml").write_text("name: small\nseed: 1\ninput: {simulation: {}}\nflow: {epoch: 3}\n")
+    assert "small.yaml:4: unknown key flow.epoch; did you mean 'epochs'?" in one_line(shell(tmp_path, STEPS[2]))
+    assert "absent.yaml: no such configuration file" in one_line(shell(tmp_path, STEPS[2], "absent.yaml"))
+
+
+def test_a_table_handed_in_that_is_absent_or_short_of_a_column(tmp_path):
+    config = tmp_path / "mine.yaml"
+    config.write_text("name: mine\nseed: 1\ninput: {dimuons: mine.parquet}\n")
+    assert "mine.parquet: not found; check the path" in one_line(shell(tmp_path, STEPS[2], "mine.yaml"))
+    pd.DataFrame({"dimu_mass": [9.5], "charge": ["OS"]}).to_parquet(tmp_path / "mine.parquet")
+    assert "mine.parquet: column dimu_pt is missing" in one_line(shell(tmp_path, STEPS[2], "mine.yaml"))
+    assert not list(Path(tmp_path, "data").rglob("*"))
