@@ -14,9 +14,8 @@ from scipy.special import chdtrc, ndtr
 from dimuon.families import Polynomial, grouped
 from dimuon.regions import MassBins
 
-MIN_BACKGROUND = (
-    25.0  # expected SR background below which the asymptotic form fails, by toys (tests/benchmarks/significance.py)
-)
+# expected SR background below which the asymptotic form fails, by toys (tests/benchmarks/significance.py)
+MIN_BACKGROUND = 25.0
 
 
 @dataclass(frozen=True)

@@ -51,6 +51,7 @@ class Study:
     def __init__(self, run, name, pool):
         self.run, self.name, self.pool = run, name, pool
         self.config = run.config
+        self.tables = {}  # of `read`
 
     @cached_property
     def events(self):
@@ -58,8 +59,12 @@ class Study:
         return {charge: self.read(self.config, charge) for charge in dimuons.paths(self.run)}
 
     def read(self, varied, charge):
-        """The `chain.Events` of one charge as a varied configuration (another window) sees them."""
-        return chain.read_events(artifacts.Run(varied, self.run.step, self.run.config_path), charge)
+        """The `chain.Events` of one charge as a varied configuration (another window or other features) sees them."""
+        key = charge, varied.window, tuple(varied.features.names)
+        if key not in self.tables:
+            run = artifacts.Run(varied, self.run.step, self.run.config_path)
+            self.tables[key] = chain.read_events(run, charge)
+        return self.tables[key]
 
     @property
     def files(self):
