@@ -23,8 +23,8 @@ def main(run):
     run.write_json(folder / "index.json", index, inputs=saved.used)
     page = report.page(saved, drawings, files)
     path = run.write_bytes(run.results / "report.html", page.encode(), inputs=saved.used)
-    if saved.significance is not None:
-        log.info("%s", bumphunt.headlines(saved.significance["tests"]))
+    if saved.summary is not None:
+        log.info("%s", bumphunt.headlines(saved.summary["tests"]))
     log.info("%d figures in %s, all of it on one page: %s", len(drawings), folder, path)
 
 
