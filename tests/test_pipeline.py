@@ -101,6 +101,7 @@ def test_headline_agrees_with_the_curves(finished):
     results = finished / "results" / "small"
     headline = json.loads((results / "significance.json").read_text())
     curves = pd.read_parquet(results / "significance_curves.parquet")
+    curves = curves[(curves["degree"] == 5) & (curves["n_bins_sr"] == 11)]  # beside the variations of Fig. 4
     for name, test in headline["tests"].items():
         of_test = curves[(curves["train"] + "_on_" + curves["test"] == name) & (curves["variable"] == "cathode")]
         assert len(of_test) == 25
