@@ -343,7 +343,9 @@ def _summary(curve, train, test, n_events):
         "no_cut": grouped["cathode"].loc[0, fields].to_dict(),
         "cathode_max": best[[*fields, "fpr", "cut"]].to_dict(),
         "best_feature": single[["variable", *fields, "fpr", "cut"]].to_dict(),
-        "likelihood": {"z0": likelihood, "p0": float(norm.sf(likelihood)), "n_obs": 90.0, "valid": True} if found else None,
+        "likelihood": {"z0": likelihood, "p0": float(norm.sf(likelihood)), "n_obs": 90.0, "valid": True}
+        if found
+        else None,
         "likelihood_reason": None if found else "the unweighted fit finds no excess",
         "sidebands": {"chi2": 61.0, "ndf": 58, "p_chi2": 0.37, "p_saturated": 0.35},
         "global": {"z0": likelihood - 0.9, "p0": float(norm.sf(likelihood - 0.9)), "n_toys": 1000} if found else None,
