@@ -197,15 +197,31 @@ def summary_of_weights(likelihood, mass, weights, model, n_toys, rng):
 def headlines(tests):
     """The headline numbers of every test as a table, for the screen. tests: {name: summary}."""
     lines = [f"{'Z0':<12}{'no cut':>10}{'best classifier cut':>24}{'best feature cut':>28}{'likelihood':>14}"]
+    lines[0] += f"{'one scale':>12}{'bias':>8}"
     for name, test in tests.items():
         cut, single, weighted = test["cathode_max"], test["best_feature"], test["likelihood"]
         lines.append(
             f"{name:<12}{_z(test['no_cut']):>10}"
             f"{_z(cut) + ' at FPR {:.3g}'.format(cut['fpr']):>24}"
             + (f"{_z(single) + ' on ' + single['variable']:>28}" if single else f"{'none':>28}")
-            + (f"{_z(weighted):>14}" if weighted else f"{'absent':>14}  ({test['likelihood_reason']})")
+            + (
+                f"{_z(weighted):>14}{_of_weights(test)}"
+                if weighted
+                else f"{'absent':>14}  ({test['likelihood_reason']})"
+            )
         )
-    return "\n".join([*lines, "(!) too few events for the asymptotic formula"])
+    return "\n".join([
+        *lines,
+        "(!) too few events for the asymptotic formula",
+        "one scale: the likelihood with one scale of the weights for all sidebands",
+        "bias: what the likelihood reads on background alone, on the mean",
+    ])  # fmt: skip
+
+
+def _of_weights(test):
+    """What to read beside a likelihood value: the one with a common scale, and the bias on background alone."""
+    pooled, behaviour = test.get("likelihood_pooled"), test.get("likelihood_calibration")
+    return f"{_z(pooled) if pooled else '-':>12}" + (f"{behaviour['mean']:>+8.2f}" if behaviour else f"{'-':>8}")
 
 
 def _z(record):

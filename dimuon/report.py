@@ -112,6 +112,18 @@ def headline(summary):
     return rows
 
 
+def _likelihood_bias(test):
+    """The bias of the weighted test on background alone in a sentence, where it is more than three of its errors."""
+    behaviour, pooled = test.get("likelihood_calibration"), test.get("likelihood_pooled")
+    if not behaviour or abs(behaviour["mean"]) < 3 * behaviour["std"] / math.sqrt(behaviour["n_toys"]):
+        return None
+    return (
+        f"on background alone the likelihood value reads {behaviour['mean']:+.2f}σ on the mean "
+        f"({behaviour['n_toys']} bootstrap toys); with one scale of the weights for all sidebands it is "
+        f"{z_text(pooled['z0'])}."
+    )
+
+
 def warnings(origin, summary, saved):
     """What must be known before any number is believed, one sentence each."""
     said = []
@@ -132,6 +144,8 @@ def warnings(origin, summary, saved):
                 f"{what}: the largest significance ({z_text(best['z0'])} at FPR {fpr_name(best['fpr'])}) stands where "
                 "too few events are left for the asymptotic formula."
             )
+        if biased := _likelihood_bias(test):
+            said.append(f"{what}: {biased}")
     if saved.missing:
         said.append(f"{len(saved.missing)} files of this analysis are missing; see “What is missing”.")
     if (commit := artifacts.git_commit()) and commit.endswith("+changes"):

@@ -274,3 +274,18 @@ def test_in_chromium_it_prints(browser, drawn_page):
     pdf = base64.b64decode(browser.execute_cdp_cmd("Page.printToPDF", {"printBackground": False})["data"])
     assert pdf.startswith(b"%PDF")
     assert 3 <= len(re.findall(rb"/Type\s*/Page\b", pdf)) <= 40
+
+
+@pytest.mark.parametrize(("mean", "said"), [(0.41, "+0.41σ on the mean (300 bootstrap toys)"), (0.1, None)])
+def test_a_biased_likelihood_is_said_to_be_one(mean, said):
+    """Three standard errors of 300 toys with unit spread are 0.17."""
+    test = {
+        "likelihood_calibration": {"mean": mean, "std": 1.0, "n_toys": 300},
+        "likelihood_pooled": {"z0": 5.3},
+    }
+    sentence = report._likelihood_bias(test)
+    if said is None:
+        assert sentence is None
+    else:
+        assert said in sentence
+        assert "5.3σ" in sentence

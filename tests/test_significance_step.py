@@ -43,6 +43,9 @@ def test_headlines_and_files(analysis):
     folder, said = analysis
     content = json.loads((folder / "results/small/significance.json").read_text())
     assert content["origin"] == "simulated"
+    assert "one scale" in said
+    assert f"{content['tests']['os_on_os']['likelihood_pooled']['z0']:.2f}" in said
+    assert f"{content['tests']['os_on_os']['likelihood_calibration']['mean']:+.2f}" in said
     assert content["settings"] == {"choice": "fixed", "family": "polynomial", "degree": 5, "n_bins_sr": 11}
     assert list(content["tests"]) == ["os_on_os", "os_on_ss", "ss_on_os", "ss_on_ss"]
     found = content["tests"]["os_on_os"]
