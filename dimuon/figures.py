@@ -187,6 +187,7 @@ def p_value_axes(axes, lowest):
     """FPR across, p-value down, and the same in standard deviations on the right."""
     top, share = 4.0, 0.55  # room for words above p = 1, and the legend below the curves
     bottom = np.clip(top * (max(lowest, FLOOR) / top) ** (1 / share), FLOOR, norm.sf(3.6))
+    top = max(top, bottom**-0.09)  # over many decades the words need more of them
     reach = norm.isf(bottom)
     axes.set(xscale="log", yscale="log", xlabel="False-positive rate (fraction of sideband events kept)")
     axes.set_ylabel(r"local $p$-value")
