@@ -60,6 +60,8 @@ def test_published_masses_give_the_certified_minimum(reference, sample):
         assert found.z0 == pytest.approx(value["z0"], abs=2e-4), key  # published to four decimals
         assert found.n_bkg == pytest.approx(value["n_bkg"], abs=0.02), key
         assert found.n_sig == pytest.approx(value["n_sig"], abs=0.02), key
+        bins = WINDOW.binning(n_bins)
+        assert found.z0 == pytest.approx(minuit.z0(Spectra.of(mass, bins).counts[0], bins, degree), abs=1e-4), key
 
 
 def test_minuit_finds_the_same_z0():
