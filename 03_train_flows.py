@@ -12,42 +12,23 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from dimuon import cli, dimuons, execution
-from dimuon.background import ConditionalBackground, fit_scaler
-from dimuon.flows import make_estimator
+from dimuon import chain, cli, dimuons, execution
 
 
 def main(run):
     """Train the flows of every charge."""
-    config = run.config
-    names, files = config.features.names, dimuons.paths(run)
-    tables = {charge: dimuons.read(run, charge, names) for charge in files}
-    scaler_charge = "os" if "os" in tables else next(iter(tables))
-    scaler = scaler_of(tables[scaler_charge], names, config.features.limits_from)
-
+    config, files = run.config, dimuons.paths(run)
+    events = {charge: chain.read_events(run, charge) for charge in files}
+    scaler = chain.scaler_of(config, events)
     with execution.executor(config.execution.workers, config.execution.scheduler) as pool:
-        for charge, table in tables.items():
-            sidebands = table[table["region"] != "SR"]
-            path = run.data / f"flows_{charge}.pt"
-            background = ConditionalBackground.train(
-                make_estimator(config.flow),
-                scaler,
-                sidebands[names].to_numpy(dtype=float),
-                sidebands["dimu_mass"].to_numpy(dtype=float),
-                execution.integer_seed(config.seed, "flows", charge),
-                pool,
-                path.with_suffix(".checkpoint"),
-            )
-            sources = sorted({files[charge], files[scaler_charge]})
+        for charge in files:
+            path = chain.flows_path(run, charge)
+            checkpoint = path.with_suffix(".checkpoint")
+            background = chain.train_flows(config, charge, events[charge], scaler, pool, checkpoint)
+            sources = sorted({files[charge], files.get("os", files[charge])})  # the scaler is the OS dimuons'
             run.write_bytes(path, background.to_bytes(), sources)
             losses = losses_table(background.estimator.losses)
             run.write_table(run.data / f"flow_losses_{charge}.parquet", losses, sources)
-
-
-def scaler_of(table, names, limits_from):
-    """The feature transform fitted to the dimuons of one charge."""
-    features, in_sidebands = table[names].to_numpy(dtype=float), (table["region"] != "SR").to_numpy()
-    return fit_scaler(features, in_sidebands, names, limits_from == "sidebands")
 
 
 def losses_table(losses):

@@ -12,9 +12,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from dimuon import cli, closure, dimuons, execution, heldout, significance
-from dimuon.background import ConditionalBackground, fit_record, sample_signal_region
-from dimuon.errors import UserError
+from dimuon import chain, cli, closure, dimuons, execution, heldout
+from dimuon.background import fit_record
 from dimuon.execution import integer_seed
 from dimuon.flows import make_estimator
 
@@ -24,29 +23,26 @@ def main(run):
     config, settings, window = run.config, run.config.background, run.config.window
     names = config.features.names
     for charge, path in dimuons.paths(run).items():
-        table = dimuons.read(run, charge, names)
-        flows = run.require(run.data / f"flows_{charge}.pt")
-        background = load(flows)
-        seed = integer_seed(config.seed, "background", charge)
-        mass = table["dimu_mass"].to_numpy(dtype=float)
-
-        fit = significance.fit_sidebands(mass, window, n_bins_sr=settings.n_bins_sr, degree=settings.degree)
+        events, background = chain.read_events(run, charge), chain.read_flows(run, charge)
+        sources = [chain.flows_path(run, charge), path]
+        fit = chain.fit_masses(config, events)
         run.write_json(run.data / f"mass_fit_{charge}.json", fit_record(fit, window, settings.n_bins_sr), [path])
-        sampled = sample_signal_region(background, fit, window, settings.oversampling, seed)
+        sampled = chain.sample_background(config, charge, fit, background)
 
-        sidebands = table[table["region"] != "SR"]
-        real, sb_mass = sidebands[names].to_numpy(dtype=float), sidebands["dimu_mass"].to_numpy(dtype=float)
-        copies = max(1, round(settings.oversampling))
-        at_real_masses = closure_samples(background, sb_mass, copies, integer_seed(seed, "closure"))
+        sidebands = events[window.in_sidebands(events.mass)]
+        copies, seed = max(1, round(settings.oversampling)), integer_seed(config.seed, "background", charge)
+        at_real_masses = closure_samples(background, sidebands.mass, copies, integer_seed(seed, "closure"))
         frame = pd.concat([background_table(part, names, window) for part in (sampled, at_real_masses)])
-        run.write_table(run.data / f"background_{charge}.parquet", frame, [flows, path])
+        run.write_table(run.data / f"background_{charge}.parquet", frame, sources)
 
-        by_copy = at_real_masses["features"].reshape(copies, len(real), len(names))
+        by_copy = at_real_masses["features"].reshape(copies, *sidebands.features.shape)
         records = {
-            "sidebands": closure.in_sidebands(real, by_copy, sb_mass, window, names, integer_seed(seed, "closure")),
-            **held_out(run, real, sb_mass, copies, seed),
+            "sidebands": closure.in_sidebands(
+                sidebands.features, by_copy, sidebands.mass, window, names, integer_seed(seed, "closure")
+            ),
+            **held_out(run, sidebands.features, sidebands.mass, copies, seed),
         }
-        run.write_json(run.data / f"closure_{charge}.json", records, [flows, path])
+        run.write_json(run.data / f"closure_{charge}.json", records, sources)
 
 
 def held_out(run, features, mass, copies, seed):
@@ -69,14 +65,6 @@ def held_out(run, features, mass, copies, seed):
             )
             records.setdefault("shifted_windows", {})[place] = record
     return records
-
-
-def load(path):
-    """The trained flows of step 3."""
-    try:
-        return ConditionalBackground.from_bytes(path.read_bytes())
-    except ValueError as error:
-        raise UserError(f"{path}: {error}; run 03_train_flows.py again") from error
 
 
 def closure_samples(background, mass, copies, seed):

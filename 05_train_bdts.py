@@ -2,11 +2,12 @@
 
 Reads the dimuons and background_<charge>.parquet. For each charge it trains an ensemble of boosted decision trees in
 five-fold cross-validation, without the mass, and scores every dimuon of both charges: its own with models that never
-saw the event, the other's with the mean of all (the paper's cross-applications). Then it asks whether any of the four
-scores knows the mass, and what the classifiers go by.
+saw the event, the other's with the mean of all (the paper's cross-applications). The sampled background is scored like
+the own dimuons. Then it asks whether any of the four scores knows the mass, and what the classifiers go by.
 
-Writes, under data/<name>/: bdts_<charge>.zip, importance_<charge>.json, scores_<train>_on_<test>.parquet,
-sculpting_<train>_on_<test>.{json,parquet}, and members_<train>_on_<test>.parquet where the YAML asks for them.
+Writes, under data/<name>/: bdts_<charge>.zip, importance_<charge>.json, scores_<train>_on_<test>.parquet (test: a
+charge, or "background"), sculpting_<train>_on_<test>.{json,parquet}, and members_<train>_on_<test>.parquet where the
+YAML asks for them.
 """
 
 from pathlib import Path
@@ -37,7 +38,9 @@ def main(run):
                 **common,
             )
             importance = bdt.importance(ensemble, *events, **common)
-            models = save_models(run, train, ensemble, importance, [files[train], bdt.background_path(run, train)])
+            sampled_file = bdt.background_path(run, train)
+            models = save_models(run, train, ensemble, importance, [files[train], sampled_file])
+            save_scores(run, train, "background", backgrounds[train], ensemble.background, [models, sampled_file])
             for test, of_test in {train: ensemble.data, **ensemble.others}.items():
                 sources = [models, files[test]]
                 save_scores(run, train, test, tables[test], of_test, sources)
@@ -64,7 +67,7 @@ def save_scores(run, train, test, table, of_test, sources):
 def check_sculpting(run, train, test, table, of_test, sampled, sources):
     """Write how the score and its cuts depend on the mass, in the bins of the background fit."""
     bins, degree = run.config.window.binning(run.config.background.n_bins_sr), run.config.background.degree
-    mass, fprs = table["dimu_mass"].to_numpy(dtype=float), rates(25, 1e-3)  # the paper's working points
+    mass, fprs = table["dimu_mass"].to_numpy(dtype=float), rates()
     rng = execution.generator(run.config.seed, "sculpting", train, test)
     try:
         record, efficiencies = sculpting.report(mass, of_test.mean, fprs, bins, degree, rng, sampled)

@@ -63,7 +63,7 @@ def background_path(run, charge):
 
 
 def read_background(run, charge, names):
-    """The sampled SR events to train against, as a DataFrame: `dimu_mass` [GeV] and the named features.
+    """The sampled SR events to train against, as a DataFrame: `row` of the file, `dimu_mass` [GeV], named features.
 
     Raises `UserError` for a missing file or column, a value that is not finite, or no SR event.
     """
@@ -80,7 +80,7 @@ def read_background(run, charge, names):
             f"{path}: {columns[column]} is {frame.iat[row, column]} in row {frame.index[row]} ({bad.sum()} such "
             "values); run 04_sample_background.py again"
         )
-    return frame.reset_index(drop=True)
+    return frame.rename_axis("row").reset_index()
 
 
 def assign_folds(n_events, n_folds, rng):

@@ -47,8 +47,9 @@ CAPTIONS = {
         "would see."
     ),
     "scores": (
-        "Mean score of the classifier ensemble for the dimuons of each region, each by models that never saw the "
-        "event. An excess of the signal region at high scores is what the cuts pick up."
+        "Mean score of the classifier ensemble for the dimuons of each region and for the sampled background, each by "
+        "models that never saw the event. Where the signal region (points) stands above the sampled background at "
+        "high scores is what the cuts pick up; the sidebands should follow the background."
     ),
     "efficiency": (
         "Fraction of events kept by each cut on the classifier in slices of the mass, with 68 % Clopper-Pearson "

@@ -1,7 +1,8 @@
-"""Steps 3 to 6 in memory: arrays of dimuons in, significances out, with the functions and seeds of the scripts.
+"""Steps 3 to 6 in memory: arrays of dimuons in, significances out, with the seeds of the scripts.
 
-The studies repeat the analysis hundreds of times with something changed; here it is without files. On the same events
-and configuration the outcome is that of the scripts, to the last bit.
+The scripts of steps 3 and 4 call these functions themselves. The studies repeat the analysis hundreds of times with
+something changed; here it is without files. On the same events and configuration the outcome is that of the scripts,
+to the last bit.
 """
 
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ import pandas as pd
 from dimuon import bdt, bumphunt, choices, dimuons, significance
 from dimuon.background import ConditionalBackground, fit_scaler, sample_signal_region
 from dimuon.config import Toys
+from dimuon.errors import UserError
 from dimuon.execution import generator, integer_seed
 from dimuon.flows import FlowEnsemble, make_estimator
 from dimuon.working_points import rates
@@ -70,10 +72,12 @@ def read_events(run, charge):
 
 
 def scaler_of(config, events):
-    """The feature transform fitted to the events of one charge (the OS ones, where there are any)."""
-    in_sidebands = ~config.window.in_sr(events.mass)
+    """The feature transform of all charges: fitted to the OS events alone, where there are any. events: {charge:
+    `Events`}."""
+    fitted_to = events["os"] if "os" in events else next(iter(events.values()))
+    in_sidebands = ~config.window.in_sr(fitted_to.mass)
     limits_from_sidebands = config.features.limits_from == "sidebands"
-    return fit_scaler(events.features, in_sidebands, config.features.names, limits_from_sidebands)
+    return fit_scaler(fitted_to.features, in_sidebands, config.features.names, limits_from_sidebands)
 
 
 def train_flows(config, charge, events, scaler, pool=None, checkpoint=None):
@@ -90,12 +94,25 @@ def fit_masses(config, events):
     return significance.fit_sidebands(events.mass, config.window, n_bins_sr=settings.n_bins_sr, degree=settings.degree)
 
 
-def sample_background(config, charge, events, background):
-    """Step 4b: features of sampled SR background, (n_sampled, n_features). background: `ConditionalBackground`."""
+def flows_path(run, charge):
+    """Where step 3 writes the flows of one charge."""
+    return run.data / f"flows_{charge}.pt"
+
+
+def read_flows(run, charge):
+    """The `ConditionalBackground` that step 3 trained; `UserError` where it has not, or with other settings."""
+    path = run.require(flows_path(run, charge))
+    try:
+        return ConditionalBackground.from_bytes(path.read_bytes())
+    except ValueError as error:
+        raise UserError(f"{path}: {error}; run 03_train_flows.py again") from error
+
+
+def sample_background(config, charge, fit, background):
+    """Step 4b: sampled SR background (`background.sample_signal_region`). fit: of `fit_masses`; background:
+    `ConditionalBackground`."""
     seed = integer_seed(config.seed, "background", charge)
-    fit = fit_masses(config, events)
-    sampled = sample_signal_region(background, fit, config.window, config.background.oversampling, seed)
-    return sampled["features"]
+    return sample_signal_region(background, fit, config.window, config.background.oversampling, seed)
 
 
 def classify(config, charge, events, sampled, pool):
@@ -138,8 +155,8 @@ def test(config, charge, events, scores):
 
 def search(config, charge, events, background, pool):
     """Steps 4 to 6 on one sample. background: `ConditionalBackground`; pool: `concurrent.futures.Executor`."""
-    sampled = sample_background(config, charge, events, background)
-    return test(config, charge, events, classify(config, charge, events, sampled, pool))
+    sampled = sample_background(config, charge, fit_masses(config, events), background)
+    return test(config, charge, events, classify(config, charge, events, sampled["features"], pool))
 
 
 def with_members(background, members):

@@ -25,6 +25,8 @@ from dimuon.plotting import (
 )
 
 N_SCORE_BINS = 50
+SAMPLED = "sampled"  # beside the regions of the dimuons
+SAMPLES = {SAMPLED: "sampled background", "SBL": "low sideband", "SBH": "high sideband", "SR": "signal region"}
 
 
 @styled
@@ -186,37 +188,51 @@ def agreement(table, window, charge, origin):
     return figure
 
 
-def score_table(score, region):
+def score_table(events):
     """Histograms of the ensemble score for `scores`: sample, bin_low, bin_high, n_obs, density.
 
-    score: (n_events,), 0 to 1. region: (n_events,) of "SBL", "SR", "SBH".
+    events: DataFrame with score, 0 to 1, and region: "SBL", "SR", "SBH", or `SAMPLED` for the sampled background.
     """
-    score, region = np.asarray(score), np.asarray(region)
     edges = np.linspace(0, 1, N_SCORE_BINS + 1)
     rows = []
-    for name in ("SBL", "SR", "SBH"):
-        counts = np.histogram(score[region == name], edges)[0]
-        rows.append(pd.DataFrame({
-            "sample": name, "bin_low": edges[:-1], "bin_high": edges[1:], "n_obs": counts,
-            "density": counts / max(counts.sum(), 1) / np.diff(edges),
-        }))  # fmt: skip
+    for name in SAMPLES:
+        counts = np.histogram(events.loc[events["region"] == name, "score"], edges)[0]
+        if counts.any():
+            rows.append(pd.DataFrame({
+                "sample": name, "bin_low": edges[:-1], "bin_high": edges[1:], "n_obs": counts,
+                "density": counts / counts.sum() / np.diff(edges),
+            }))  # fmt: skip
     return pd.concat(rows, ignore_index=True)
 
 
 @styled
 def scores(table, train, test, origin):
-    """Distribution of the classifier score in each region, each normalised to one. table: of `score_table`."""
+    """Distribution of the classifier score in each region and of the sampled background, each normalised to one.
+
+    table: of `score_table`. The signal region has Poisson errors, the sampled background is filled.
+    """
     figure, axes = panels()
-    names = {"SBL": "low sideband", "SR": "signal region", "SBH": "high sideband"}
-    for (name, part), colour, line in zip(table.groupby("sample", sort=False), COLOURS, LINES, strict=False):
-        label = f"{names.get(name, name)} ({part['n_obs'].sum():,.0f} events)"
-        step_line(axes, part["bin_low"], part["bin_high"], part["density"], color=colour, linestyle=line, label=label,
-                  linewidth=2.6 if name == "SR" else 1.8)  # fmt: skip
+    for (name, label), colour, line in zip(SAMPLES.items(), ("0.8", *COLOURS), ("-", *LINES), strict=False):
+        part = table[table["sample"] == name]
+        if part.empty:
+            continue
+        edges = part["bin_low"], part["bin_high"]
+        label = f"{label} ({part['n_obs'].sum():,.0f} events)"
+        if name == SAMPLED:
+            step_line(axes, *edges, part["density"], fill=True, color=colour, label=label)
+        elif name == "SR":
+            part = part[part["n_obs"] > 0]
+            errors = poisson_errors(part["n_obs"]) * (part["density"] / part["n_obs"]).to_numpy()
+            axes.errorbar(
+                (part["bin_low"] + part["bin_high"]) / 2, part["density"], yerr=errors,
+                fmt="o", color="black", markersize=5, elinewidth=1.2, label=label,
+            )  # fmt: skip
+        else:
+            step_line(axes, *edges, part["density"], color=colour, linestyle=line, linewidth=1.8, label=label)
     used = table[table["n_obs"] > 0]
     margin = 0.02
     axes.set_xlim(max(used["bin_low"].min() - margin, 0), min(used["bin_high"].max() + margin, 1))
-    lowest = used["density"].min()
-    axes.set(yscale="log", ylim=(lowest / 2, table["density"].max() * 15))
+    axes.set(yscale="log", ylim=(used["density"].min() / 2, table["density"].max() * 25))
     axes.set(xlabel="Mean classifier score", ylabel="Probability density")
     axes.legend(loc="upper right", bbox_to_anchor=(1, 0.93))
     say_origin(figure, axes, origin, describe_test(train, test))

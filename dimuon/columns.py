@@ -54,7 +54,7 @@ COLUMNS = {
     "validation_loss": Column("nats", "mean negative log-density of validation events (flow matching: squared error)"),
     "use": Column("text", 'what a sampled event is for: "train", "validation" or "closure"'),
     # scores
-    "row": Column("", "row of the dimuon table"),
+    "row": Column("", "row of the table that was scored"),
     "fold": Column("", "fold whose models scored the event; -1 where the mean of all folds did"),
     "score": Column("", "mean score of the ensemble, 0 (background-like) to 1"),
     "score_std": Column("", "standard deviation of the score over the ensemble"),

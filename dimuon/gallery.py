@@ -264,24 +264,19 @@ def _score_paths(saved, train, test):
 
 def _scores(saved):
     for train, test in saved.tests:
-        events = saved.scored(train, test)
-        if events is not None:
-            table = checks.score_table(events["score"], events["region"])
-            title, paths = (
-                f"Classifier scores, {describe_test(train, test)}",
-                _score_paths(saved, train, test),
-            )
-            yield _drawing(
-                "scores",
-                f"scores_{train}_on_{test}",
-                "Classifier",
-                title,
-                paths,
-                table,
-                checks.scores,
-                train,
-                test,
-            )
+        events, paths = saved.scored(train, test), _score_paths(saved, train, test)
+        if events is None:
+            continue
+        samples = [events[["score", "region"]]]
+        if train == test:
+            paths.append(scores.path(saved.run, train, "background"))
+            if (sampled := saved.table(paths[-1])) is None:
+                paths.pop()
+            else:
+                samples.insert(0, sampled[["score"]].assign(region=checks.SAMPLED))
+        table, title = checks.score_table(pd.concat(samples)), f"Classifier scores, {describe_test(train, test)}"
+        name = f"scores_{train}_on_{test}"
+        yield _drawing("scores", name, "Classifier", title, paths, table, checks.scores, train, test)
 
 
 def _efficiency(saved):

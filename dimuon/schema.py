@@ -54,7 +54,8 @@ FILES = {
     "closure_*.json": File("data", "how well sampled events agree with real ones: KS distances, AUC"),
     "bdts_*.zip": File("data", "the classifiers of one charge as JSON models, with a manifest"),
     "scores_*.parquet": File(
-        "data", "the classifiers' scores of one charge's dimuons", ("row", "fold", "score", "score_std")
+        "data", "the classifiers' scores of one charge's dimuons, or of the sampled background",
+        ("row", "fold", "score", "score_std"),
     ),
     "members_*.parquet": File("data", "the scores of every member of an ensemble, where the YAML asks for them"),
     "sculpting_*.json": File("data", "dependence of the score on the mass in the sidebands, against permutations"),

@@ -10,12 +10,15 @@ NAMES = ("row", "fold", "score", "score_std")
 
 
 def path(run, train, test):
-    """Where the scores of the charge `test` by the classifiers of the charge `train` lie."""
+    """Where the scores by the classifiers of the charge `train` lie.
+
+    test: the charge scored, or "background" for the sampled events that the classifiers were trained against.
+    """
     return run.data / f"scores_{train}_on_{test}.parquet"
 
 
 def table(rows, scores):
-    """The table of some `dimuon.bdt.Scores`. rows: (n_events,), of the dimuon table."""
+    """The table of some `dimuon.bdt.Scores`. rows: (n_events,), of the table that was scored."""
     return pd.DataFrame({"row": rows, "fold": scores.fold, "score": scores.mean, "score_std": scores.spread})
 
 

@@ -27,8 +27,6 @@ from dimuon import (
     pseudoexperiments,
     variations,
 )
-from dimuon.background import ConditionalBackground
-from dimuon.errors import UserError
 from dimuon.ledger import Ledger, settings_of
 
 log = logging.getLogger("dimuon")
@@ -74,19 +72,11 @@ class Study:
     @property
     def inputs(self):
         """The files that the results are made from."""
-        return [*self.files, *(self.flows_path(charge) for charge in dimuons.paths(self.run))]
-
-    def flows_path(self, charge):
-        """Where step 3 wrote the flows of a charge."""
-        return self.run.data / f"flows_{charge}.pt"
+        return [*self.files, *(chain.flows_path(self.run, charge) for charge in dimuons.paths(self.run))]
 
     def background(self, charge):
         """The `ConditionalBackground` that step 3 trained; `UserError` where it has not, or with other settings."""
-        path = self.run.require(self.flows_path(charge))
-        try:
-            return ConditionalBackground.from_bytes(path.read_bytes())
-        except ValueError as error:
-            raise UserError(f"{path}: {error}; run 03_train_flows.py again") from error
+        return chain.read_flows(self.run, charge)
 
     def ledger(self, leave_out=()):
         """The `Ledger` of finished tasks. leave_out: settings that may change without making them worthless.

@@ -104,7 +104,7 @@ def flows(study, varied, charge):
         return path.read_bytes()
     log.info("%s: training the %s flows of another choice", path, charge)
     events = {each: study.read(varied, each) for each in study.events}
-    scaler = chain.scaler_of(varied, events.get("os", events[charge]))
+    scaler = chain.scaler_of(varied, events)
     background = chain.train_flows(varied, charge, events[charge], scaler, study.pool, path.with_suffix(".checkpoint"))
     step.write_bytes(path, background.to_bytes(), study.files)
     return path.read_bytes()

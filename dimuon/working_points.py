@@ -56,8 +56,8 @@ class CutVariable:
         return Spectra.of(mass, bins, selections=scan.kept), scan.cut
 
 
-def rates(n_working_points, fpr_min):
-    """(n_working_points,) false-positive rates, log-spaced from 1 to fpr_min."""
+def rates(n_working_points=25, fpr_min=1e-3):
+    """(n_working_points,) false-positive rates, log-spaced from 1 to fpr_min; the paper's where none are given."""
     return np.geomspace(1.0, fpr_min, n_working_points)
 
 

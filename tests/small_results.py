@@ -53,6 +53,8 @@ def build(folder, name=NAME, charges=("os", "ss"), scale=0.1, events=1.0):
             _write_background(step("04_sample_background.py"), charge, frames[charge], dimuons)
         table = pd.read_parquet(dimuons)
         for train, test in tests:
+            if train == test:
+                _write_background_scores(step("05_train_bdts.py"), train, dimuons)
             _write_scores(step("05_train_bdts.py"), train, test, table, dimuons)
             _write_sculpting(step("05_train_bdts.py"), train, test, dimuons)
         _write_significance(step("06_significance.py"), tests, table, dimuons)
@@ -172,6 +174,15 @@ def _score(table, rng):
     prompt = 4.0 * rng.normal(size=len(table)) - np.log(table["mu0_ip3d"]) - np.log(table["mu1_ip3d"])
     score = 1 / (1 + np.exp(-(0.45 * (prompt - 9.2) + 0.01 * (table["dimu_pt"] - 38) - 1)))
     return (0.75 * score + 0.05 * rng.uniform(size=len(table))).to_numpy(dtype=float)
+
+
+def _write_background_scores(run, train, dimuons):
+    rng = generator(run.config.seed, "toy background scores", train)
+    drawn = pd.read_parquet(run.data / f"background_{train}.parquet")
+    chosen = drawn[drawn["region"] == "SR"]
+    fold = np.arange(len(chosen)) % 5
+    scores = pd.DataFrame({"row": chosen.index, "fold": fold, "score": _score(chosen, rng), "score_std": 0.02})
+    run.write_table(run.data / f"scores_{train}_on_background.parquet", scores, [dimuons])
 
 
 def _write_scores(run, train, test, table, dimuons):

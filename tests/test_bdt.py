@@ -278,6 +278,11 @@ def test_step_5_scores_every_dimuon_in_the_window(analysis):
             assert table["score"].between(0, 1).all()
             assert table["score_std"].between(0, 0.5).all()
             assert table["score"].nunique() > 100
+        sampled = pd.read_parquet(f"data/small/scores_{train_charge}_on_background.parquet")
+        background = pd.read_parquet(f"data/small/background_{train_charge}.parquet")
+        in_sr = background.index[(background["region"] == "SR") & (background["use"] != "closure")]
+        np.testing.assert_array_equal(sampled["row"], in_sr)
+        assert set(sampled["fold"]) == set(range(5))
         manifest, folds = bdt.unpack(f"data/small/bdts_{train_charge}.zip")
         assert manifest["features"] == ["dimu_pt", "mu0_ip3d", "mu1_ip3d"]
         assert [len(models.members) for models in folds] == [3] * 5

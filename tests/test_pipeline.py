@@ -68,7 +68,7 @@ def test_all_artifacts_stand_with_their_sidecars(finished):
     for charge in ("os", "ss"):
         names = ("flows_{}.pt", "flow_losses_{}.parquet", "background_{}.parquet", "mass_fit_{}.json")
         expected += [data / name.format(charge) for name in (*names, "closure_{}.json", "bdts_{}.zip")]
-        expected += [data / f"scores_{charge}_on_{test}.parquet" for test in ("os", "ss")]
+        expected += [data / f"scores_{charge}_on_{test}.parquet" for test in ("os", "ss", "background")]
     expected += [results / name for name in ("significance.json", "significance_curves.parquet", "report.html")]
     for path in expected:
         assert path.stat().st_size > 0, path

@@ -243,7 +243,23 @@ def test_toy_values_are_starred_and_bounds_have_arrows(saved):
 def test_scores_are_normalised_in_each_region(saved):
     table = saved.drawings["scores_os_on_os"].table
     areas = table.assign(area=table["density"] * (table["bin_high"] - table["bin_low"])).groupby("sample")["area"].sum()
-    assert areas.to_numpy() == pytest.approx(1.0)
+    assert areas.to_dict() == pytest.approx(dict.fromkeys(("sampled", "SBL", "SR", "SBH"), 1.0))
+    sampled = saved.table(saved.run.data / "scores_os_on_background.parquet")
+    counted = table.loc[table["sample"] == "sampled", "n_obs"].to_numpy()
+    np.testing.assert_array_equal(counted, np.histogram(sampled["score"], np.linspace(0, 1, 51))[0])
+    assert "sampled" not in set(saved.drawings["scores_ss_on_os"].table["sample"])
+
+
+def test_score_figure_shows_the_sampled_background_and_the_signal_region_with_errors(saved):
+    axes = saved.drawings["scores_os_on_os"].draw().axes[0]
+    table = saved.drawings["scores_os_on_os"].table
+    (points,) = axes.containers
+    in_sr = table[(table["sample"] == "SR") & (table["n_obs"] > 0)]
+    np.testing.assert_allclose(points.lines[0].get_ydata(orig=False), in_sr["density"])
+    said = words(axes)
+    assert "sampled background" in said
+    assert "signal region" in said
+    assert axes.get_xlabel() == "Mean classifier score"
 
 
 def test_pulls_are_the_usual_ones_for_many_events_and_finite_for_few():

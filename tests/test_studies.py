@@ -126,7 +126,7 @@ def test_chain_is_the_scripts(inside):
 
 def test_flows_of_the_chain_are_those_of_step_3(inside):
     study = make_study("variations", inside / "tiny.yaml")
-    scaler = chain.scaler_of(study.config, study.events["os"])
+    scaler = chain.scaler_of(study.config, study.events)
     trained = chain.train_flows(study.config, "ss", study.events["ss"], scaler, execution.AtOnce())
     assert trained.to_bytes() == (inside / "data/tiny/flows_ss.pt").read_bytes()
 

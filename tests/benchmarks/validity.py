@@ -85,9 +85,10 @@ def stages(study, model, n=3):
         marks = [time.perf_counter()]
         events = model.sample(chosen, index, index)
         marks.append(time.perf_counter())
-        sampled = chain.sample_background(chosen, "os", events, model.background(chosen, index, events))
+        background = model.background(chosen, index, events)
+        sampled = chain.sample_background(chosen, "os", chain.fit_masses(chosen, events), background)
         marks.append(time.perf_counter())
-        score = chain.classify(chosen, "os", events, sampled, execution.AtOnce())
+        score = chain.classify(chosen, "os", events, sampled["features"], execution.AtOnce())
         marks.append(time.perf_counter())
         chain.test(chosen, "os", events, score)
         marks.append(time.perf_counter())
