@@ -25,7 +25,7 @@ MODELS = {
     "spline_coupling": SplineCoupling,
     "flow_matching": FlowMatching,
 }
-CHUNK = 2048  # events of each member at a time: memory does not grow with the number of events
+CHUNK = 512  # events of each member at a time: memory stays the same for any number of them, larger ones are no faster
 
 
 def make_estimator(flow_config):
