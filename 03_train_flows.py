@@ -7,6 +7,7 @@ are any. An interrupted training goes on from its last finished epoch when the s
 Writes, under data/<name>/: flows_<charge>.pt, flow_losses_<charge>.parquet.
 """
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -16,17 +17,22 @@ from dimuon import chain, cli, dimuons, execution
 
 
 def main(run):
-    """Train the flows of every charge."""
+    """Train the flows of every charge, all charges side by side: their stacks of members fill the cores."""
     config, files = run.config, dimuons.paths(run)
     events = {charge: chain.read_events(run, charge) for charge in files}
     scaler = chain.scaler_of(config, events)
-    with execution.executor(config.execution.workers, config.execution.scheduler) as pool:
-        for charge in files:
-            path = chain.flows_path(run, charge)
-            checkpoint = path.with_suffix(".checkpoint")
-            background = chain.train_flows(config, charge, events[charge], scaler, pool, checkpoint)
+
+    def train(charge):
+        checkpoint = chain.flows_path(run, charge).with_suffix(".checkpoint")
+        return chain.train_flows(config, charge, events[charge], scaler, pool, checkpoint)
+
+    with (
+        execution.executor(config.execution.workers, config.execution.scheduler) as pool,
+        ThreadPoolExecutor(len(files)) as side_by_side,
+    ):
+        for charge, background in zip(files, side_by_side.map(train, files), strict=True):
             sources = sorted({files[charge], files.get("os", files[charge])})  # the scaler is the OS dimuons'
-            run.write_bytes(path, background.to_bytes(), sources)
+            run.write_bytes(chain.flows_path(run, charge), background.to_bytes(), sources)
             losses = losses_table(background.estimator.losses)
             run.write_table(run.data / f"flow_losses_{charge}.parquet", losses, sources)
 

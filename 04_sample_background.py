@@ -22,48 +22,49 @@ def main(run):
     """Sample the background of every charge and compare it with the sidebands."""
     config, settings, window = run.config, run.config.background, run.config.window
     names = config.features.names
-    for charge, path in dimuons.paths(run).items():
-        events, background = chain.read_events(run, charge), chain.read_flows(run, charge)
-        sources = [chain.flows_path(run, charge), path]
-        fit = chain.fit_masses(config, events)
-        run.write_json(run.data / f"mass_fit_{charge}.json", fit_record(fit, window, settings.n_bins_sr), [path])
-        sampled = chain.sample_background(config, charge, fit, background)
+    with execution.executor(config.execution.workers, config.execution.scheduler, preload=["dimuon.chain"]) as pool:
+        for charge, path in dimuons.paths(run).items():
+            events, background = chain.read_events(run, charge), chain.read_flows(run, charge)
+            sources = [chain.flows_path(run, charge), path]
+            fit = chain.fit_masses(config, events)
+            run.write_json(run.data / f"mass_fit_{charge}.json", fit_record(fit, window, settings.n_bins_sr), [path])
+            sampled = chain.sample_background(config, charge, fit, background)
 
-        sidebands = events[window.in_sidebands(events.mass)]
-        copies, seed = max(1, round(settings.oversampling)), integer_seed(config.seed, "background", charge)
-        at_real_masses = closure_samples(background, sidebands.mass, copies, integer_seed(seed, "closure"))
-        frame = pd.concat([background_table(part, names, window) for part in (sampled, at_real_masses)])
-        run.write_table(run.data / f"background_{charge}.parquet", frame, sources)
+            sidebands = events[window.in_sidebands(events.mass)]
+            copies, seed = max(1, round(settings.oversampling)), integer_seed(config.seed, "background", charge)
+            at_real_masses = closure_samples(background, sidebands.mass, copies, integer_seed(seed, "closure"))
+            frame = pd.concat([background_table(part, names, window) for part in (sampled, at_real_masses)])
+            run.write_table(run.data / f"background_{charge}.parquet", frame, sources)
 
-        by_copy = at_real_masses["features"].reshape(copies, *sidebands.features.shape)
-        records = {
-            "sidebands": closure.in_sidebands(
-                sidebands.features, by_copy, sidebands.mass, window, names, integer_seed(seed, "closure")
-            ),
-            **held_out(run, sidebands.features, sidebands.mass, copies, seed),
-        }
-        run.write_json(run.data / f"closure_{charge}.json", records, sources)
+            by_copy = at_real_masses["features"].reshape(copies, *sidebands.features.shape)
+            closure_seed = integer_seed(seed, "closure")
+            records = {
+                "sidebands": closure.in_sidebands(
+                    sidebands.features, by_copy, sidebands.mass, window, names, closure_seed, pool
+                ),
+                **held_out(config, sidebands, copies, seed, pool),
+            }
+            run.write_json(run.data / f"closure_{charge}.json", records, sources)
 
 
-def held_out(run, features, mass, copies, seed):
+def held_out(config, sidebands, copies, seed, pool):
     """The checks with flows trained without the events compared, those that the configuration asks for."""
-    config, settings, names = run.config, run.config.background, run.config.features.names
-    records = {}
+    settings, names, records = config.background, config.features.names, {}
+    common = {"copies": copies, "pool": pool}
 
     def make():
         return make_estimator(config.flow)
 
-    with execution.executor(config.execution.workers, config.execution.scheduler) as pool:
-        if settings.half_split:
-            split_seed = integer_seed(seed, "half split")
-            record = heldout.half_split(make, features, mass, names, split_seed, copies, pool)
-            records["half_split"] = {"sidebands": record}
-        for low, high in settings.shifted_windows:
-            place = f"{low:g}-{high:g} GeV"
-            record = heldout.shifted_window(
-                make, features, mass, names, config.window, (low, high), integer_seed(seed, place), copies, pool
-            )
-            records.setdefault("shifted_windows", {})[place] = record
+    if settings.half_split:
+        split_seed = integer_seed(seed, "half split")
+        record = heldout.half_split(make, sidebands.features, sidebands.mass, names, seed=split_seed, **common)
+        records["half_split"] = {"sidebands": record}
+    for low, high in settings.shifted_windows:
+        place = f"{low:g}-{high:g} GeV"
+        records.setdefault("shifted_windows", {})[place] = heldout.shifted_window(
+            make, sidebands.features, sidebands.mass, names, config.window, (low, high),
+            seed=integer_seed(seed, place), **common,
+        )  # fmt: skip
     return records
 
 

@@ -75,10 +75,11 @@ def classifier_auc(real, sampled, seed, mass=None):
     return float(np.mean(aucs)), float(np.std(aucs, ddof=1) / np.sqrt(N_FOLDS))
 
 
-def in_sidebands(real, sampled, mass, window, names, seed, n_slices=3):
+def in_sidebands(real, sampled, mass, window, names, seed, pool, n_slices=3):
     """`compare` over both sidebands, each sideband, and slices of equal numbers of events in each: {place: record}.
 
-    Arguments as for `compare`, for sideband events. Every record also says its mass range [GeV].
+    Arguments as for `compare`, for sideband events. pool: `concurrent.futures.Executor`. Every record also says its
+    mass range [GeV].
     """
     low, high = window.in_sbl(mass), window.in_sbh(mass)
     places = {"sidebands": low | high, "SBL": low, "SBH": high}
@@ -86,15 +87,18 @@ def in_sidebands(real, sampled, mass, window, names, seed, n_slices=3):
         edges = np.quantile(mass[region], np.linspace(0, 1, n_slices + 1))
         slices = np.clip(np.searchsorted(edges, mass, side="right") - 1, 0, n_slices - 1)
         places |= {f"{name} {index + 1}/{n_slices}": region & (slices == index) for index in range(n_slices)}
+    pending = {
+        place: pool.submit(
+            compare, real[chosen], sampled[:, chosen], mass[chosen], names, integer_seed(seed, place)
+        )
+        for place, chosen in places.items()
+        if chosen.sum() >= MIN_EVENTS
+    }
     records = {}
     for place, chosen in places.items():
-        if chosen.sum() < MIN_EVENTS:
+        if place not in pending:
             records[place] = {"n_real": int(chosen.sum()), "reason": f"fewer than {MIN_EVENTS} events"}
             continue
-        record = compare(real[chosen], sampled[:, chosen], mass[chosen], names, integer_seed(seed, place))
-        records[place] = {
-            "mass_low": float(mass[chosen].min()),
-            "mass_high": float(mass[chosen].max()),
-            **record,
-        }
+        mass_range = {"mass_low": float(mass[chosen].min()), "mass_high": float(mass[chosen].max())}
+        records[place] = mass_range | pending[place].result()
     return records

@@ -15,6 +15,7 @@ from scipy.stats import kstest
 from dimuon import background, closure, heldout, significance
 from dimuon.config import Flow
 from dimuon.errors import UserError
+from dimuon.execution import AtOnce
 from dimuon.features import LogitScaler
 from dimuon.flows import make_estimator
 from dimuon.regions import MassWindow
@@ -180,7 +181,7 @@ def test_closure_by_region_and_slice(trained):
     inside = WINDOW.in_sidebands(mass)
     real, sb_mass = features[inside], mass[inside]
     sampled = model.sample(np.tile(sb_mass, 2), 1).reshape(2, len(real), 2)
-    records = closure.in_sidebands(real, sampled, sb_mass, WINDOW, NAMES, 1)
+    records = closure.in_sidebands(real, sampled, sb_mass, WINDOW, NAMES, 1, AtOnce())
     assert list(records)[:3] == ["sidebands", "SBL", "SBH"]
     for region in ("SBL", "SBH"):
         slices = [records[f"{region} {index}/3"] for index in (1, 2, 3)]
