@@ -7,6 +7,7 @@ on demand (`background.half_split`, `background.shifted_windows`) with flows tra
 Writes, under data/<name>/: background_<charge>.parquet, mass_fit_<charge>.json, closure_<charge>.json.
 """
 
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,8 @@ from dimuon import chain, cli, closure, dimuons, execution, heldout
 from dimuon.background import fit_record
 from dimuon.execution import integer_seed
 from dimuon.flows import make_estimator
+
+log = logging.getLogger("dimuon")
 
 
 def main(run):
@@ -29,6 +32,7 @@ def main(run):
             fit = chain.fit_masses(config, events)
             run.write_json(run.data / f"mass_fit_{charge}.json", fit_record(fit, window, settings.n_bins_sr), [path])
             sampled = chain.sample_background(config, charge, fit, background)
+            log.info("%s", beyond_the_data(sampled["features"], events.features, charge))
 
             sidebands = events[window.in_sidebands(events.mass)]
             copies, seed = max(1, round(settings.oversampling)), integer_seed(config.seed, "background", charge)
@@ -77,6 +81,12 @@ def closure_samples(background, mass, copies, seed):
         "member": background.estimator.member_of(len(mass)),
         "use": "closure",
     }
+
+
+def beyond_the_data(sampled, features, charge):
+    """In words: how many sampled events lie outside the range of the dimuons, where the scaler's inverse still goes."""
+    outside = ((sampled < features.min(axis=0)) | (sampled > features.max(axis=0))).any(axis=1)
+    return f"{charge}: {outside.sum():,} of {len(sampled):,} sampled SR events have a feature beyond all dimuons"
 
 
 def background_table(sampled, names, window):
