@@ -50,7 +50,9 @@ SETTINGS = {
     ),
     "-m dimuon.studies cut_scan": (*CHAIN, "studies.pseudoexperiments", "studies.scan_pt", "studies.scan_ip3d"),
     "-m dimuon.studies controls": (*CHAIN, "studies.members", "studies.seeds", "studies.gate_fprs"),
-    "-m dimuon.studies injection": (*CHAIN, "studies.members", "studies.injected", "studies.repeats"),
+    "-m dimuon.studies injection": (
+        *CHAIN, "studies.members", "studies.injected", "studies.repeats", "studies.retrain_flows",
+    ),
 }  # fmt: skip
 
 # which step makes a file

@@ -13,6 +13,8 @@ import numpy as np
 import xgboost
 from scipy.special import expit, ndtri
 
+from dimuon.errors import UserError
+
 
 class Split(NamedTuple):
     """Events of one kind. train, validation: (n_events, n_features), physical units."""
@@ -205,7 +207,10 @@ class DenseNetwork:
                 with torch.no_grad():
                     held_out = loss(*validation).item()
                 if not np.isfinite(held_out):
-                    raise FloatingPointError(f"dense network, seed {seed}: loss {held_out} in epoch {epoch + 1}")
+                    raise UserError(
+                        f"dense network, seed {seed}: validation loss is {held_out} in epoch {epoch + 1}; lower "
+                        f"bdt.dense.learning_rate ({self.learning_rate:g})"
+                    )
                 if held_out < best:
                     best, best_epoch = held_out, epoch
                     state = {name: value.numpy().copy() for name, value in network.state_dict().items()}

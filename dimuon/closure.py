@@ -88,9 +88,7 @@ def in_sidebands(real, sampled, mass, window, names, seed, pool, n_slices=3):
         slices = np.clip(np.searchsorted(edges, mass, side="right") - 1, 0, n_slices - 1)
         places |= {f"{name} {index + 1}/{n_slices}": region & (slices == index) for index in range(n_slices)}
     pending = {
-        place: pool.submit(
-            compare, real[chosen], sampled[:, chosen], mass[chosen], names, integer_seed(seed, place)
-        )
+        place: pool.submit(compare, real[chosen], sampled[:, chosen], mass[chosen], names, integer_seed(seed, place))
         for place, chosen in places.items()
         if chosen.sum() >= MIN_EVENTS
     }

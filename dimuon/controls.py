@@ -12,9 +12,7 @@ reason to look, a passed one no proof.
 Writes, under results/<name>/studies/: controls.parquet (every significance of every seed) and controls.json.
 """
 
-import pandas as pd
-
-from dimuon import chain, variations
+from dimuon import chain, ledger, variations
 from dimuon.errors import UserError
 from dimuon.execution import integer_seed
 from dimuon.ledger import work_off
@@ -26,22 +24,15 @@ CRITERION = "median Z0 over seeds and its standard deviation below 1 at each wor
 
 def run(study):
     """Do the study; `study` is a `dimuon.studies.Study`."""
-    config, ledger, tasks = study.config, study.ledger(), {}
+    config, done, tasks = study.config, study.ledger(), {}
     for name, (charge, window) in controls(config, study.events).items():
+        varied = chain.vary(config, {"window": window, "bdt.members": config.studies.members})
         for index in range(config.studies.seeds):
-            key = f"{name}/{index}"
-            if key in ledger.records:
-                tasks[key] = ()
-                continue
-            seed = integer_seed(config.seed, "control", name, index)
-            changes = {"window": window, "bdt.members": config.studies.members}
-            varied = chain.vary(config, changes)
-            trained = variations.flows(study, varied, charge)
-            reseeded = chain.vary(varied, {"seed": seed})
-            tasks[key] = (variations.search, reseeded, charge, study.read(varied, charge), trained)
+            key, seed = f"{name}/{index}", integer_seed(config.seed, "control", name, index)
+            tasks[key] = () if key in done.records else variations.task(study, varied, charge, seed)
     if not tasks:
         raise UserError("selection.charges: neither ss nor os dimuons, so there is no control")
-    records = work_off(ledger, tasks, study.pool, "controls")
+    records = work_off(done, tasks, study.pool, "controls")
     frame = table(records)
     summary = verdict(frame, records, config.studies.gate_fprs)
     study.write_table("controls.parquet", frame)
@@ -75,15 +66,9 @@ def shifted(window):
 
 def table(records):
     """Every significance of every seed: control, seed, variable, fpr, z0, n_obs, n_bkg, n_sig, valid."""
-    frames = [
-        pd.DataFrame(record["rows"]).assign(control=key.partition("/")[0], seed=record["seed"])
-        for key, record in records.items()
-        if "failed" not in record
-    ]
-    if not frames:
-        raise UserError(f"every control failed, the first with: {next(iter(records.values()))['failed']}")
-    frame = pd.concat(frames, ignore_index=True)
-    return frame.astype({name: float for name in ("fpr", "z0", "n_obs", "n_bkg", "n_sig")} | {"valid": "boolean"})
+    return ledger.table(
+        records, lambda key, record: {"control": key.partition("/")[0], "seed": record["seed"]}, "control"
+    )
 
 
 def verdict(frame, records, gate_fprs):

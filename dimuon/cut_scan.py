@@ -27,22 +27,22 @@ def run(study):
     missing = [name for name in NEEDED if name not in config.features.names]
     if missing:
         raise UserError(f"features.set: {missing[0]} is not among the features, so there is nothing to scan")
+    done = study.ledger(leave_out=["studies.pseudoexperiments"])
     for charge, events in study.events.items():
         scans[charge] = scan(config, events)
+        best_of(scans[charge])  # a scan that leaves nothing is said before the toys
         model = NullModel.of(config, charge, events, study.background(charge))
         for index in range(config.studies.pseudoexperiments):
             tasks[f"{charge}/{index}"] = (scan_null, config, model, index)
-    records = work_off(study.ledger(leave_out=["studies.pseudoexperiments"]), tasks, study.pool, "cut scan")
+    records = work_off(done, tasks, study.pool, "cut scan")
     summary, toys = {}, []
     for charge, cuts in scans.items():
         nulls = {key: value for key, value in records.items() if key.startswith(f"{charge}/")}
-        done = [value for value in nulls.values() if "failed" not in value]
-        best = best_of(cuts)
-        corrected = calibration.p_value(best["z0"], [value["z0"] for value in done], len(nulls) - len(done))
-        summary[charge] = {
-            "best": best, "global": corrected.asdict(), "n": len(nulls), "n_failed": len(nulls) - len(done)
-        }  # fmt: skip
-        toys.append(pd.DataFrame(done).assign(charge=charge.upper()))
+        good = [value for value in nulls.values() if "failed" not in value]
+        best, n_failed = best_of(cuts), len(nulls) - len(good)
+        corrected = calibration.p_value(best["z0"], [value["z0"] for value in good], n_failed)
+        summary[charge] = {"best": best, "global": corrected.asdict(), "n": len(nulls), "n_failed": n_failed}
+        toys.append(pd.DataFrame(good).assign(charge=charge.upper()))
     study.write_table(
         "cut_scan.parquet",
         pd.concat([cuts.assign(charge=charge.upper()) for charge, cuts in scans.items()], ignore_index=True),
@@ -59,10 +59,8 @@ def scan(config, events):
     `MIN_BACKGROUND` events are left in the sidebands there is no fit (NaN, not valid).
     """
     names = config.features.names
-    pt, ip3d = (
-        events.features[:, names.index("dimu_pt")],
-        events.features[:, [names.index(n) for n in NEEDED[1:]]],
-    )
+    pt = events.features[:, names.index("dimu_pt")]
+    ip3d = np.abs(events.features[:, [names.index(n) for n in NEEDED[1:]]])  # a few samples of the flows are negative
     cuts = [(p, d) for p in config.studies.scan_pt for d in config.studies.scan_ip3d]
     kept = np.array([(pt >= p) & (ip3d <= d).all(axis=1) for p, d in cuts])
     model = chain.model_of(config)

@@ -5,8 +5,6 @@
 (`dimuon.training`). A new model is a class like `maf.StackedMaf` and one line in `MODELS`.
 """
 
-from concurrent.futures import Future
-
 import numpy as np
 import torch
 from scipy.special import logsumexp
@@ -14,7 +12,7 @@ from scipy.special import logsumexp
 from dimuon import training
 from dimuon.config import Flow
 from dimuon.errors import UserError
-from dimuon.execution import generator
+from dimuon.execution import AtOnce, generator
 from dimuon.flow_matching import FlowMatching
 from dimuon.maf import StackedMaf
 from dimuon.splines import SplineAutoregressive, SplineCoupling
@@ -62,9 +60,10 @@ class FlowEnsemble:
         stacks = training.stacks(self.settings.members, self.settings.device)
         places = [checkpoint and checkpoint.with_name(f"{checkpoint.name}.{members[0]}") for members in stacks]
         shared = (MODELS[self.settings.kind], self.settings, features, mass, seed)
-        submit = pool.submit if pool and self.settings.device == "cpu" else _at_once
+        executor = pool if pool and self.settings.device == "cpu" else AtOnce()
         futures = [
-            submit(training.train_stack, *shared, members, place) for members, place in zip(stacks, places, strict=True)
+            executor.submit(training.train_stack, *shared, members, place)
+            for members, place in zip(stacks, places, strict=True)
         ]
         results = [future.result() for future in futures]
         state = {name: np.concatenate([part["state"][name] for part in results]) for name in results[0]["state"]}
@@ -158,13 +157,6 @@ class FlowEnsemble:
                 f"{samples[bad[0]].tolist()} are not finite ({bad.size} such events); train the flows again with "
                 "a lower flow.learning_rate"
             )
-
-
-def _at_once(function, *arguments):
-    """`Executor.submit` without an executor."""
-    future = Future()
-    future.set_result(function(*arguments))
-    return future
 
 
 def _arrays(features, mass):

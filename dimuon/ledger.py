@@ -8,6 +8,7 @@ import os
 from concurrent.futures import as_completed
 from pathlib import Path
 
+import pandas as pd
 from tqdm import tqdm
 
 from dimuon import artifacts
@@ -21,6 +22,9 @@ FAILURES = (
     ValueError,
     FitError,
 )  # of one task: counted; anything else is a bug and stops the study
+
+
+NUMBERS = ("fpr", "z0", "n_obs", "n_bkg", "n_sig", "n_kept")  # None where not defined
 
 
 class Ledger:
@@ -106,6 +110,29 @@ def work_off(ledger, tasks, pool, label):
     if reasons:
         log.warning("%s: %d of %d failed, the first with: %s", label, len(reasons), len(tasks), reasons[0])
     return records
+
+
+def fail(error):
+    """A task that cannot be begun: it fails with this error, and is counted."""
+    raise error
+
+
+def table(records, labels, what):
+    """The rows of every task that did not fail, as one DataFrame with numbers as float; `UserError` for none.
+
+    records: of `work_off`, each with "rows". labels(key, record): {column: value} for the rows of a task. what: the
+    tasks' name in the message.
+    """
+    frames = [
+        pd.DataFrame(record["rows"]).assign(**labels(key, record))
+        for key, record in records.items()
+        if "failed" not in record
+    ]
+    if not frames:
+        raise UserError(f"every {what} failed, the first with: {next(iter(records.values()))['failed']}")
+    frame = pd.concat(frames, ignore_index=True)
+    kinds = dict.fromkeys(NUMBERS, float) | {"valid": "boolean"}
+    return frame.astype({name: kind for name, kind in kinds.items() if name in frame})
 
 
 def _attempt(function, *arguments):

@@ -9,15 +9,16 @@ pseudoexperiments.json (calibrated local and global p-values, coverage of the as
 """
 
 import numpy as np
-import pandas as pd
+from scipy.stats import norm
 
-from dimuon import calibration, chain
+from dimuon import calibration, chain, ledger
 from dimuon.errors import UserError
 from dimuon.execution import AtOnce, generator, integer_seed
 from dimuon.ledger import work_off
 from dimuon.nulls import NullModel
 
 FIXED_FPR = 0.1  # the working point whose coverage is shown beside that of the maximum
+CAVEAT = "The null datasets are drawn from flows of the same sidebands: what all flows have wrong, no null shows."
 STATISTICS = ("cathode_max", "fixed", "likelihood", "likelihood_pooled", "best_feature", "no_cut")
 
 
@@ -30,10 +31,9 @@ def run(study):
             f"{config.studies.pseudoexperiments}: none is left to calibrate with; lower the first or raise the second"
         )
     for charge, events in study.events.items():
-        background = study.background(charge)
-        model = NullModel.of(config, charge, events, background)
-        for members in (config.bdt.members, config.studies.members):
-            tasks[f"{charge}/data/{members}"] = (search_data, config, charge, events, model.flows, members)
+        model = NullModel.of(config, charge, events, study.background(charge))
+        tasks[f"{charge}/data/analysis"] = (search_data, config, charge, events, model.flows)
+        tasks[f"{charge}/data/like_nulls"] = (search_like_nulls, config, model, events)
         for index in range(config.studies.pseudoexperiments):
             tasks[f"{charge}/{index}"] = (search_null, config, model, index)
     records = work_off(study.ledger(leave_out=["studies.pseudoexperiments", "studies.held_out"]), tasks, study.pool,
@@ -54,26 +54,28 @@ def search_null(config, model, index):
     return {"seed": seed, "member": model.member(index), "n_events": len(events), "rows": rows}
 
 
-def search_data(config, charge, events, flows, members):
-    """The data themselves through the same chain, with ensembles of `members` classifiers per fold."""
+def search_data(config, charge, events, flows):
+    """The data themselves, as steps 4 to 6 search them."""
     background = chain.ConditionalBackground.from_bytes(flows)
-    outcome = chain.search(chain.vary(config, {"bdt.members": members}), charge, events, background, AtOnce())
-    return {"seed": config.seed, "member": -1, "n_events": len(events), "rows": chain.headline(outcome)}
+    return {"rows": chain.headline(chain.search(config, charge, events, background, AtOnce()))}
+
+
+def search_like_nulls(config, model, events):
+    """The data themselves, searched as a null dataset is: with fewer classifiers, and without one of the flows."""
+    config = chain.vary(config, {"bdt.members": config.studies.members})
+    outcome = chain.search(config, model.charge, events, model.background(config, 0, events), AtOnce())
+    return {"rows": chain.headline(outcome)}
 
 
 def table(records):
     """Every significance of every null dataset: charge, experiment, seed, member, variable, fpr, z0, n_obs, ..."""
-    frames = []
-    for key, record in records.items():
-        charge, index, *_ = key.split("/")
-        if index != "data" and "failed" not in record:
-            labels = {"charge": charge.upper(), "experiment": int(index)}
-            labels |= {name: record[name] for name in ("seed", "member")}
-            frames.append(pd.DataFrame(record["rows"]).assign(**labels))
-    if not frames:
-        raise UserError(f"all {len(records)} pseudoexperiments failed; look at the reasons above")
-    frame = pd.concat(frames, ignore_index=True)
-    return frame.astype({name: float for name in ("fpr", "z0", "n_obs", "n_bkg", "n_sig")} | {"valid": "boolean"})
+
+    def labels(key, record):
+        charge, index = key.split("/")
+        return {"charge": charge.upper(), "experiment": int(index), "seed": record["seed"], "member": record["member"]}
+
+    nulls = {key: record for key, record in records.items() if "/data/" not in key}
+    return ledger.table(nulls, labels, "pseudoexperiment")
 
 
 def statistics(rows, fixed_fpr=FIXED_FPR):
@@ -88,27 +90,48 @@ def statistics(rows, fixed_fpr=FIXED_FPR):
 
 
 def summarise(config, charge, records):
-    """Calibrated p-values, coverage and uniformity for one charge, as JSON values."""
+    """Calibrated p-values, coverage and uniformity for one charge, as JSON values.
+
+    data: of the data as the analysis searched them ("analysis") and as the nulls are searched ("like_nulls"): the
+    second alone is a like-for-like comparison. uniformity: of the last nulls by the others; by_truth: of the nulls of
+    one flow by those of the other flows.
+    """
     nulls = [record for key, record in records.items() if key.startswith(f"{charge}/") and "/data/" not in key]
-    done = [statistics(record["rows"]) for record in nulls if "failed" not in record]
+    done = [record for record in nulls if "failed" not in record]
     failures = [record["failed"] for record in nulls if "failed" in record]
-    if not done:
-        raise UserError(f"{charge}: all {len(nulls)} pseudoexperiments failed, the first with: {failures[0]}")
-    columns = {name: np.array([values[name] for values in done]) for name in done[0]}
-    summary = {"n": len(nulls), "n_failed": len(failures), "failures": failures, "data": {}}
-    for members in sorted({config.bdt.members, config.studies.members}):
-        record = records[f"{charge}/data/{members}"]
+    held_out = config.studies.held_out
+    if len(done) <= held_out:
+        first = f", the first with: {failures[0]}" if failures else ""
+        raise UserError(
+            f"{charge}: {len(done)} of {len(nulls)} pseudoexperiments succeeded and studies.held_out = {held_out} are "
+            f"put aside{first}; lower studies.held_out"
+        )
+    values = [statistics(record["rows"]) for record in done]
+    columns = {name: np.array([one[name] for one in values]) for name in values[0]}
+    searched = {name: records[f"{charge}/data/{name}"] for name in ("analysis", "like_nulls")}
+    for record in searched.values():
         if "failed" in record:
             raise UserError(f"{charge}: the data themselves failed: {record['failed']}")
-        summary["data"][str(members)] = calibrate(record["rows"], columns, len(failures))
-    summary["coverage"] = {name: calibration.coverage(columns[name], len(failures)) for name in STATISTICS}
-    held_out = config.studies.held_out
-    rng = generator(config.seed, "uniformity", charge)
-    summary["uniformity"] = {
-        name: calibration.uniformity(columns[name][-held_out:], columns[name][:-held_out], rng) for name in STATISTICS
+    rng, member = generator(config.seed, "uniformity", charge), np.array([record["member"] for record in done])
+    last = member == member.max()
+    return {
+        "n": len(nulls),
+        "n_failed": len(failures),
+        "failures": failures,
+        "members": {"analysis": config.bdt.members, "like_nulls": config.studies.members},
+        "reach": float(norm.isf(1 / len(nulls))),
+        "data": {name: calibrate(record["rows"], columns, len(failures)) for name, record in searched.items()},
+        "coverage": {name: calibration.coverage(columns[name], len(failures)) for name in STATISTICS},
+        "uniformity": {
+            name: calibration.uniformity(columns[name][-held_out:], columns[name][:-held_out], rng)
+            for name in STATISTICS
+        },
+        "by_truth": {
+            name: calibration.uniformity(columns[name][last], columns[name][~last], rng) for name in STATISTICS
+        }
+        if not last.all()
+        else None,
     }
-    summary["reach"] = summary["data"][str(config.bdt.members)]["cathode_max"]["global"]["reach"]
-    return summary
 
 
 def calibrate(rows, nulls, n_failed):
@@ -139,18 +162,20 @@ def report(summary):
             f"{charge}: {part['n']} null datasets, {part['n_failed']} failed (counted as above every value); beyond "
             f"{part['reach']:.2f} sigma they say nothing"
         )
-        for members, found in part["data"].items():
-            for name, value in found.items():
-                lines.append(
-                    f"  {name:<14}({members} members) asymptotic {value['asymptotic']:.2f}, "
-                    f"local {_words(value['local'])}, global {_words(value['global'])}"
-                )
+        for searched, found in part["data"].items():
+            lines.append(f"  data searched as {searched.replace('_', ' ')} ({part['members'][searched]} members):")
+            lines += [
+                f"    {name:<18}asymptotic {value['asymptotic']:.2f}, local {_words(value['local'])}, "
+                f"global {_words(value['global'])}"
+                for name, value in found.items()
+            ]
         for name, rows in part["coverage"].items():
             fractions = ", ".join(f"{row['z0']:g}: {row['fraction']:.4f} ({row['expected']:.4f})" for row in rows)
             lines.append(f"  fraction of {name} above (asymptotic): {fractions}")
-        lines.append("  uniformity of held-out p-values, KS p: " + ", ".join(
-            f"{name} {value['p']:.3f}" for name, value in part["uniformity"].items()))  # fmt: skip
-    return "\n".join(lines)
+        for key, words in (("uniformity", "held-out p-values"), ("by_truth", "p-values of the nulls of another flow")):
+            found = ", ".join(f"{name} {value['p']:.3f}" for name, value in (part[key] or {}).items())
+            lines.append(f"  uniformity of {words}, KS p: {found or 'one flow only'}")
+    return "\n".join([*lines, CAVEAT])
 
 
 def _words(value):

@@ -57,7 +57,7 @@ class SplineFlows(nn.Module):
         return torch.stack(samples).transpose(1, 2).to(noise.dtype)
 
     def _call(self, member, method, x, mass, dtype=None):
-        flow = _Method(self._template[0], method)
+        flow = _Method(self._template[0].to(x.device), method)  # its masks and permutations are not parameters
         parameters = {f"flow.{name}": self.get_parameter(_flat(name))[member].to(dtype) for name in self._names}
         return functional_call(flow, parameters, (x, mass))
 

@@ -37,8 +37,8 @@ def _calibrated(content):
     """The p-values counted in null datasets, a line for each charge. content: of pseudoexperiments.json."""
     said = []
     for charge, part in content.items():
-        data = part["data"][max(part["data"], key=int)]  # the largest ensemble: that of step 6
-        found = [f"{words} {_global(data[name]['global'])}" for name, words in NAMES.items() if data.get(name)]
+        data = part["data"]["like_nulls"]
+        found = [f"{words} {_global(data[name])}" for name, words in NAMES.items() if data.get(name)]
         said.append(
             f"{charge}, calibrated by {part['n']} null datasets ({part['n_failed']} failed): {'; '.join(found)}; "
             f"beyond {part['reach']:.1f} sigma they say nothing"
@@ -46,7 +46,9 @@ def _calibrated(content):
     return said
 
 
-def _global(value):
+def _global(found):
+    value, words = found["global"], f"{found['asymptotic']:.1f} sigma"
     if value["p"] is None:
-        return f"above all of them (global Z0 > {value['z0_low']:.1f})"
-    return f"global p = {value['p']:.3g}" + ("" if value["z0"] is None else f" (Z0 = {max(value['z0'], 0):.1f})")
+        return f"{words} is above all of them (global Z0 > {value['z0_low']:.1f})"
+    z0 = "" if value["z0"] is None else f" (Z0 = {max(value['z0'], 0):.1f})"
+    return f"{words} has global p = {value['p']:.3g}{z0}"

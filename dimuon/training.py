@@ -119,7 +119,7 @@ class StackTraining:
         if not path.exists():
             return
         try:
-            content = load_tensors(path.read_bytes(), self.settings.device)
+            content = load_tensors(path.read_bytes())
         except ValueError as error:
             log.warning("%s: %s; training starts at the first epoch", path, error)
             return
@@ -129,8 +129,9 @@ class StackTraining:
                 path,
             )
             return
-        for name in ("epoch", "losses", "best", "best_loss", "best_epoch"):
+        for name in ("epoch", "losses", "best_loss", "best_epoch"):
             setattr(self, name, content[name])
+        self.best = {name: value.to(self.settings.device) for name, value in content["best"].items()}
         self._keep(content["active"])
         self.model.load_state_dict(content["model"])
         self.optimizer.load_state_dict(content["optimizer"])
@@ -235,12 +236,15 @@ class StackTraining:
                 setattr(self.model, name, value[places])
 
 
-def load_tensors(content, device="cpu"):
-    """The tensors and numbers in the bytes of a torch file; ValueError where it is damaged or holds anything else."""
+def load_tensors(content):
+    """The tensors and numbers in the bytes of a torch file; ValueError where it is damaged or holds anything else.
+
+    Tensors come to the CPU, wherever they were written.
+    """
     if not zipfile.is_zipfile(io.BytesIO(content)):
         raise ValueError("not a whole torch file")
     try:
-        return torch.load(io.BytesIO(content), map_location=device, weights_only=True)
+        return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
         raise ValueError(f"not a torch file of tensors and numbers ({type(error).__name__})") from error
 

@@ -11,13 +11,11 @@ import hashlib
 import json
 import logging
 
-import pandas as pd
 from scipy.stats import norm
 
-from dimuon import artifacts, chain
-from dimuon.errors import UserError
+from dimuon import artifacts, chain, ledger
 from dimuon.execution import AtOnce, integer_seed
-from dimuon.ledger import work_off
+from dimuon.ledger import FAILURES, fail, work_off
 from dimuon.regions import MassWindow
 
 log = logging.getLogger("dimuon")
@@ -33,17 +31,16 @@ SHOWN = ("no_cut", "cathode_max", "best_feature", "likelihood")
 def run(study):
     """Do the study; `study` is a `dimuon.studies.Study`."""
     chosen = choices(study.config)
-    ledger, tasks = study.ledger(), {}
+    done, tasks = study.ledger(), {}
     for charge in study.events:
         for name, (_, changes) in chosen.items():
             varied = chain.vary(study.config, changes)
             key = f"{charge}/{name}"
-            if key in ledger.records:
+            if key in done.records:
                 tasks[key] = ()  # done before: neither flows nor events are needed
                 continue
-            events = study.read(varied, charge)
-            tasks[key] = (search, varied, charge, events, flows(study, varied, charge))
-    records = work_off(ledger, tasks, study.pool, "variations")
+            tasks[key] = task(study, varied, charge)
+    records = work_off(done, tasks, study.pool, "variations")
     frame = table(study.config, chosen, records)
     study.write_table("variations.parquet", frame)
     summary = summarise(frame, records)
@@ -90,6 +87,19 @@ def choices(config):
     return chosen
 
 
+def task(study, varied, charge, seed=None):
+    """One variation for `ledger.work_off`, its flows trained first where that is needed.
+
+    seed: of everything but the flows (None: that of `varied`). Where the flows or the events cannot be had, as with a
+    window that leaves too few events, the task is one that fails with that reason.
+    """
+    try:
+        events, trained = study.read(varied, charge), flows(study, varied, charge)
+    except FAILURES as error:
+        return fail, error
+    return search, varied if seed is None else chain.vary(varied, {"seed": seed}), charge, events, trained
+
+
 def flows(study, varied, charge):
     """The trained flows for a varied configuration, as bytes: step 3's own, or trained here, once."""
     if not study.config.studies.retrain_flows:
@@ -121,20 +131,15 @@ def search(varied, charge, events, flow_bytes):
 
 def table(config, chosen, records):
     """Every significance of every variation, a row each: labels, variable, fpr, z0, p0, n_obs, n_bkg, n_sig, valid."""
-    frames = []
-    for key, record in records.items():
+
+    def labels(key, record):
         charge, _, name = key.partition("/")
-        if "failed" in record:
-            continue
         kind, changes = chosen[name]
         varied = chain.vary(config, changes).significance
-        labels = {"charge": charge.upper(), "kind": kind, "variation": name, "seed": record["seed"],
-                  "degree": varied.degree, "n_bins_sr": varied.n_bins_sr}  # fmt: skip
-        frames.append(pd.DataFrame(record["rows"]).assign(**labels))
-    if not frames:
-        raise UserError(f"every variation failed, the first with: {next(iter(records.values()))['failed']}")
-    frame = pd.concat(frames, ignore_index=True)
-    frame = frame.astype({name: float for name in ("fpr", "z0", "n_obs", "n_bkg", "n_sig")} | {"valid": "boolean"})
+        return {"charge": charge.upper(), "kind": kind, "variation": name, "seed": record["seed"],
+                "degree": varied.degree, "n_bins_sr": varied.n_bins_sr}  # fmt: skip
+
+    frame = ledger.table(records, labels, "variation")
     return frame.assign(p0=norm.sf(frame["z0"]))
 
 

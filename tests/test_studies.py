@@ -182,6 +182,14 @@ def test_flows_trained_on_the_null_itself(inside):
     assert retrained.mass_mean == pytest.approx(events.mass[~varied.window.in_sr(events.mass)].mean())
 
 
+def test_injection_with_retrained_flows_is_another_study(inside):
+    make_study("injection", inside / "tiny.yaml").ledger()
+    other = write_config(inside, "retrain.yaml")
+    other.write_text(other.read_text().replace("members: 1\n", "members: 1\n  retrain_flows: true\n"))
+    with pytest.raises(UserError, match="begun with studies.retrain_flows = False"):
+        make_study("injection", other).ledger()
+
+
 def test_one_flow_cannot_make_nulls(inside):
     study = make_study("pseudoexperiments", inside / "tiny.yaml")
     one = chain.vary(study.config, {"flow.members": 1})
@@ -195,7 +203,7 @@ def test_killed_study_repeats_nothing_and_ends_the_same(inside, monkeypatch):
     place = inside / "results/tiny/studies"
     table = (place / "pseudoexperiments.parquet").read_bytes()
     lines = (place / "pseudoexperiments.ledger.jsonl").read_text().splitlines(keepends=True)
-    assert len(lines) == 1 + 2 * (4 + 2)  # settings; four nulls and two searches of the data for each charge
+    assert len(lines) == 1 + 2 * (4 + 2)  # settings; two searches of the data and four nulls for each charge
     (place / "pseudoexperiments.ledger.jsonl").write_text("".join(lines[:6]) + lines[6][:40])
     (place / "pseudoexperiments.parquet").unlink()
     done, whole = [], chain.search
@@ -218,6 +226,50 @@ def test_interrupted_study_refuses_other_settings(inside):
         pseudoexperiments.run(make_study("pseudoexperiments", other))
 
 
+def test_the_data_are_searched_like_the_nulls_too(inside):
+    """Its own search is step 6's; the like-for-like one has as many classifiers and flows as a null's has."""
+    study = make_study("pseudoexperiments", inside / "tiny.yaml")
+    pseudoexperiments.run(study)
+    place = inside / "results/tiny/studies"
+    summary = json.loads((place / "pseudoexperiments.json").read_text())["os"]
+    headline = json.loads((inside / "results/tiny/significance.json").read_text())["tests"]["os_on_os"]
+    assert summary["members"] == {"analysis": 2, "like_nulls": 1}
+    assert summary["data"]["analysis"]["cathode_max"]["asymptotic"] == headline["cathode_max"]["z0"]
+    like = chain.vary(study.config, {"bdt.members": 1})
+    others = chain.with_members(study.background("os"), [1, 2])
+    outcome = chain.search(like, "os", study.events["os"], others, execution.AtOnce())
+    assert summary["data"]["like_nulls"]["cathode_max"]["asymptotic"] == outcome.summary["cathode_max"]["z0"]
+    assert set(summary["by_truth"]) == set(pseudoexperiments.STATISTICS)
+    table = pd.read_parquet(place / "pseudoexperiments.parquet")
+    last = table[(table["charge"] == "OS") & (table["variable"] == "no_cut")]
+    assert summary["by_truth"]["no_cut"]["n"] == (last["member"] == last["member"].max()).sum() == 1
+
+
+def test_too_few_nulls_that_succeed(inside, monkeypatch):
+    def search(chosen, charge, events, background, pool):
+        if chosen.seed != 5:  # the data themselves succeed
+            raise UserError("no excess, no deficit, no fit")
+        return whole(chosen, charge, events, background, pool)
+
+    whole = chain.search
+    monkeypatch.setattr(chain, "search", search)
+    with pytest.raises(UserError, match="os: 0 of 4 pseudoexperiments succeeded .* the first with: UserError: no excess"):
+        pseudoexperiments.run(make_study("pseudoexperiments", inside / "tiny.yaml"))
+
+
+def test_null_whose_training_diverges_is_counted(inside):
+    """A real training that fails: a network with an absurd learning rate."""
+    study = make_study("pseudoexperiments", inside / "tiny.yaml")
+    diverging = chain.vary(study.config, {
+        "bdt.classifier": "dense", "bdt.dense": config.Dense(learning_rate=1e30, epochs=2),
+    })  # fmt: skip
+    book = ledger.Ledger(inside / "results/tiny/studies/one.ledger.jsonl", {})
+    task = {"os/0": (pseudoexperiments.search_null, diverging, the_null_model(study), 0)}
+    record = ledger.work_off(book, task, execution.AtOnce(), "nulls")["os/0"]
+    assert record["failed"].startswith("UserError: dense network, seed ")
+    assert "lower bdt.dense.learning_rate (1e+30)" in record["failed"]
+
+
 def test_failed_nulls_are_counted_and_count_against_the_claim(inside, monkeypatch):
     whole = chain.search
 
@@ -232,7 +284,7 @@ def test_failed_nulls_are_counted_and_count_against_the_claim(inside, monkeypatc
     summary = json.loads((place / "pseudoexperiments.json").read_text())
     assert (summary["os"]["n"], summary["os"]["n_failed"], summary["ss"]["n_failed"]) == (4, 1, 0)
     assert "loss is nan" in summary["os"]["failures"][0]
-    for found in summary["os"]["data"]["2"].values():
+    for found in summary["os"]["data"]["like_nulls"].values():
         assert found["global"]["n"] == 4
         assert found["global"]["n_above"] >= 1
     table = pd.read_parquet(place / "pseudoexperiments.parquet")
@@ -348,6 +400,14 @@ def test_cut_scan_is_corrected(inside):
     assert summary["os"]["global"]["z0_low"] < summary["os"]["global"]["reach"]
 
 
+def test_scan_that_leaves_nothing_is_said_before_the_toys(inside, monkeypatch):
+    path = write_config(inside, "tight.yaml")
+    path.write_text(path.read_text().replace("seeds: 2", "seeds: 2\n  scan_pt: [900.0]"))
+    monkeypatch.setattr(cut_scan, "scan_null", lambda *arguments: pytest.fail("a toy was begun"))
+    with pytest.raises(UserError, match="no cut of the scan leaves enough events"):
+        cut_scan.run(make_study("cut_scan", path))
+
+
 def test_cut_scan_needs_its_features(inside):
     study = make_study("cut_scan", inside / "tiny.yaml")
     study.config = chain.vary(study.config, {"features.set": "single_3"})
@@ -445,12 +505,42 @@ def test_variations_end_to_end(inside):
     np.testing.assert_allclose(shown["p0"], norm.sf(shown["z0"]))
 
 
+def test_every_kind_of_variation_is_searched(inside):
+    """Other seeds, edges, preprocessing and flows: each gives its own numbers."""
+    path = write_config(inside, "kinds.yaml", choices="seeds, sideband_edges, preprocessing")
+    variations.run(make_study("variations", path))
+    table = pd.read_parquet(inside / "results/tiny/studies/variations.parquet")
+    best = table[(table["charge"] == "OS") & (table["variable"] == "cathode_max")].set_index("variation")
+    assert set(best["kind"]) == {"baseline", "seeds", "sideband_edges", "preprocessing"}
+    assert best["z0"].nunique() == len(best) == 6
+    bare = table[(table["charge"] == "OS") & (table["variable"] == "no_cut")].set_index("variation")
+    assert bare.loc["seed 0", "z0"] == bare.loc["baseline", "z0"]  # the masses are the same
+    assert bare.loc["window 5.5-16 GeV", "z0"] != bare.loc["baseline", "z0"]
+    assert best.loc["seed 0", "seed"] != best.loc["baseline", "seed"]
+
+
+def test_variation_that_cannot_train_is_counted_and_the_others_go_on(inside, monkeypatch):
+    def train(chosen, *arguments):
+        raise UserError("flow member 0: train loss is nan in epoch 1")
+
+    for path in (inside / "data/tiny/studies").glob("flows_*"):
+        path.unlink()
+    monkeypatch.setattr(chain, "train_flows", train)
+    said = variations.run(make_study("variations", inside / "tiny.yaml"))
+    summary = json.loads((inside / "results/tiny/studies/variations.json").read_text())["os"]
+    assert set(summary["failures"]) == {"SR 8.9-10.7 GeV", "SR 9.1-10.5 GeV"}
+    assert summary["cathode_max"]["baseline"] > 3
+    assert "SR 8.9-10.7 GeV failed: UserError: flow member 0" in said
+
+
 def test_injected_events_are_found(inside):
     study = make_study("injection", inside / "tiny.yaml")
     injection.run(study)
     table = pd.read_parquet(inside / "results/tiny/studies/injection.parquet")
     assert artifacts.sidecar(inside / "results/tiny/studies/injection.parquet")["origin"] == "simulated"
+    assert set(table["method"]) == set(injection.METHODS)
     median = table.groupby(["method", "n_injected"])["z0"].median().unstack()
+    assert (median.loc["supervised"] >= median.loc["supervised_fixed"]).all()
     assert median.loc["supervised", 150] > median.loc["no_cut", 150] > median.loc["no_cut", 0]
     bare = table[(table["method"] == "no_cut") & (table["n_injected"] == 150)]
     assert bare["n_kept"].between(130, 150).all()  # nearly all lie in the SR
