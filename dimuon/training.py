@@ -9,6 +9,7 @@ import hashlib
 import io
 import json
 import logging
+import multiprocessing
 import pickle
 import zipfile
 from contextlib import contextmanager
@@ -57,8 +58,7 @@ def train_stack(model_class, settings, features, mass, seed, members, checkpoint
         if checkpoint is not None:
             training.resume(checkpoint)
         epochs = range(training.epoch + 1, settings.epochs + 1)
-        name = f"flows {members[0]}-{members[-1]}"
-        with tqdm(epochs, desc=name, unit="epoch", position=members[0] // STACK, leave=False, disable=None) as bar:
+        with tqdm(epochs, unit="epoch", leave=False, disable=None, **_place_of_bar(members, checkpoint)) as bar:
             for _ in bar:
                 if not len(training.active):
                     break
@@ -71,6 +71,14 @@ def train_stack(model_class, settings, features, mass, seed, members, checkpoint
             "best_epoch": training.best_epoch.numpy(),
             "losses": training.losses[:, : training.epoch].numpy(),
         }
+
+
+def _place_of_bar(members, checkpoint):
+    """Name and line of a stack's progress bar: several stacks, of several charges, train at the same time."""
+    name = "flows" if checkpoint is None else checkpoint.name.partition(".")[0]
+    worker = multiprocessing.current_process().name.rpartition("-")[2]  # as in ForkServerProcess-2
+    position = int(worker) - 1 if worker.isdecimal() else None
+    return {"desc": f"{name} {members[0]}-{members[-1]}", "position": position}
 
 
 class StackTraining:

@@ -199,16 +199,16 @@ def test_interrupted_training_goes_on_to_the_same_result(kind, patience, tmp_pat
     run_epoch, calls = training.StackTraining.run_epoch, []
 
     def interrupted(self):
-        if len(calls) == 3:
+        if len(calls) == 2:
             raise Interrupt
         calls.append(self.epoch)
         return run_epoch(self)
 
     monkeypatch.setattr(training.StackTraining, "run_epoch", interrupted)
-    if len(np.isfinite(whole.losses[..., 0]).any(axis=0)) > 3:
-        with pytest.raises(Interrupt):
-            flows.make_estimator(settings).fit(x, mass, 3, checkpoint=tmp_path / "flows.checkpoint")
-        assert [path.name for path in tmp_path.iterdir()] == ["flows.checkpoint.0"]
+    assert np.isfinite(whole.losses[..., 0]).any(axis=0).sum() > 2  # or nothing would be interrupted
+    with pytest.raises(Interrupt):
+        flows.make_estimator(settings).fit(x, mass, 3, checkpoint=tmp_path / "flows.checkpoint")
+    assert [path.name for path in tmp_path.iterdir()] == ["flows.checkpoint.0"]
     monkeypatch.setattr(training.StackTraining, "run_epoch", run_epoch)
     resumed = flows.make_estimator(settings).fit(x, mass, 3, checkpoint=tmp_path / "flows.checkpoint")
     assert np.array_equal(resumed.losses, whole.losses, equal_nan=True)
