@@ -84,6 +84,16 @@ class Saved:
         matched = [(charge, charge) for charge in self.charges]
         return matched + [(train, test) for train in self.charges for test in self.charges if train != test]
 
+    @property
+    def origin(self):
+        """What must be said of the headline (of `artifacts.ORIGINS`): that of `significance.json` and of the dimuons.
+
+        Studies with simulated signal say SIMULATED themselves; they do not make the data so. Where neither file was
+        read, that of all that were.
+        """
+        headline = {self.run.results / "significance.json", *dimuons.paths(self.run).values()}
+        return artifacts.origin_of(*([path for path in self.used if path in headline] or self.used))
+
     @cached_property
     def curves(self):
         """The significance curves, or None."""

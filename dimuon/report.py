@@ -30,16 +30,16 @@ def page(saved, drawings, files):
     """
     config = saved.run.config
     summary = saved.summary
-    origin = artifacts.origin_of(*saved.used)
+    origin, checks = saved.origin, verdicts(saved)
     context = {
         "name": config.name,
         "origin": origin,
         "origin_label": artifacts.ORIGIN_LABELS[origin],
-        "warnings": warnings(origin, summary, saved),
+        "warnings": warnings(origin, summary, saved, checks),
         "headline": headline(summary),
         "cutflow": cutflow(saved),
         "standing": standing.lines(saved.run.results, saved.run),
-        "verdicts": verdicts(saved),
+        "verdicts": checks,
         "settings": settings_in_words(config),
         "sections": _sections(drawings, files),
         "missing": sorted((str(path), remedy) for path, remedy in saved.missing.items()),
@@ -48,9 +48,23 @@ def page(saved, drawings, files):
         "commit": artifacts.git_commit(),
         "seed": config.seed,
         "config_path": saved.run.config_path,
-        "steps": sorted(set(artifacts.SETTINGS)),
+        "steps": steps(config),
     }
     return _environment().get_template("report.html").render(context)
+
+
+def steps(config):
+    """[(command, whether it is optional)] that an analysis takes, in the order in which they are run."""
+    given, needs_members = config.input, config.bdt.keep_members or config.bdt.combination == "median"
+    numbered = [step for step in artifacts.SETTINGS if step.endswith(".py")]
+    first = 5 if given.scores is not None else 2 if given.dimuons is not None else 0
+    optional = [
+        step
+        for step in artifacts.SETTINGS
+        if step not in numbered and given.scores is None and (step != "-m dimuon.ensemble" or needs_members)
+    ]
+    *before, last = numbered[first:]
+    return [*((step, False) for step in before), *((step, True) for step in optional), (last, False)]
 
 
 def _environment():
@@ -124,8 +138,8 @@ def _likelihood_bias(test):
     )
 
 
-def warnings(origin, summary, saved):
-    """What must be known before any number is believed, one sentence each."""
+def warnings(origin, summary, saved, checks):
+    """What must be known before any number is believed, one sentence each. checks: of `verdicts`."""
     said = []
     if origin == "simulated":
         said.append("SIMULATED: the events are a toy, made by dimuon.simulation. No number here is a measurement.")
@@ -134,7 +148,10 @@ def warnings(origin, summary, saved):
             "The masses are measured CMS data; part of the features is REBUILT (column features_measured of the dimuon "
             "table). Significances after a cut depend on them and are not a measurement."
         )
-    failed = [verdict["check"] for verdict in verdicts(saved) if verdict["verdict"] == _verdict(False)]
+    simulated = [path.stem for path in saved.used if artifacts.origin_of(path) == "simulated"]
+    if origin != "simulated" and simulated:
+        said.append(f"SIMULATED signal is used in {', '.join(simulated)}, and nowhere else on this page.")
+    failed = [verdict["check"] for verdict in checks if verdict["verdict"] == _verdict(False)]
     if failed:
         said.append(f"Checks that fail: {'; '.join(failed)}.")
     for test in _ordered(summary):
