@@ -211,29 +211,32 @@ def _write_sculpting(run, train, test, dimuons):
 
 
 def write_studies(chosen, folder, charges=("os", "ss")):
-    """The results of the studies and of the ensemble's convergence, of invented numbers, under `folder`."""
+    """The results of the studies and of the ensemble's convergence, of invented numbers, under `folder`.
+
+    As in the studies themselves, the classifier has a row "cathode" for each working point beside the headline numbers.
+    """
     rng = generator(chosen.seed, "toy studies")
     labels = [
         ("baseline", "baseline"),
         *((f"degree {d}, {n} bins", "fits") for d in (3, 5, 7) for n in (7, 11, 15)),
     ]
-    variables = ("no_cut", "cathode_max", "best_feature", "likelihood")
-    fprs = np.geomspace(1, 1e-3, 5)
+    headlines = [(v, 1.0) for v in ("no_cut", "cathode_max", "best_feature", "likelihood")]
+    points = [("cathode", fpr) for fpr in np.geomspace(1, 1e-3, 5)]
     frames = {
-        "variations": [(c.upper(), name, kind, v, 1 + abs(rng.normal(2, 0.4))) for c in charges for name, kind in labels
-                       for v in variables],
-        "pseudoexperiments": [(c.upper(), i, v, abs(rng.normal())) for c in charges for i in range(300)
-                              for v in variables],
-        "controls": [(c, i, "cathode", fpr, abs(rng.normal(0, 0.5))) for c in ("ss", "os_low_sideband")
-                     for i in range(4) for fpr in fprs],
+        "variations": [(c.upper(), name, kind, *v, 1 + abs(rng.normal(2, 0.4))) for c in charges
+                       for name, kind in labels for v in [*headlines, *points]],
+        "pseudoexperiments": [(c.upper(), i, *v, abs(rng.normal())) for c in charges for i in range(300)
+                              for v in [*headlines, *points]],
+        "controls": [(c, i, *v, abs(rng.normal(0, 0.5))) for c in ("ss", "os_low_sideband")
+                     for i in range(4) for v in [*headlines, *points]],
         "injection": [(n, i, method, 0.02 * n + abs(rng.normal())) for n in (0, 50, 100, 200) for i in range(5)
                       for method in ("no_cut", "cathode_max", "supervised")],
         "cut_scan": [(c.upper(), pt, ip3d, rng.uniform(0, 4), pt < 60) for c in charges for pt in (20.0, 45.0, 70.0)
                      for ip3d in (0.01, 0.1)],
     }  # fmt: skip
     columns = {
-        "variations": ["charge", "variation", "kind", "variable", "z0"],
-        "pseudoexperiments": ["charge", "experiment", "variable", "z0"],
+        "variations": ["charge", "variation", "kind", "variable", "fpr", "z0"],
+        "pseudoexperiments": ["charge", "experiment", "variable", "fpr", "z0"],
         "controls": ["control", "seed", "variable", "fpr", "z0"],
         "injection": ["n_injected", "repeat", "method", "z0"],
         "cut_scan": ["charge", "pt_cut", "ip3d_cut", "z0", "valid"],

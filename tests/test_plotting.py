@@ -226,6 +226,8 @@ def test_null_distribution_counts_the_datasets_at_or_above(saved):
     np.testing.assert_allclose(share, expected)
     verticals = {line.get_xdata()[0] for line in axes.lines if len(set(line.get_xdata())) == 1}
     assert saved.summary["tests"]["os_on_os"]["cathode_max"]["z0"] in verticals
+    assert "300 null datasets, OS; vertical: data" in words(axes)  # however many rows each of them has
+    assert axes.get_ylim()[0] == pytest.approx(0.2 / 300)
 
 
 def test_toy_values_are_starred_and_bounds_have_arrows(saved):
