@@ -7,7 +7,7 @@ from itertools import groupby
 
 import jinja2
 
-from dimuon import artifacts, standing
+from dimuon import artifacts, choices, standing
 from dimuon.plotting import CHARGE_NAMES, describe_test, fpr_name
 
 # what a check must reach to pass
@@ -172,13 +172,13 @@ def warnings(origin, summary, saved, checks):
 
 def verdicts(saved):
     """What the checks say, one dict (check, verdict, seen) each, for those whose files are there."""
-    said = []
+    said, model = [], _capital(choices.describe(saved.config.significance))
     for test in _ordered(saved.summary):
         if test["train"] != test["test"]:
             continue  # the same sample, tested above
         fit, what = test["sidebands"], describe_test(test["train"], test["test"])
         said.append({
-            "check": f"Polynomial describes the sidebands, {what}", "verdict": _verdict(fit["p_chi2"] >= P_DOUBTFUL),
+            "check": f"{model} describes the sidebands, {what}", "verdict": _verdict(fit["p_chi2"] >= P_DOUBTFUL),
             "seen": f"χ² = {fit['chi2']:.1f} for {fit['ndf']} degrees of freedom, p = {p_text(fit['p_chi2'])}",
         })  # fmt: skip
         if test["test"] == "ss" and (best := test["cathode_max"]):
@@ -236,6 +236,10 @@ def sculpting(saved):
     return said
 
 
+def _capital(words):
+    return words[0].upper() + words[1:]
+
+
 def _verdict(passed):
     return "passes" if passed else "FAILS"
 
@@ -285,7 +289,7 @@ def settings_in_words(config):
         f"{config.background.n_bins_sr} bins over the signal region, {config.background.oversampling:g} sampled events "
         "per expected one.",
         f"Classifier: {bdt.members} members in {bdt.folds} folds; the mass is never given to it.",
-        f"Test: a polynomial of degree {test.degree}, {test.n_bins_sr} bins over the signal region, "
+        f"Test: {choices.describe(test)}, {test.n_bins_sr} bins over the signal region, "
         f"{test.n_working_points} working points from FPR 1 to {test.fpr_min:g}.",
     ]
 

@@ -21,6 +21,7 @@ from dimuon import (
     ledger,
     nulls,
     pseudoexperiments,
+    schema,
     standing,
     studies,
     variations,
@@ -93,6 +94,18 @@ def inside(folder, monkeypatch):
     for path in (folder / "results" / "tiny" / "studies").glob("*"):
         path.unlink()
     return folder
+
+
+@pytest.fixture(autouse=True)
+def tables_follow_the_schema(monkeypatch):
+    """Whatever table a study writes has the columns that the pages name."""
+    write = studies.Study.write_table
+
+    def checked(self, file, frame, origin=None):
+        assert set(frame.columns) == set(schema.FILES[f"studies/{file}"].columns), file
+        return write(self, file, frame, origin)
+
+    monkeypatch.setattr(studies.Study, "write_table", checked)
 
 
 def make_study(name, path):
