@@ -95,7 +95,8 @@ def summarise(config, charge, records):
     if not done:
         raise UserError(f"{charge}: all {len(nulls)} pseudoexperiments failed, the first with: {failures[0]}")
     columns = {name: np.array([values[name] for values in done]) for name in done[0]}
-    summary = {"n": len(nulls), "n_failed": len(failures), "failures": failures, "data": {}}
+    summary = {"n": len(nulls), "n_failed": len(failures), "failures": failures}
+    summary |= {"members": config.bdt.members, "data": {}}  # those of step 6, and its searches by number of members
     for members in sorted({config.bdt.members, config.studies.members}):
         record = records[f"{charge}/data/{members}"]
         if "failed" in record:

@@ -37,7 +37,7 @@ def _calibrated(content):
     """The p-values counted in null datasets, a line for each charge. content: of pseudoexperiments.json."""
     said = []
     for charge, part in content.items():
-        data = part["data"][max(part["data"], key=int)]  # the largest ensemble: that of step 6
+        data = part["data"][str(part.get("members", max(part["data"], key=int)))]  # older files lack the key
         found = [f"{words} {_global(data[name]['global'])}" for name, words in NAMES.items() if data.get(name)]
         said.append(
             f"{charge}, calibrated by {part['n']} null datasets ({part['n_failed']} failed): {'; '.join(found)}; "

@@ -425,6 +425,22 @@ def test_verdicts_stand_beside_the_headline(inside):
     assert all("out of date" in line for line in standing.lines(folder, other.run))
 
 
+def test_the_ensemble_of_step_6_is_shown_where_the_studies_have_more_members(inside):
+    path = write_config(inside, "larger.yaml")
+    path.write_text(path.read_text().replace("  members: 1", "  members: 5"))
+    pseudoexperiments.run(make_study("pseudoexperiments", path))
+    place = inside / "results/tiny/studies/pseudoexperiments.json"
+    content = json.loads(place.read_text())
+    for charge in ("os", "ss"):
+        assert set(content[charge]["data"]) == {"2", "5"}
+        content[charge]["data"]["2"]["cathode_max"]["global"] |= {"p": 0.111, "z0": 1.2}
+        content[charge]["data"]["5"]["cathode_max"]["global"] |= {"p": 0.555, "z0": 0.0}
+    place.write_text(json.dumps(content))
+    lines = standing.lines(inside / "results/tiny")[1:]
+    assert len(lines) == 2
+    assert all("best classifier cut global p = 0.111 (Z0 = 1.2)" in line for line in lines)
+
+
 def said_names(said):
     """The controls that a report names, in order."""
     return [line.split(":")[0].strip() for line in said.splitlines()[1:]]
