@@ -28,8 +28,7 @@ log = logging.getLogger("dimuon")
 def main(run):
     """Test every sample, print the headline numbers and write the results."""
     settings = run.config.significance
-    bins = run.config.window.binning(settings.n_bins_sr)
-    model = choices.make_choice(settings.choice, bins, settings.family, settings.degree, settings.penalty)
+    model = choices.model_of(settings, run.config.window)
     found = samples.read(run)
     outcomes = {sample.name: search(run, sample, model) for sample in found}
 
@@ -70,7 +69,7 @@ def search(run, sample, model):
     )
     labels = {"train": sample.train, "test": sample.test}
     tables = {
-        "significance_curves": pd.concat([curves, others]),
+        "significance_curves": bumphunt.marked(curves, others),
         "mass_histograms": histograms,
         "feature_histograms": features,
     }

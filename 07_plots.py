@@ -20,9 +20,9 @@ def main(run):
     folder = run.results / "figures"
     files = gallery.write_all(drawings, folder, run.config.execution.workers)
     index = gallery.index(drawings, files)
-    run.write_json(folder / "index.json", index, inputs=saved.used)
+    run.write_json(folder / "index.json", index, saved.used, saved.origin)
     page = report.page(saved, drawings, files)
-    path = run.write_bytes(run.results / "report.html", page.encode(), inputs=saved.used)
+    path = run.write_bytes(run.results / "report.html", page.encode(), saved.used, saved.origin)
     if saved.summary is not None:
         log.info("%s", bumphunt.headlines(saved.summary["tests"]))
     log.info("%d figures in %s, all of it on one page: %s", len(drawings), folder, path)

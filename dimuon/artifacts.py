@@ -262,7 +262,9 @@ def load_table(path, names=None, filters=None):
         available = pq.read_schema(path).names
         missing = [name for name in names or () if name not in available]
         if missing:
-            raise UserError(f"{path}: column {missing[0]} is missing; found {', '.join(available)}")
+            step = sidecar(path).get("step")
+            remedy = f"; an older {step} wrote it: run it again" if step else ""
+            raise UserError(f"{path}: column {missing[0]} is missing; found {', '.join(available)}{remedy}")
         return pd.read_parquet(path, columns=list(names) if names is not None else None, filters=filters)
     except (OSError, pa.ArrowException) as error:
         raise UserError(f"{path}: not a readable parquet file ({error})") from error

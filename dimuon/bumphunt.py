@@ -81,6 +81,14 @@ def variations(mass, variables, fprs, baseline, degrees, binnings):
     return pd.concat(frames, ignore_index=True) if frames else None
 
 
+def marked(own, others):
+    """The curves of the analysis's own background function and, after them, of `variations` (None: none).
+
+    The column baseline tells them apart: neither family nor degree does where the function is chosen by the data.
+    """
+    return pd.concat([own.assign(baseline=True), *([] if others is None else [others.assign(baseline=False)])])
+
+
 def reweighted(mass, score, model, weights=None):
     """The test on the spectrum weighted by the likelihood (paper, step 4b): (`Discovery`, weights), or (reason, None)
     where it is not defined.

@@ -3,15 +3,15 @@
 CAPTIONS = {
     "mass_cathode": (
         "Dimuon mass after cuts on the classifier, one colour and marker per false-positive rate (FPR: the "
-        "fraction of sideband events kept). The dashed polynomial is fitted to the sidebands alone, outside the "
-        "two vertical lines, and interpolated between them; its band there is the error of the fit. A resonance "
+        "fraction of sideband events kept). The dashed curve ({model}) is fitted to the sidebands alone, outside "
+        "the two vertical lines, and interpolated between them; its band there is the error of the fit. A resonance "
         "stands above the dashed line between the vertical lines and nowhere else. Below, the pulls after each "
         "cut: signed square root of the Poisson deviance, grey within one. (!) marks cuts after which too few "
         "events are left for the asymptotic significance."
     ),
     "mass_likelihood": (
         "Dimuon mass with every event weighted by its estimated signal-to-background likelihood ratio. The dashed "
-        "polynomial is fitted to the sidebands alone and interpolated between the vertical lines; the band is its "
+        "curve ({model}) is fitted to the sidebands alone and interpolated between the vertical lines; the band is its "
         "error."
     ),
     "p_values": (
@@ -26,9 +26,9 @@ CAPTIONS = {
         "before the anti-isolation cut, where those events are known."
     ),
     "variations": (
-        "p-value of the classifier cut against the false-positive rate for other degrees of the polynomial and "
-        "other bin widths; the analysis's own choice is bold. Curves that agree say that the fit is not what "
-        "makes the excess."
+        "p-value of the classifier cut against the false-positive rate for polynomials of other degrees and "
+        "bin widths; the analysis's own choice ({model}) is bold and black. Curves that agree say that the fit is not "
+        "what makes the excess."
     ),
     "flow_losses": (
         "Mean negative log-density of the sideband events that the flows were trained on (dotted) and of those "

@@ -133,9 +133,7 @@ def classify(config, charge, events, sampled, pool):
 
 def model_of(config):
     """The background function of step 6, or the choice among several, in its bins."""
-    settings = config.significance
-    bins = config.window.binning(settings.n_bins_sr)
-    return choices.make_choice(settings.choice, bins, settings.family, settings.degree, settings.penalty)
+    return choices.model_of(config.significance, config.window)
 
 
 def test(config, charge, events, scores):

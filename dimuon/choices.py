@@ -117,6 +117,26 @@ def make_choice(kind, bins, family, degree, penalty):
     return Envelope((*(make(name, bins, degree) for name in ATLAS_LADDER), *candidates), penalty)
 
 
+def model_of(settings, window):
+    """The background function of step 6, or the choice among several, in its bins.
+
+    settings: the section `significance` of the configuration. window: `MassWindow`.
+    """
+    bins = window.binning(settings.n_bins_sr)
+    return make_choice(settings.choice, bins, settings.family, settings.degree, settings.penalty)
+
+
+def describe(settings):
+    """The background function of step 6 in words. settings: as for `model_of`."""
+    family, degree = settings.family, settings.degree
+    return {
+        "fixed": f"{family} function" if family in FIXED_DEGREES else f"{family} of degree {degree}",
+        "ladder": f"ladder of {', '.join(ATLAS_LADDER)}",
+        "f_test": f"{family} up to degree {degree} by an F-test",
+        "envelope": f"envelope of functions of degrees up to {degree}",
+    }[settings.choice]
+
+
 def _heights(outcomes, candidates, penalty, signal):
     """(n_candidates, n) -2 ln L of each candidate, up to a constant of the spectrum, with its penalty."""
     return np.stack([

@@ -76,6 +76,7 @@ COLUMNS = {
     "train": Column("text", "charge the classifier was trained on"),
     "test": Column("text", "charge it is applied to"),
     "variable": Column("text", 'what is cut on: "cathode", a feature, or "random"'),
+    "baseline": Column("flag", "the analysis's own background function (false: one of its variations, Fig. 4)"),
     "family": Column("text", "family of the background function"),
     "degree": Column("", "degree of the background function: its coefficients less one"),
     "n_bins_sr": Column("", "mass bins over the SR"),

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from dimuon import artifacts, cli
+from dimuon import artifacts, cli, schema
 from dimuon.errors import UserError
 from dimuon.figures import FLOOR, p_value_axes, variable_label
 from dimuon.plotting import COLOURS, LINES, MARKERS, describe_test, panels, save, say_origin, styled
@@ -31,7 +31,8 @@ def read(folder):
     for path in paths:
         if not path.exists():
             raise UserError(f"{path}: not found; give a folder results/<name>/ in which step 6 has written")
-    return artifacts.load_json(paths[0]), artifacts.load_table(paths[1]), artifacts.sidecar(paths[0])
+    curves = artifacts.load_table(paths[1], schema.FILES[paths[1].name].columns)
+    return artifacts.load_json(paths[0]), curves, artifacts.sidecar(paths[0])
 
 
 def headlines(first, second):
@@ -83,7 +84,7 @@ def text(folders):
 def curves(tables, names, origin):
     """The classifier's p-value against the false-positive rate in two results, one panel per train-test combination.
 
-    tables: two DataFrames as `significance_curves.parquet`. names: of the two, for the legend.
+    tables: two DataFrames as `significance_curves.parquet`. names: of the two, for the legend. Faint: their variations.
     """
     chosen = [table[table["variable"] == "cathode"] for table in tables]
     tests = list(dict.fromkeys(key for table in chosen for key in zip(table["train"], table["test"], strict=True)))
@@ -91,12 +92,12 @@ def curves(tables, names, origin):
     lowest = min(table["p0"].min() for table in chosen)
     for axis, (train, test) in zip(axes[0], tests, strict=True):
         for table, name, colour, line, marker in zip(chosen, names, COLOURS, LINES, MARKERS, strict=False):
-            part = table[(table["train"] == train) & (table["test"] == test)]
-            for index, (fit, curve) in enumerate(part.groupby(["degree", "n_bins_sr"], sort=False)):
-                curve = curve.sort_values("fpr")
-                label = f"{name}: {variable_label('cathode')}, degree {fit[0]}, {fit[1]} bins" if index == 0 else None
-                axis.plot(curve["fpr"], curve["p0"].clip(lower=FLOOR), color=colour, linestyle=line, marker=marker,
-                          alpha=1 if index == 0 else 0.25, markersize=6 if index == 0 else 0, label=label)  # fmt: skip
+            part = table[(table["train"] == train) & (table["test"] == test)].sort_values("fpr")
+            own = part[part["baseline"]]
+            for _, curve in part[~part["baseline"]].groupby(["degree", "n_bins_sr"]):
+                axis.plot(curve["fpr"], curve["p0"].clip(lower=FLOOR), color=colour, linestyle=line, alpha=0.25)
+            axis.plot(own["fpr"], own["p0"].clip(lower=FLOOR), color=colour, linestyle=line, marker=marker,
+                      markersize=6, label=f"{name}: {variable_label('cathode')}")  # fmt: skip
         p_value_axes(axis, lowest)
         axis.legend(loc="lower right", fontsize=11)
         say_origin(figure if axis is axes[0, 0] else None, axis, origin, describe_test(train, test))

@@ -14,9 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from dimuon import cli, dimuons, scores
+from dimuon import choices, cli, dimuons, scores
 from dimuon.execution import generator
-from dimuon.families import Polynomial
 from dimuon.significance import Spectra, discoveries, likelihood_weights
 from dimuon.working_points import CutVariable, rates
 
@@ -110,7 +109,7 @@ def standard_sizes(n_members):
 def main(run):
     """Write the convergence of every train-test combination."""
     files, settings = dimuons.paths(run), run.config.significance
-    model = Polynomial(run.config.window.binning(settings.n_bins_sr), settings.degree)
+    model = choices.model_of(settings, run.config.window)
     fprs = rates(settings.n_working_points, settings.fpr_min)
     frames, sources = [], []
     for test in files:

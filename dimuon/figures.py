@@ -12,6 +12,7 @@ from dimuon.plotting import (
     describe_test,
     deviance_pull,
     fpr_name,
+    look,
     mark_signal_region,
     panels,
     poisson_errors,
@@ -238,21 +239,24 @@ def _feature_axes(axes, name, part):
 
 @styled
 def variations(curves, baseline, origin):
-    """Fig. 4: the CATHODE p-value against the false-positive rate for each fit degree and bin width.
+    """Fig. 4: the CATHODE p-value against the false-positive rate for polynomials of other degrees and bin widths.
 
-    curves: degree, n_bins_sr, fpr, p0, valid; the variable "cathode" of one train-test combination. baseline:
-    (degree, n_bins_sr) of the analysis, drawn bold.
+    curves: baseline, degree, n_bins_sr, fpr, p0, valid; the variable "cathode" of one train-test combination. baseline:
+    the analysis's own function in words, drawn bold and black.
     """
     figure, axes = panels(size=(9.5, 7.5))
-    degrees = sorted(curves["degree"].unique())
-    bins = sorted(curves["n_bins_sr"].unique())
-    for (degree, n_bins), part in curves.groupby(["degree", "n_bins_sr"]):
-        colour, marker = COLOURS[degrees.index(degree)], MARKERS[degrees.index(degree)]
-        strong = (degree, n_bins) == tuple(baseline)
-        label = f"degree {degree}, {n_bins} bins" + (" (baseline)" if strong else "")
-        _curve(axes, part.sort_values("fpr"), LINES[bins.index(n_bins)], marker, colour, label, strong)
+    own, others = curves[curves["baseline"]], curves[~curves["baseline"]]
+    degrees, bins = sorted(others["degree"].unique()), sorted(others["n_bins_sr"].unique())
+    for (degree, n_bins), part in others.groupby(["degree", "n_bins_sr"]):
+        colour, marker, _ = look(degrees.index(degree))
+        line = LINES[bins.index(n_bins) % len(LINES)]
+        label = f"degree {degree}, {n_bins} bins"
+        _curve(axes, part.sort_values("fpr"), line, marker, colour, label)
+    label = f"{baseline}, {own['n_bins_sr'].iloc[0]} bins (baseline)"
+    _curve(axes, own.sort_values("fpr"), "-", "D", "black", label, strong=True)
     p_value_axes(axes, curves["p0"].min())
-    axes.legend(loc="lower right", fontsize=12, ncol=1 if len(degrees) * len(bins) < 5 else 2)
+    axes.legend(loc="lower right", fontsize=12, ncol=1 if len(degrees) * len(bins) < 5 else 2, title="polynomials",
+                title_fontsize=12)  # fmt: skip
     train, test = curves[["train", "test"]].iloc[0]
     say_origin(figure, axes, origin, describe_test(train, test))
     return figure

@@ -1,7 +1,7 @@
 """Which figures an analysis has: from its saved files to drawings with title, caption and the numbers behind them."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 
 import numpy as np
@@ -9,10 +9,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
-from dimuon import artifacts, checks, dimuons, execution, figures, plotting, robustness, scores
+from dimuon import artifacts, checks, choices, dimuons, execution, figures, plotting, robustness, schema, scores
 from dimuon.captions import CAPTIONS
 from dimuon.errors import UserError
-from dimuon.families import Polynomial
 from dimuon.plotting import CHARGE_NAMES, describe_test
 from dimuon.significance import Spectra, discoveries
 
@@ -84,10 +83,22 @@ class Saved:
         matched = [(charge, charge) for charge in self.charges]
         return matched + [(train, test) for train in self.charges for test in self.charges if train != test]
 
+    @property
+    def origin(self):
+        """What must be said of the headline (of `artifacts.ORIGINS`): that of `significance.json` and of the dimuons.
+
+        Studies with simulated signal say SIMULATED themselves; they do not make the data so. Where neither file was
+        read, that of all that were.
+        """
+        headline = {self.run.results / "significance.json", *dimuons.paths(self.run).values()}
+        return artifacts.origin_of(*([path for path in self.used if path in headline] or self.used))
+
     @cached_property
     def curves(self):
         """The significance curves, or None."""
-        return self.table(self.run.results / "significance_curves.parquet")
+        names = schema.FILES["significance_curves.parquet"].columns
+        path = self.run.results / "significance_curves.parquet"
+        return self._content(path, partial(self.run.read_table, names=names))
 
     @cached_property
     def summary(self):
@@ -114,7 +125,9 @@ def drawings(saved):
         makers += [_scores, _efficiency, _importance, _losses, _closure, _agreement]
         if saved.config.input.dimuons is None:
             makers += [_cutflow, _spectrum]
-    return [drawing for make in makers for drawing in make(saved)]
+    model = choices.describe(saved.config.significance)
+    found = [drawing for make in makers for drawing in make(saved)]
+    return [replace(drawing, caption=drawing.caption.format(model=model)) for drawing in found]
 
 
 def write_all(drawings, folder, workers=None):
@@ -199,14 +212,14 @@ def histogram_points(histograms, config):
 
     histograms: fpr, bin_low, n_obs, n_obs_err in the bins of the analysis. config: of the analysis.
     """
-    bins = config.window.binning(config.significance.n_bins_sr)
-    family = Polynomial(bins, config.significance.degree)
+    model = choices.model_of(config.significance, config.window)
+    bins = model.bins
     parts = [part.sort_values("bin_low") for _, part in histograms.groupby("fpr")]
     counts = np.array([_sr_merged(part["n_obs"], bins) for part in parts])
     squares = np.array([_sr_merged(part["n_obs_err"] ** 2, bins) for part in parts])
     whole = squares.sum(axis=1, keepdims=True) / counts.sum(axis=1, keepdims=True)
     scales = np.where(counts > 0, squares / np.where(counts > 0, counts, 1.0), whole)
-    found = discoveries(Spectra(bins, counts, scales), family)
+    found = discoveries(Spectra(bins, counts, scales), model)
     fprs = [part["fpr"].iloc[0] for part in parts]
     return pd.DataFrame({"fpr": fprs} | {name: getattr(found, name) for name in ("n_obs", "n_bkg", "z0", "valid")})
 
@@ -216,19 +229,13 @@ def _sr_merged(values, bins):
     return np.append(values[~bins.is_sr], values[bins.is_sr].sum())
 
 
-def _baseline(curves, config):
-    """The curves of the analysis's own degree and binning."""
-    own = (curves["degree"] == config.significance.degree) & (curves["n_bins_sr"] == config.significance.n_bins_sr)
-    return curves[own].reset_index(drop=True)
-
-
 def _p_values(saved):
     paths = saved.run.results / "significance_curves.parquet", saved.run.results / "significance.json"
     curves, summary = saved.curves, saved.summary
     if curves is None or summary is None:
         return
     for train, test in saved.tests:
-        part = _baseline(_of_test(curves, train, test), saved.config)
+        part = _of_test(curves[curves["baseline"]], train, test)
         headline = summary["tests"].get(f"{train}_on_{test}")
         if len(part) and headline is not None:
             title = f"p-value against false-positive rate, {describe_test(train, test)}"
@@ -249,11 +256,11 @@ def _features(saved):
 
 def _variations(saved):
     path = saved.run.results / "significance_curves.parquet"
-    chosen = saved.config.significance.degree, saved.config.significance.n_bins_sr
+    chosen = choices.describe(saved.config.significance)
     for train, test in saved.tests if saved.curves is not None else ():
         part = _of_test(saved.curves, train, test)
         part = part[part["variable"] == "cathode"].reset_index(drop=True)
-        if len(part[["degree", "n_bins_sr"]].drop_duplicates()) > 1:
+        if not part["baseline"].all():
             title, name = f"Other fits, {describe_test(train, test)}", f"fig4_variations_{train}_on_{test}"
             yield _drawing("variations", name, "Robustness", title, [path], part, figures.variations, chosen)
 

@@ -58,7 +58,6 @@ COLOURS = ("#5790fc", "#e42536", "#f89c20", "#964a8b", "#7a21dd", "#9c9ca1", "#2
 MARKERS = ("o", "s", "^", "v", "D", "P", "X", "<")
 LINES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)), (0, (8, 3)), (0, (3, 1)))
 CHARGE_NAMES = {"os": "OS", "ss": "SS"}
-REGION_NAMES = {"SBL": "low sideband", "SR": "signal region", "SBH": "high sideband"}
 
 
 def styled(draw):
@@ -105,6 +104,16 @@ def say_origin(figure, axes, origin, note="", last=None):
     if origin == "simulated" and figure is not None:
         figure.text(0.5, 0.5, "SIMULATED", rotation=30, ha="center", va="center", fontsize=80, weight="bold",
                     color="black", alpha=0.10, zorder=100)  # fmt: skip
+
+
+def look(index):
+    """(colour, marker, line) of curve number `index`, from 0; after every round a marker meets another line."""
+    turn = index // len(MARKERS)
+    return (
+        COLOURS[index % len(COLOURS)],
+        MARKERS[index % len(MARKERS)],
+        LINES[(index + turn) % len(LINES)],
+    )
 
 
 def shades(n):

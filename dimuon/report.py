@@ -7,7 +7,7 @@ from itertools import groupby
 
 import jinja2
 
-from dimuon import artifacts, standing
+from dimuon import artifacts, choices, standing
 from dimuon.plotting import CHARGE_NAMES, describe_test, fpr_name
 
 # what a check must reach to pass
@@ -30,16 +30,16 @@ def page(saved, drawings, files):
     """
     config = saved.run.config
     summary = saved.summary
-    origin = artifacts.origin_of(*saved.used)
+    origin, checks = saved.origin, verdicts(saved)
     context = {
         "name": config.name,
         "origin": origin,
         "origin_label": artifacts.ORIGIN_LABELS[origin],
-        "warnings": warnings(origin, summary, saved),
+        "warnings": warnings(origin, summary, saved, checks),
         "headline": headline(summary),
         "cutflow": cutflow(saved),
         "standing": standing.lines(saved.run.results, saved.run),
-        "verdicts": verdicts(saved),
+        "verdicts": checks,
         "settings": settings_in_words(config),
         "sections": _sections(drawings, files),
         "missing": sorted((str(path), remedy) for path, remedy in saved.missing.items()),
@@ -48,9 +48,23 @@ def page(saved, drawings, files):
         "commit": artifacts.git_commit(),
         "seed": config.seed,
         "config_path": saved.run.config_path,
-        "steps": sorted(set(artifacts.SETTINGS)),
+        "steps": steps(config),
     }
     return _environment().get_template("report.html").render(context)
+
+
+def steps(config):
+    """[(command, whether it is optional)] that an analysis takes, in the order in which they are run."""
+    given, needs_members = config.input, config.bdt.keep_members or config.bdt.combination == "median"
+    numbered = [step for step in artifacts.SETTINGS if step.endswith(".py")]
+    first = 5 if given.scores is not None else 2 if given.dimuons is not None else 0
+    optional = [
+        step
+        for step in artifacts.SETTINGS
+        if step not in numbered and given.scores is None and (step != "-m dimuon.ensemble" or needs_members)
+    ]
+    *before, last = numbered[first:]
+    return [*((step, False) for step in before), *((step, True) for step in optional), (last, False)]
 
 
 def _environment():
@@ -124,8 +138,8 @@ def _likelihood_bias(test):
     )
 
 
-def warnings(origin, summary, saved):
-    """What must be known before any number is believed, one sentence each."""
+def warnings(origin, summary, saved, checks):
+    """What must be known before any number is believed, one sentence each. checks: of `verdicts`."""
     said = []
     if origin == "simulated":
         said.append("SIMULATED: the events are a toy, made by dimuon.simulation. No number here is a measurement.")
@@ -134,7 +148,10 @@ def warnings(origin, summary, saved):
             "The masses are measured CMS data; part of the features is REBUILT (column features_measured of the dimuon "
             "table). Significances after a cut depend on them and are not a measurement."
         )
-    failed = [verdict["check"] for verdict in verdicts(saved) if verdict["verdict"] == _verdict(False)]
+    simulated = [path.stem for path in saved.used if artifacts.origin_of(path) == "simulated"]
+    if origin != "simulated" and simulated:
+        said.append(f"SIMULATED signal is used in {', '.join(simulated)}, and nowhere else on this page.")
+    failed = [verdict["check"] for verdict in checks if verdict["verdict"] == _verdict(False)]
     if failed:
         said.append(f"Checks that fail: {'; '.join(failed)}.")
     for test in _ordered(summary):
@@ -155,13 +172,13 @@ def warnings(origin, summary, saved):
 
 def verdicts(saved):
     """What the checks say, one dict (check, verdict, seen) each, for those whose files are there."""
-    said = []
+    said, model = [], _capital(choices.describe(saved.config.significance))
     for test in _ordered(saved.summary):
         if test["train"] != test["test"]:
             continue  # the same sample, tested above
         fit, what = test["sidebands"], describe_test(test["train"], test["test"])
         said.append({
-            "check": f"Polynomial describes the sidebands, {what}", "verdict": _verdict(fit["p_chi2"] >= P_DOUBTFUL),
+            "check": f"{model} describes the sidebands, {what}", "verdict": _verdict(fit["p_chi2"] >= P_DOUBTFUL),
             "seen": f"χ² = {fit['chi2']:.1f} for {fit['ndf']} degrees of freedom, p = {p_text(fit['p_chi2'])}",
         })  # fmt: skip
         if test["test"] == "ss" and (best := test["cathode_max"]):
@@ -219,6 +236,10 @@ def sculpting(saved):
     return said
 
 
+def _capital(words):
+    return words[0].upper() + words[1:]
+
+
 def _verdict(passed):
     return "passes" if passed else "FAILS"
 
@@ -268,7 +289,7 @@ def settings_in_words(config):
         f"{config.background.n_bins_sr} bins over the signal region, {config.background.oversampling:g} sampled events "
         "per expected one.",
         f"Classifier: {bdt.members} members in {bdt.folds} folds; the mass is never given to it.",
-        f"Test: a polynomial of degree {test.degree}, {test.n_bins_sr} bins over the signal region, "
+        f"Test: {choices.describe(test)}, {test.n_bins_sr} bins over the signal region, "
         f"{test.n_working_points} working points from FPR 1 to {test.fpr_min:g}.",
     ]
 

@@ -43,7 +43,8 @@ def variation_points(table, charge, origin):
 def null_distributions(table, observed, charge, origin):
     """Toy distributions against asymptotics: how often background alone reaches a Z0, by full-chain pseudoexperiments.
 
-    table: variable, z0 of null datasets of one charge. observed: {variable: Z0 of the data} for the vertical lines.
+    table: experiment, variable, z0 of null datasets of one charge. observed: {variable: Z0 of the data}, drawn as
+    vertical lines.
     """
     figure, axes = panels()
     grid = np.linspace(0, max(5.0, table["z0"].max(), *observed.values()) * 1.05, 300)
@@ -59,7 +60,7 @@ def null_distributions(table, observed, charge, origin):
             )
         if variable in observed:
             axes.axvline(observed[variable], color=colour, linestyle=line, linewidth=1)
-    n_nulls = table.groupby("variable").size().max()
+    n_nulls = table["experiment"].nunique()
     axes.set(yscale="log", ylim=(0.2 / n_nulls, 8), xlim=(0, grid[-1]), xlabel=r"$Z_0$ [$\sigma$]",
              ylabel=r"Fraction of null datasets at or above $Z_0$")  # fmt: skip
     axes.legend(loc="upper right", bbox_to_anchor=(1, 0.93), fontsize=13)

@@ -15,11 +15,15 @@ from dimuon.columns import COLUMNS
 
 @dataclass(frozen=True)
 class File:
-    """A kind of file. folder: "data" or "results". meaning: in a sentence. columns: of a table that has fixed ones."""
+    """A kind of file. folder: "data" or "results". meaning: in a sentence.
+
+    columns: of a table. further: of `FURTHER`, what a table has beside them.
+    """
 
     folder: str
     meaning: str
     columns: tuple = ()
+    further: str = ""
 
 
 MUON = tuple(
@@ -33,11 +37,12 @@ DIMUONS = (
     "dimu_phi", "mumu_deltaR", "mumu_deltapT", *MUON, "n_muons", "n_jets",
 )  # fmt: skip
 TEST = ("train", "test")
+FOUND = ("z0", "n_obs", "n_bkg", "n_sig", "valid")
 TOYS = ("p0_toys", "p0_toys_err", "z0_toys", "n_toys", "toys_bound")
 
 FILES = {
     "skim/spectrum.parquet": File("data", "inclusive dimuon mass spectrum", ("bin_low", "bin_high", "n_os", "n_ss")),
-    "skim/*.parquet": File("data", "events with two muons that pass the ID; and flags named as the triggers", SKIM),
+    "skim/*.parquet": File("data", "events with two muons that pass the ID", SKIM, "triggers"),
     "skim/processed_luminosity.json": File("data", "the certified luminosity sections that were read, as CMS JSON"),
     "skim/manifest.json": File("data", "what was read, file by file: size, checksum, events, sections, failures"),
     "simulated/*": File("data", "simulated NanoAOD files with their certified luminosity sections. SIMULATED"),
@@ -48,7 +53,7 @@ FILES = {
         "data", "the training of the flows", ("member", "epoch", "train_loss", "validation_loss")
     ),
     "background_*.parquet": File(
-        "data", "sampled background; and the features of the configuration", ("dimu_mass", "region", "member", "use")
+        "data", "sampled background", ("dimu_mass", "region", "member", "use"), "features"
     ),
     "mass_fit_*.json": File("data", "the polynomial of the sideband mass spectrum"),
     "closure_*.json": File("data", "how well sampled events agree with real ones: KS distances, AUC"),
@@ -57,14 +62,22 @@ FILES = {
         "data", "the classifiers' scores of one charge's dimuons, or of the sampled background",
         ("row", "fold", "score", "score_std"),
     ),
-    "members_*.parquet": File("data", "the scores of every member of an ensemble, where the YAML asks for them"),
+    "members_*.parquet": File(
+        "data", "the scores of every member of an ensemble, where the YAML asks for them",
+        ("member", "row", "fold", "score"),
+    ),
     "sculpting_*.json": File("data", "dependence of the score on the mass in the sidebands, against permutations"),
-    "sculpting_*.parquet": File("data", "efficiency of every cut against the mass, with a smooth fit and a flag"),
+    "sculpting_*.parquet": File(
+        "data", "efficiency of every cut against the mass, with a smooth fit and a flag",
+        ("fpr", "cut", "sculpted", "bin_low", "bin_high", "region", "n_before", "n_after", "efficiency",
+         "efficiency_low", "efficiency_high", "efficiency_fit", "efficiency_fit_err"),
+    ),
     "importance_*.json": File("data", "what each feature is worth to the classifier"),
     "significance.json": File("results", "the headline numbers of every train-test combination"),
     "significance_curves.parquet": File(
         "results", "the significance at every working point of every variable",
-        (*TEST, "variable", "degree", "n_bins_sr", "fpr", "cut", *CURVE_FIELDS, *TOYS),
+        (*TEST, "variable", "baseline", "family", "degree", "n_bins_sr", "fpr", "cut", *CURVE_FIELDS, *TOYS,
+         "sculpted"),
     ),
     "mass_histograms.parquet": File(
         "results", "mass spectra with their sideband fits after the figure's working points",
@@ -74,12 +87,45 @@ FILES = {
         "results", "features in the SR after the figure's working points (fpr NaN: before anti-isolation)",
         (*TEST, "feature", "fpr", "bin_low", "bin_high", "n_obs"),
     ),
-    "convergence.parquet": File("results", "Z0 of ensembles drawn again from their members, by their number"),
-    "studies/*": File("results", "variations, pseudoexperiments, cut scan, controls and injection, as made"),
+    "convergence.parquet": File(
+        "results", "Z0 of ensembles drawn again from their members, by their number",
+        (*TEST, "n_members", "draw", "z0_max", "z0_likelihood"),
+    ),
+    "studies/variations.parquet": File(
+        "results", "the significances after every systematic variation",
+        ("charge", "kind", "variation", "seed", "degree", "n_bins_sr", "variable", "fpr", "p0", *FOUND),
+    ),
+    "studies/pseudoexperiments.parquet": File(
+        "results", "the significances of every null dataset",
+        ("charge", "experiment", "seed", "member", "variable", "fpr", *FOUND),
+    ),
+    "studies/controls.parquet": File(
+        "results", "the significances where there is no signal", ("control", "seed", "variable", "fpr", *FOUND)
+    ),
+    "studies/injection.parquet": File(
+        "results", "the significances with signal events injected. SIMULATED",
+        ("n_injected", "repeat", "seed", "method", "fpr", "z0", "n_obs", "n_bkg", "n_kept"),
+    ),
+    "studies/cut_scan.parquet": File(
+        "results", "the significance after every pair of classical cuts",
+        ("charge", "pt_cut", "ip3d_cut", *FOUND, "n_bkg_err"),
+    ),
+    "studies/cut_scan_toys.parquet": File(
+        "results", "the best pair of cuts of every null dataset",
+        ("charge", "experiment", "seed", "pt_cut", "ip3d_cut", "z0"),
+    ),
+    "studies/*": File("results", "of each study made, its verdicts (JSON) and the ledger of what is done"),
     "figures/index.json": File("results", "title, caption, inputs and SHA-256 of every figure"),
     "figures/*": File("results", "the figures: PDF, PNG, and the numbers behind each as CSV"),
     "report.html": File("results", "the whole story on one page, self-contained"),
 }  # fmt: skip
+
+
+FURTHER = {
+    "": "",
+    "features": "and the features of the configuration",
+    "triggers": "and a flag named as each trigger",
+}
 
 
 def find(path):
@@ -132,7 +178,7 @@ def page(folder):
         if file.columns:
             lines += [f"## `{pattern}`", "", "| column | unit | meaning |", "|---|---|---|"]
             lines += [f"| `{name}` | {COLUMNS[name].unit} | {COLUMNS[name].meaning} |" for name in file.columns]
-            lines.append("")
+            lines += ["", *([FURTHER[file.further], ""] if file.further else [])]
     lines.append("<!-- written by python -m dimuon.schema -->")
     return "\n".join(lines) + "\n"
 

@@ -1,6 +1,9 @@
 """Two results folders side by side."""
 
+import shutil
+
 import numpy as np
+import pandas as pd
 import pytest
 
 from dimuon import compare
@@ -51,6 +54,23 @@ def test_curves_of_both_are_drawn(two):
     expected = tables[1].query("variable == 'cathode'").sort_values("fpr")["p0"]
     line = next(line for line in panels[0].lines if line.get_label().startswith("second"))
     np.testing.assert_allclose(line.get_ydata(), expected)
+
+
+def test_variations_do_not_pass_for_the_result(two):
+    table = compare.read(two[1])[1]
+    other = table.assign(baseline=False, degree=3, p0=table["p0"] ** 2)
+    axes = compare.curves([table, pd.concat([other, table])], ["a", "b"], "simulated").axes[0]
+    line = next(line for line in axes.lines if line.get_label().startswith("b"))
+    np.testing.assert_allclose(line.get_ydata(), table.query("variable == 'cathode'").sort_values("fpr")["p0"])
+
+
+def test_curves_of_an_older_step_6_are_named(two, tmp_path):
+    folder = tmp_path / "old"
+    shutil.copytree(two[1], folder)
+    path = folder / "significance_curves.parquet"
+    pd.read_parquet(path).drop(columns="baseline").to_parquet(path)
+    with pytest.raises(UserError, match=r"column baseline is missing; .* an older 06_significance\.py wrote it: run"):
+        compare.read(folder)
 
 
 def test_a_folder_without_results_is_named(tmp_path):

@@ -58,6 +58,7 @@ def variations_table(saved):
         curve.assign(
             degree=degree,
             n_bins_sr=n_bins,
+            baseline=(degree, n_bins) == (5, 11),
             p0=curve["p0"] ** (1 + 0.05 * (degree - 5) + 0.01 * (n_bins - 11)),
         )
         for degree, n_bins in fits
@@ -153,12 +154,12 @@ def test_figure_3(saved):
 @pytest.mark.mpl_image_compare(filename="fig4.png", **IMAGES)
 def test_figure_4(saved):
     """Nine curves, the baseline bold."""
-    figure = figures.variations(variations_table(saved), (5, 11), "simulated")
+    figure = figures.variations(variations_table(saved), "polynomial of degree 5", "simulated")
     legend = figure.axes[0].get_legend()
     assert len(legend.get_texts()) == 9
     bold = [line for line in legend.get_lines() if line.get_linewidth() > 2]
     assert len(bold) == 1
-    assert "degree 5, 11 bins (baseline)" in words(figure.axes[0])
+    assert "polynomial of degree 5, 11 bins (baseline)" in words(figure.axes[0])
     return figure
 
 
@@ -226,6 +227,8 @@ def test_null_distribution_counts_the_datasets_at_or_above(saved):
     np.testing.assert_allclose(share, expected)
     verticals = {line.get_xdata()[0] for line in axes.lines if len(set(line.get_xdata())) == 1}
     assert saved.summary["tests"]["os_on_os"]["cathode_max"]["z0"] in verticals
+    assert "300 null datasets, OS; vertical: data" in words(axes)  # however many rows each of them has
+    assert axes.get_ylim()[0] == pytest.approx(0.2 / 300)
 
 
 def test_toy_values_are_starred_and_bounds_have_arrows(saved):

@@ -81,6 +81,7 @@ def test_the_page_tells_the_whole_story(tmp_path, monkeypatch):
     assert artifacts.file_hash("data/small/dimuons.parquet") in page
     assert words.index("SIMULATED") < words.index("Result Local")  # said before any number
     assert "What is missing" not in words
+    assert "python 06_significance.py small.yaml python -m dimuon.studies variations small.yaml # optional" in words
     assert "<img" in page
     assert re.search(r'<img src="[^"]+" alt="[^"]{40,}"', page)
 
@@ -123,10 +124,52 @@ def test_warnings_stand_for_what_they_say(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     saved = gallery.Saved(artifacts.Run(config.load("small.yaml"), "07_plots.py", "small.yaml"))
     summary = json.loads(json.dumps(saved.summary))
-    assert not any("asymptotic" in said for said in report.warnings("measured", _with_valid(summary, True), saved))
-    assert any("asymptotic" in said for said in report.warnings("measured", _with_valid(summary, False), saved))
-    assert any("REBUILT" in said for said in report.warnings("rebuilt", None, saved))
-    assert not any("REBUILT" in said or "SIMULATED" in said for said in report.warnings("measured", None, saved))
+    saved.used.clear()
+
+    def said(origin, summary=None):
+        return " ".join(report.warnings(origin, summary, saved, []))
+
+    assert "asymptotic" not in said("measured", _with_valid(summary, True))
+    assert "asymptotic" in said("measured", _with_valid(summary, False))
+    assert "REBUILT" in said("rebuilt")
+    assert "REBUILT" not in said("measured")
+    assert "SIMULATED" not in said("measured")
+
+
+def test_simulated_signal_in_a_study_does_not_make_the_data_simulated(tmp_path, monkeypatch):
+    small_results.write_studies(small_results.build(tmp_path, charges=("os",)), tmp_path, charges=("os",))
+    for path in tmp_path.rglob("*.meta.json"):
+        if not path.name.startswith("injection"):
+            path.write_text(path.read_text().replace('"origin": "simulated"', '"origin": "measured"'))
+    saved, page = make_page(tmp_path, monkeypatch)
+    assert saved.origin == "measured"
+    assert '<span class="origin">CMS Open Data 2016</span>' in page
+    assert "SIMULATED signal is used in injection, and nowhere else on this page." in text_of(page)
+    significance = saved.run.results / "significance.json.meta.json"
+    significance.write_text(significance.read_text().replace('"origin": "measured"', '"origin": "rebuilt"'))
+    assert saved.origin == "rebuilt"
+
+
+STUDIES = [f"-m dimuon.studies {name}" for name in ("variations", "pseudoexperiments", "cut_scan", "controls",
+                                                    "injection")]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("settings", "before", "optional"),
+    [
+        ("input: {simulation: {}}", ["01_skim_nanoaod.py", "02_select_dimuons.py", "03_train_flows.py",
+                                     "04_sample_background.py", "05_train_bdts.py", "06_significance.py"], STUDIES),
+        ("input: {dimuons: mine.parquet}\nbdt: {keep_members: true}",
+         ["03_train_flows.py", "04_sample_background.py", "05_train_bdts.py", "06_significance.py"],
+         ["-m dimuon.ensemble", *STUDIES]),
+        ("input: {scores: mine.parquet}", ["06_significance.py"], []),
+    ],
+)  # fmt: skip
+def test_the_page_lists_the_steps_that_the_input_needs_in_their_order(tmp_path, settings, before, optional):
+    path = tmp_path / "x.yaml"
+    path.write_text(f"name: x\nseed: 1\n{settings}\n")
+    expected = [(step, False) for step in before] + [(step, True) for step in optional] + [("07_plots.py", False)]
+    assert report.steps(config.load(path)) == expected
 
 
 def _with_valid(summary, valid):
@@ -143,7 +186,7 @@ def test_verdicts_follow_the_numbers(tmp_path, monkeypatch):
     saved.json(saved.run.data / "closure_os.json")["sidebands"]["sidebands"]["auc"] = 0.6
     failed = {said["check"] for said in report.verdicts(saved) if said["verdict"] == "FAILS"}
     assert failed >= {
-        "Polynomial describes the sidebands, OS dimuons",
+        "Polynomial of degree 5 describes the sidebands, OS dimuons",
         "No signal where there is none (same sign)",
         "Samples agree with the OS sidebands",
     }

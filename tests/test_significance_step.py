@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from dimuon import artifacts, config, gallery
 from dimuon.regions import MassWindow
 from dimuon.significance import discovery
 from tests import small_results
@@ -72,7 +73,8 @@ def test_headlines_and_files(analysis):
 def test_curves(analysis):
     folder, _ = analysis
     curves = pd.read_parquet(folder / "results/small/significance_curves.parquet")
-    own = curves[(curves["degree"] == 5) & (curves["n_bins_sr"] == 11)]
+    own = curves[curves["baseline"]]
+    assert set(own[["family", "degree", "n_bins_sr"]].itertuples(index=False, name=None)) == {("polynomial", 5, 11)}
     assert set(own["variable"]) == {"cathode", "dimu_pt", "mu0_ip3d", "mu1_ip3d", "random"}
     assert (own.groupby(["train", "test", "variable"]).size() == 25).all()
     assert set(map(tuple, curves[["degree", "n_bins_sr"]].drop_duplicates().to_numpy())) == {
@@ -86,6 +88,41 @@ def test_curves(analysis):
     assert doubtful["z0_toys"].notna().all()
     assert (doubtful.loc[doubtful["q0"] == 0, "p0_toys"] == 1).all()
     assert own.loc[own["valid"], "z0_toys"].isna().all()
+
+
+def test_another_choice_of_the_function_is_marked_and_drawn_as_it_is(analysis, tmp_path, monkeypatch):
+    """The F-test takes polynomials of other degrees at other cuts, among them that of a variation."""
+    shutil.copytree(analysis[0], tmp_path, dirs_exist_ok=True)
+    shutil.rmtree(tmp_path / "results")
+    monkeypatch.chdir(tmp_path)
+    settings = "choice: f_test, degree: 4, degrees: [2, 3], binnings: [11], toys: {local: 0, scan: 0, weights: 0}"
+    text = Path("small.yaml").read_text().partition("significance:")[0] + f"significance: {{{settings}}}\n"
+    Path("small.yaml").write_text(text)
+    run_as = artifacts.Run(config.load("small.yaml"), SCRIPT.name, "small.yaml")
+    runpy.run_path(str(SCRIPT))["main"](run_as)
+    curves = pd.read_parquet("results/small/significance_curves.parquet")
+    curves = curves[(curves["train"] == "os") & (curves["test"] == "os") & (curves["variable"] == "cathode")]
+    own = curves[curves["baseline"]]
+    assert len(own) == 25
+    assert own["degree"].nunique() > 1
+    others = curves[~curves["baseline"]]
+    assert set(others["degree"]) == {2, 3}
+    assert set(own["degree"]) & {2, 3}  # which degree and bins alone would not tell apart
+
+    saved = gallery.Saved(artifacts.Run(run_as.config, "07_plots.py", "small.yaml"))
+    found = {drawing.name: drawing for drawing in gallery.drawings(saved)}
+    shown = found["fig2b_p_values_os_on_os"].table
+    np.testing.assert_array_equal(shown.loc[shown["variable"] == "cathode", "z0"], own["z0"])
+    masses = found["fig2a_mass_cathode_os_on_os"]
+    points = gallery.histogram_points(masses.table, run_as.config).set_index("fpr")["z0"]
+    at = own.set_index("fpr")["z0"]
+    for fpr in (1.0, 0.1, 0.01):
+        assert points[np.isclose(points.index, fpr)].item() == pytest.approx(at[np.isclose(at.index, fpr)].item())
+    assert "(polynomial up to degree 4 by an F-test)" in masses.caption
+    legend = found["fig4_variations_os_on_os"].draw().axes[0].get_legend()
+    assert [text.get_text() for text in legend.get_texts()] == [
+        "degree 2, 11 bins", "degree 3, 11 bins", "polynomial up to degree 4 by an F-test, 11 bins (baseline)"
+    ]  # fmt: skip
 
 
 def test_curve_counts_what_passes_the_cut(analysis):

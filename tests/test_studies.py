@@ -21,6 +21,7 @@ from dimuon import (
     ledger,
     nulls,
     pseudoexperiments,
+    schema,
     standing,
     studies,
     variations,
@@ -93,6 +94,18 @@ def inside(folder, monkeypatch):
     for path in (folder / "results" / "tiny" / "studies").glob("*"):
         path.unlink()
     return folder
+
+
+@pytest.fixture(autouse=True)
+def tables_follow_the_schema(monkeypatch):
+    """Whatever table a study writes has the columns that the pages name."""
+    write = studies.Study.write_table
+
+    def checked(self, file, frame, origin=None):
+        assert set(frame.columns) == set(schema.FILES[f"studies/{file}"].columns), file
+        return write(self, file, frame, origin)
+
+    monkeypatch.setattr(studies.Study, "write_table", checked)
 
 
 def make_study(name, path):
@@ -476,6 +489,22 @@ def test_verdicts_stand_beside_the_headline(inside):
     assert said[1].startswith("os, calibrated by 4 null datasets (0 failed): best classifier cut ")
     other = make_study("controls", write_config(inside, "other.yaml", members=3))
     assert all("out of date" in line for line in standing.lines(folder, other.run))
+
+
+def test_the_ensemble_of_step_6_is_shown_where_the_studies_have_more_members(inside):
+    path = write_config(inside, "larger.yaml")
+    path.write_text(path.read_text().replace("  members: 1", "  members: 5"))
+    pseudoexperiments.run(make_study("pseudoexperiments", path))
+    place = inside / "results/tiny/studies/pseudoexperiments.json"
+    content = json.loads(place.read_text())
+    for charge in ("os", "ss"):
+        assert set(content[charge]["data"]) == {"2", "5"}
+        content[charge]["data"]["2"]["cathode_max"]["global"] |= {"p": 0.111, "z0": 1.2}
+        content[charge]["data"]["5"]["cathode_max"]["global"] |= {"p": 0.555, "z0": 0.0}
+    place.write_text(json.dumps(content))
+    lines = standing.lines(inside / "results/tiny")[1:]
+    assert len(lines) == 2
+    assert all("best classifier cut global p = 0.111 (Z0 = 1.2)" in line for line in lines)
 
 
 def said_names(said):
