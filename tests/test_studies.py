@@ -487,24 +487,10 @@ def test_verdicts_stand_beside_the_headline(inside):
     said = standing.lines(folder, study.run)
     assert said[0].startswith("controls without a signal: NOT PASSED by ss;")
     assert said[1].startswith("os, calibrated by 4 null datasets (0 failed): best classifier cut ")
+    like = artifacts.load_json(folder / "studies/pseudoexperiments.json")["os"]["data"]["like_nulls"]
+    assert f"best classifier cut {like['cathode_max']['asymptotic']:.1f} sigma" in said[1]
     other = make_study("controls", write_config(inside, "other.yaml", members=3))
     assert all("out of date" in line for line in standing.lines(folder, other.run))
-
-
-def test_the_ensemble_of_step_6_is_shown_where_the_studies_have_more_members(inside):
-    path = write_config(inside, "larger.yaml")
-    path.write_text(path.read_text().replace("  members: 1", "  members: 5"))
-    pseudoexperiments.run(make_study("pseudoexperiments", path))
-    place = inside / "results/tiny/studies/pseudoexperiments.json"
-    content = json.loads(place.read_text())
-    for charge in ("os", "ss"):
-        assert set(content[charge]["data"]) == {"2", "5"}
-        content[charge]["data"]["2"]["cathode_max"]["global"] |= {"p": 0.111, "z0": 1.2}
-        content[charge]["data"]["5"]["cathode_max"]["global"] |= {"p": 0.555, "z0": 0.0}
-    place.write_text(json.dumps(content))
-    lines = standing.lines(inside / "results/tiny")[1:]
-    assert len(lines) == 2
-    assert all("best classifier cut global p = 0.111 (Z0 = 1.2)" in line for line in lines)
 
 
 def said_names(said):
