@@ -26,9 +26,10 @@ def main(run):
         checkpoint = chain.flows_path(run, charge).with_suffix(".checkpoint")
         return chain.train_flows(config, charge, events[charge], scaler, pool, checkpoint)
 
+    at_a_time = len(files) if config.flow.device == "cpu" else 1  # a GPU trains in this very process, one after another
     with (
         execution.executor(config.execution.workers, config.execution.scheduler) as pool,
-        ThreadPoolExecutor(len(files)) as side_by_side,
+        ThreadPoolExecutor(at_a_time) as side_by_side,
     ):
         for charge, background in zip(files, side_by_side.map(train, files), strict=True):
             sources = sorted({files[charge], files.get("os", files[charge])})  # the scaler is the OS dimuons'
