@@ -61,8 +61,9 @@ def held_out(config, sidebands, copies, seed, pool):
 
     if settings.half_split:
         split_seed = integer_seed(seed, "half split")
-        record = heldout.half_split(make, sidebands.features, sidebands.mass, names, seed=split_seed, **common)
-        records["half_split"] = {"sidebands": record}
+        records["half_split"] = heldout.half_split(
+            make, sidebands.features, sidebands.mass, names, config.window, seed=split_seed, **common
+        )
     for low, high in settings.shifted_windows:
         place = f"{low:g}-{high:g} GeV"
         records.setdefault("shifted_windows", {})[place] = heldout.shifted_window(

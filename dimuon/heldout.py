@@ -12,22 +12,26 @@ from dimuon.errors import UserError
 from dimuon.execution import generator, integer_seed
 
 
-def half_split(make, features, mass, names, seed, copies, pool=None):
-    """Train on a random half of the sideband events, compare samples with the other half; `closure.compare`'s record.
+def half_split(make, features, mass, names, window, seed, copies, pool):
+    """Train on a random half of the sideband events, compare samples with the other half; `closure.in_sidebands`.
 
     make: function that gives an untrained estimator. features: (n_events, n_features), physical units; mass:
-    (n_events,), GeV; both of sideband events. copies: samples per event compared. seed: whole number.
+    (n_events,), GeV; both of sideband events. window: `MassWindow`. copies: samples per event compared. seed: whole
+    number. pool: `concurrent.futures.Executor`.
     """
     first = generator(seed, "half").permutation(len(mass)) < len(mass) // 2
-    return _held_out(make, features, mass, names, first, ~first, seed, copies, pool)
+    sampled = _sampled(make, features, mass, names, first, ~first, seed, copies, pool)
+    compare_seed = integer_seed(seed, "compare")
+    records = closure.in_sidebands(features[~first], sampled, mass[~first], window, names, compare_seed, pool)
+    return {place: {"n_train": int(first.sum())} | record for place, record in records.items()}
 
 
-def shifted_window(make, features, mass, names, window, shifted, seed, copies, pool=None):
+def shifted_window(make, features, mass, names, window, shifted, seed, copies, pool):
     """Train on the sidebands without the masses low to high, compare samples with the real events there.
 
     window: `MassWindow`; its SR stays out of the training too, since a signal may be there. shifted: (low, high), GeV,
-    inside one sideband. Other arguments and the record as for `half_split`, over this window. Raises `UserError`
-    for a window that is not inside a sideband or holds too few events.
+    inside one sideband. Other arguments as for `half_split`; the record is that of `closure.compare`, over this
+    window. Raises `UserError` for a window that is not inside a sideband or holds too few events.
     """
     low, high = shifted
     if not (window.sb_low <= low < high <= window.sr_low or window.sr_high <= low < high <= window.sb_high):
@@ -38,17 +42,16 @@ def shifted_window(make, features, mass, names, window, shifted, seed, copies, p
             f"background.shifted_windows: [{low:g}, {high:g}] holds {tested.sum()} events, "
             f"at least {closure.MIN_EVENTS} are needed; widen it"
         )
-    record = _held_out(make, features, mass, names, ~tested, tested, seed, copies, pool)
-    return {**record, "mass_low": float(low), "mass_high": float(high)}
+    sampled = _sampled(make, features, mass, names, ~tested, tested, seed, copies, pool)
+    record = closure.compare(features[tested], sampled, mass[tested], names, integer_seed(seed, "compare"))
+    return {"n_train": int((~tested).sum()), "mass_low": float(low), "mass_high": float(high), **record}
 
 
-def _held_out(make, features, mass, names, trained, tested, seed, copies, pool):
+def _sampled(make, features, mass, names, trained, tested, seed, copies, pool):
+    """Samples (copies, n_tested, n_features) at the masses tested, from an estimator of the events trained on."""
     scaler = fit_scaler(features, trained, names)  # like the paper's: range of all events, mean and spread of these
     background = ConditionalBackground.train(
         make(), scaler, features[trained], mass[trained], integer_seed(seed, "train"), pool
     )
     sampled = background.sample(np.tile(mass[tested], copies), integer_seed(seed, "sample"))
-    by_copy = sampled.reshape(copies, tested.sum(), len(names))
-    record = closure.compare(features[tested], by_copy, mass[tested], names, integer_seed(seed, "compare"))
-    mass_range = {"mass_low": float(mass[tested].min()), "mass_high": float(mass[tested].max())}
-    return {"n_train": int(trained.sum()), **mass_range, **record}
+    return sampled.reshape(copies, tested.sum(), len(names))

@@ -198,17 +198,19 @@ def test_held_out_checks():
     def make():
         return make_estimator(SMALL)
 
-    record = heldout.half_split(make, features, mass, NAMES, 1, 2)
-    assert record["n_train"] + record["n_real"] == len(mass)
-    record = heldout.shifted_window(make, features, mass, NAMES, WINDOW, (11.0, 12.6), 1, 2)
+    records = heldout.half_split(make, features, mass, NAMES, WINDOW, 1, 2, AtOnce())
+    assert records["sidebands"]["n_train"] + records["sidebands"]["n_real"] == len(mass)
+    assert records["sidebands"]["n_real"] == records["SBL"]["n_real"] + records["SBH"]["n_real"]
+    assert {"SBL 1/3", "SBH 3/3"} <= set(records)
+    record = heldout.shifted_window(make, features, mass, NAMES, WINDOW, (11.0, 12.6), 1, 2, AtOnce())
     assert record["n_real"] == ((mass >= 11.0) & (mass <= 12.6)).sum()
     assert record["n_train"] == len(mass) - record["n_real"]
     assert record["auc"] < 0.65
     for bad in ((8.5, 9.5), (4.0, 6.0), (12.0, 11.0)):
         with pytest.raises(UserError, match="not inside a sideband"):
-            heldout.shifted_window(make, features, mass, NAMES, WINDOW, bad, 1, 2)
+            heldout.shifted_window(make, features, mass, NAMES, WINDOW, bad, 1, 2, AtOnce())
     with pytest.raises(UserError, match="widen it"):
-        heldout.shifted_window(make, features, mass, NAMES, WINDOW, (15.999, 16.0), 1, 2)
+        heldout.shifted_window(make, features, mass, NAMES, WINDOW, (15.999, 16.0), 1, 2, AtOnce())
 
 
 def write_dimuons(folder, n_events=2500):
