@@ -43,6 +43,7 @@ def page(saved, drawings, files):
         "settings": settings_in_words(config),
         "sections": _sections(drawings, files),
         "missing": sorted((str(path), remedy) for path, remedy in saved.missing.items()),
+        "not_made": not_made(saved),
         "provenance": provenance(saved),
         "versions": artifacts.versions(),
         "commit": artifacts.git_commit(),
@@ -55,16 +56,21 @@ def page(saved, drawings, files):
 
 def steps(config):
     """[(command, whether it is optional)] that an analysis takes, in the order in which they are run."""
-    given, needs_members = config.input, config.bdt.keep_members or config.bdt.combination == "median"
+    given = config.input
     numbered = [step for step in artifacts.SETTINGS if step.endswith(".py")]
     first = 5 if given.scores is not None else 2 if given.dimuons is not None else 0
     optional = [
         step
         for step in artifacts.SETTINGS
-        if step not in numbered and given.scores is None and (step != "-m dimuon.ensemble" or needs_members)
+        if step not in numbered and given.scores is None and (step != "-m dimuon.ensemble" or keeps_members(config))
     ]
     *before, last = numbered[first:]
     return [*((step, False) for step in before), *((step, True) for step in optional), (last, False)]
+
+
+def keeps_members(config):
+    """Whether step 5 writes the scores of every member of the ensemble, for `python -m dimuon.ensemble`."""
+    return config.bdt.keep_members or config.bdt.combination == "median"
 
 
 def _environment():
@@ -164,7 +170,7 @@ def warnings(origin, summary, saved, checks):
         if biased := _likelihood_bias(test):
             said.append(f"{what}: {biased}")
     if saved.missing:
-        said.append(f"{len(saved.missing)} files of this analysis are missing; see “What is missing”.")
+        said.append(f"{len(saved.missing)} files of this analysis are missing or out of date; see “What is missing”.")
     if (commit := artifacts.git_commit()) and commit.endswith("+changes"):
         said.append("Made with source files that differ from the commit named below.")
     return said
@@ -205,15 +211,31 @@ def verdicts(saved):
 def controls(saved):
     """Verdicts of the study of samples without a signal, where it was made."""
     path = saved.run.results / "studies" / "controls.json"
-    content = saved.json(path) if path.exists() else {"controls": {}}
+    content = saved.optional(path) if saved.config.input.scores is None else None
     return [
         {
             "check": f"No signal in the control {name.replace('_', ' ')}",
             "verdict": _verdict(control["passed"]),
             "seen": f"{control['n_seeds']} seeds, {control['n_failed']} failed; {content['criterion']}",
         }
-        for name, control in content["controls"].items()
+        for name, control in (content or {"controls": {}})["controls"].items()
     ]
+
+
+def not_made(saved):
+    """[(what, how to get it)] of the parts that an analysis may do without and this one does."""
+    config, path = saved.config, saved.run.config_path
+    first = next(step for step, _ in steps(config) if not step.startswith("01"))
+    found = []
+    if "ss" not in saved.charges:
+        remedy = f"add ss to selection.charges, run `python {first} {path}` and the steps after it"
+        found.append(("same-sign control", remedy))
+    if config.significance.toys.scan == 0:
+        found.append(("global significance", f"set significance.toys.scan, run `python 06_significance.py {path}`"))
+    if saved.run.results / "convergence.parquet" in saved.not_made and not keeps_members(config):
+        found.append(("members for the convergence", f"set bdt.keep_members, run `python 05_train_bdts.py {path}`"))
+    studies = {remedy: file.stem.replace("_", " ") for file, remedy in saved.not_made.items()}
+    return found + [(what, remedy) for remedy, what in studies.items()]
 
 
 def sculpting(saved):

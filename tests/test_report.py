@@ -4,10 +4,12 @@ import contextlib
 import importlib.util
 import json
 import re
+import runpy
 import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from dimuon import artifacts, cli, config, gallery, report
@@ -96,7 +98,7 @@ def test_missing_parts_are_said_and_the_rest_is_shown(tmp_path, monkeypatch):
     words = text_of(page)
     assert "What is missing" in words
     assert "data/small/flow_losses_os.parquet run `python 03_train_flows.py small.yaml`" in words
-    assert "2 files of this analysis are missing" in words
+    assert "2 files of this analysis are missing or out of date" in words
     assert "Opposite-sign search" in words
     assert "Same-sign control" not in words
     assert saved.summary["tests"].keys() == {"os_on_os"}
@@ -117,6 +119,72 @@ def test_a_corrupt_file_is_named(tmp_path, monkeypatch):
         UserError, match=r"significance_curves\.parquet: its content is not what 06_significance\.py wrote"
     ):
         make_page(tmp_path, monkeypatch)
+
+
+def test_an_optional_study_that_is_out_of_date_is_left_out_and_the_rest_shown(tmp_path, monkeypatch):
+    small_results.write_studies(small_results.build(tmp_path, charges=("os",)), tmp_path, charges=("os",))
+    studies = tmp_path / "results/small/studies"
+    for name in ("variations.parquet", "controls.json"):
+        meta = studies / f"{name}.meta.json"
+        meta.write_text(meta.read_text().replace('"seed": 7', '"seed": 8'))
+    saved, page = make_page(tmp_path, monkeypatch)
+    words = text_of(page)
+    said = "made with seed = 8, the configuration now says 7; run `python 06_significance.py small.yaml`"
+    assert f"results/small/studies/variations.parquet left out: {said}" in words
+    assert f"results/small/studies/controls.json left out: {said}" in words
+    assert "2 files of this analysis are missing or out of date" in words
+    assert 'id="figure-study_variations_os"' not in page
+    assert 'id="figure-study_pseudoexperiments_os"' in page
+    assert 'id="figure-study_controls"' in page
+    assert "No signal in the control" not in words
+
+
+@pytest.mark.parametrize("name", ["studies/variations.parquet", "studies/controls.json", "convergence.parquet"])
+def test_a_damaged_optional_file_stops_and_is_named(tmp_path, monkeypatch, name):
+    small_results.write_studies(small_results.build(tmp_path, charges=("os",)), tmp_path, charges=("os",))
+    (tmp_path / "results/small" / name).write_bytes(b"damaged")
+    with pytest.raises(UserError, match=f"{name}: its content is not what"):
+        make_page(tmp_path, monkeypatch)
+
+
+def test_what_was_not_made_is_named_with_its_command(tmp_path, monkeypatch):
+    small_results.build(tmp_path, charges=("os",))
+    with open(tmp_path / "small.yaml", "a") as file:
+        file.write("significance: {toys: {scan: 100}}\n")  # the default
+    saved, page = make_page(tmp_path, monkeypatch)
+    expected = {name: f"run `python -m dimuon.studies {name.replace(' ', '_')} small.yaml`" for name in (
+        "variations", "pseudoexperiments", "controls", "injection", "cut scan")}  # fmt: skip
+    expected["convergence"] = "run `python -m dimuon.ensemble small.yaml`"
+    expected["members for the convergence"] = "set bdt.keep_members, run `python 05_train_bdts.py small.yaml`"
+    expected["same-sign control"] = (
+        "add ss to selection.charges, run `python 02_select_dimuons.py small.yaml` and the steps after it"
+    )
+    assert dict(report.not_made(saved)) == expected
+    words = text_of(page)
+    assert all(f"{what}: {remedy}" in words for what, remedy in expected.items())
+    small_results.write_studies(saved.config, tmp_path, charges=("os",))
+    assert set(dict(report.not_made(make_page(tmp_path, monkeypatch)[0]))) == {"same-sign control"}
+
+
+def test_scores_alone_lack_no_features_and_no_studies(tmp_path, monkeypatch):
+    small_results.build(tmp_path)
+    (tmp_path / "mine.yaml").write_text(
+        "name: mine\nseed: 1\ninput: {scores: mine.parquet}\nsignificance: {toys: {local: 0, scan: 0, weights: 0}}\n"
+    )
+    scores = pd.read_parquet(tmp_path / "data/small/scores_os_on_os.parquet")
+    masses = pd.read_parquet(tmp_path / "data/small/dimuons.parquet").loc[scores["row"], "dimu_mass"]
+    scores.assign(dimu_mass=masses.to_numpy())[["dimu_mass", "score"]].to_parquet(tmp_path / "mine.parquet")
+    monkeypatch.chdir(tmp_path)
+    chosen = config.load("mine.yaml")
+    root = Path(report.__file__).parents[1]
+    runpy.run_path(str(root / "06_significance.py"))["main"](artifacts.Run(chosen, "06_significance.py", "mine.yaml"))
+    saved = gallery.Saved(artifacts.Run(chosen, "07_plots.py", "mine.yaml"))
+    assert {drawing.name.split("_")[0] for drawing in gallery.drawings(saved)} == {"fig2a", "fig2b", "fig4"}
+    assert report.verdicts(saved)
+    assert saved.missing == {}
+    assert dict(report.not_made(saved)) == {
+        "global significance": "set significance.toys.scan, run `python 06_significance.py mine.yaml`"
+    }
 
 
 def test_warnings_stand_for_what_they_say(tmp_path, monkeypatch):
@@ -223,8 +291,11 @@ def drawn_page(tmp_path_factory):
     place = importlib.util.spec_from_file_location("step", Path(report.__file__).parents[1] / "07_plots.py")
     step = importlib.util.module_from_spec(place)
     place.loader.exec_module(step)
-    (folder / "results/small/figures").mkdir()
-    (folder / "results/small/figures/of_an_earlier_run.png").write_bytes(ONE_PIXEL)
+    figures = folder / "results/small/figures"
+    figures.mkdir()
+    for name in ("of_an_earlier_run.png", "of_mine.png"):
+        (figures / name).write_bytes(ONE_PIXEL)
+    (figures / "index.json").write_text('{"of_an_earlier_run": {"sha256": {"of_an_earlier_run.png": "0"}}}')
     with contextlib.chdir(folder):
         run = artifacts.Run(config.load("small.yaml"), "07_plots.py", "small.yaml")
         assert cli.guarded("07_plots.py", lambda: step.main(run)) == 0
@@ -240,7 +311,8 @@ def test_every_figure_is_there_with_its_numbers_and_its_hash(drawn_page):
     assert len(listed) == 3 * len(index)
     for name, digest in listed.items():
         assert artifacts.file_hash(figures / name) == digest
-    assert {path.name for path in figures.glob("*.p??")} == {name for name in listed if not name.endswith(".csv")}
+    drawn = {name for name in listed if not name.endswith(".csv")}
+    assert {path.name for path in figures.glob("*.p??")} == drawn | {"of_mine.png"}
     page = drawn_page.read_text()
     assert all(f'id="figure-{name}"' in page for name in index)
 
