@@ -3,6 +3,8 @@
 Each figure is a function of a table; where the table is not saved as it is drawn, `<figure>_table` makes it.
 """
 
+from itertools import cycle
+
 import numpy as np
 import pandas as pd
 from hist.intervals import clopper_pearson_interval
@@ -25,6 +27,7 @@ from dimuon.plotting import (
 )
 
 N_SCORE_BINS = 50
+FILLS = ("full", "none", "left")  # of the markers of trained sidebands, half split and shifted windows
 SAMPLED = "sampled"  # beside the regions of the dimuons
 SAMPLES = {SAMPLED: "sampled background", "SBL": "low sideband", "SBH": "high sideband", "SR": "signal region"}
 
@@ -161,20 +164,21 @@ def agreement_table(content):
 def agreement(table, window, charge, origin):
     """How well sampled and real events agree in slices of the mass: AUC of a classifier, and KS distances.
 
-    table: of `agreement_table`. Horizontal bars are the mass ranges; dashed, what perfect agreement gives.
+    table: of `agreement_table`. Horizontal bars are the mass ranges; dashed, what perfect agreement gives. The half
+    split has one value of both sidebands, shown over each; of the test "sidebands" the slices are shown.
     """
     figure, (top, bottom) = panels(2, 1, size=(9.5, 9.0), sharex=True)
     figure.get_layout_engine().set(h_pad=0.01)
     names = [column for column in table if column.startswith("ks_")]
-    for index, (test, part) in enumerate(table[table["place"] != "sidebands"].groupby("test", sort=False)):
+    slices = table[(table["test"] != "sidebands") | (table["place"] != "sidebands")]
+    for index, (test, part) in enumerate(_by_sideband(slices, window).groupby("test", sort=False)):
         centre, half = (part["mass_low"] + part["mass_high"]) / 2, (part["mass_high"] - part["mass_low"]) / 2
-        look = {"xerr": half, "linestyle": "none", "elinewidth": 1.3, "markersize": 6}
+        look = {"xerr": half, "linestyle": "none", "elinewidth": 1.3, "markersize": 6, "fillstyle": FILLS[index]}
         top.errorbar(centre, part["auc"], yerr=part["auc_err"], fmt=MARKERS[index], color=COLOURS[index],
                      label=test.replace("_", " "), **look)  # fmt: skip
-        for name, colour, marker in zip(names, COLOURS[2:], MARKERS[2:], strict=False):
+        for name, colour, marker in zip(names, cycle(COLOURS[2:]), cycle(MARKERS[2:]), strict=False):
             label = FEATURES[name.removeprefix("ks_")].label if index == 0 else None
-            fill = "full" if index == 0 else "none"
-            bottom.errorbar(centre, part[name], fmt=marker, color=colour, fillstyle=fill, label=label, **look)
+            bottom.errorbar(centre, part[name], fmt=marker, color=colour, label=label, **look)
     top.axhline(0.5, color="black", linestyle="--", linewidth=1)
     top.set_ylabel("AUC, sampled against real")
     top.set_ylim(min(0.46, table["auc"].min() - 0.02), max(0.6, table["auc"].max() + 0.04))
@@ -186,6 +190,13 @@ def agreement(table, window, charge, origin):
     bottom.legend(loc="upper right", fontsize=13)
     say_origin(figure, top, origin, CHARGE_NAMES[charge])
     return figure
+
+
+def _by_sideband(table, window):
+    """The rows of both sidebands at once as a row over each of them: no point may seem to lie in the SR."""
+    both = table["place"] == "sidebands"
+    low, high = table[both].assign(mass_high=window.sr_low), table[both].assign(mass_low=window.sr_high)
+    return pd.concat([table[~both], low, high])
 
 
 def score_table(events):
@@ -270,7 +281,7 @@ def efficiency(table, window, train, test, origin):
     """
     figure, axes = panels()
     fprs = [fpr for fpr in sorted(table["fpr"].unique(), reverse=True) if fpr < 1]
-    for fpr, colour, marker in zip(fprs, shades(len(fprs)), MARKERS, strict=False):
+    for fpr, colour, marker in zip(fprs, shades(len(fprs)), cycle(MARKERS), strict=False):
         part = table[(table["fpr"] == fpr) & (table["n_all"] > 0)]
         centre = (part["bin_low"] + part["bin_high"]) / 2
         errors = np.array([part["efficiency"] - part["low"], part["high"] - part["efficiency"]]).clip(0)

@@ -13,6 +13,7 @@ from dimuon.plotting import CHARGE_NAMES, describe_test, fpr_name
 # what a check must reach to pass
 P_DOUBTFUL = 0.01  # p-value of the sideband fit
 AUC_CLOSED = 0.53  # of a classifier that tells sampled from real sideband events
+AUC_INTERPOLATED = 0.55  # the same in windows of mass that the flows did not see
 KS_CLOSED = 0.025  # distance of each feature
 N_FLAGGED = 2  # working points flagged at the 1 % level; of 24 clean ones, 0.24 are expected to be
 Z_QUIET = 3.0  # local significance of the best of all cuts in the same-sign control
@@ -198,13 +199,22 @@ def verdicts(saved):
                 }
             )
     for charge in saved.charges if saved.config.input.scores is None else ():
-        records = (saved.json(saved.run.data / f"closure_{charge}.json") or {}).get("sidebands", {})
-        if whole := records.get("sidebands"):
+        tests = saved.json(saved.run.data / f"closure_{charge}.json") or {}
+        if whole := tests.get("sidebands", {}).get("sidebands"):
             largest = max(value["distance"] for value in whole["ks"].values())
             seen = f"AUC {whole['auc']:.3f} ± {whole['auc_err']:.3f}, largest KS distance {largest:.3f}"
             closes = whole["auc"] < AUC_CLOSED and largest < KS_CLOSED
             name = f"Samples agree with the {CHARGE_NAMES[charge]} sidebands"
             said.append({"check": name, "verdict": _verdict(closes), "seen": seen})
+        for test, what, limit in (
+            ("half_split", f"half of the {CHARGE_NAMES[charge]} sidebands", AUC_CLOSED),
+            ("shifted_windows", f"{CHARGE_NAMES[charge]} windows of mass", AUC_INTERPOLATED),
+        ):
+            if records := tests.get(test):
+                closes = all(record["auc"] < limit for record in records.values())
+                seen = ", ".join(f"{place}: {r['auc']:.3f} ± {r['auc_err']:.3f}" for place, r in records.items())
+                name = f"Samples agree with {what} that the flows did not see"
+                said.append({"check": name, "verdict": _verdict(closes), "seen": f"AUC in {seen}"})
     return said + sculpting(saved) + controls(saved)
 
 

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 from scipy.stats import chi2, norm
 
-from dimuon import artifacts, checks, config, figures, gallery, plotting
+from dimuon import artifacts, checks, config, features, figures, gallery, plotting
 from tests import small_results
 
 IMAGES = {"baseline_dir": "images", "tolerance": 12, "style": plotting.STYLE, "savefig_kwargs": {"dpi": 40}}
@@ -161,6 +161,49 @@ def test_figure_4(saved):
     assert len(bold) == 1
     assert "polynomial of degree 5, 11 bins (baseline)" in words(figure.axes[0])
     return figure
+
+
+def nine(table, column, values):
+    """A table with the rows of one value of `column` repeated for nine values."""
+    one = table[table[column] == table[column].iloc[0]]
+    return pd.concat([one.assign(**{column: value}) for value in values], ignore_index=True)
+
+
+def test_nine_features_and_nine_working_points_are_all_drawn(saved):
+    """More than there are colours, markers and lines: looks come again, but no two curves share line and marker."""
+    names = list(features.FEATURES)[:9]
+    fprs = np.geomspace(1, 1e-3, 9)
+    curves = chosen(saved, "significance_curves.parquet", train="os", test="os")
+    own = [curves[curves["variable"] == "cathode"], nine(curves[curves["variable"] == "dimu_pt"], "variable", names)]
+    legend = figures.p_values(pd.concat(own), saved.summary["tests"]["os_on_os"], "simulated").axes[0].get_legend()
+    shown = [line for line in legend.get_lines() if len(str(line.get_marker())) == 1]
+    assert len(shown) == 10
+    assert len({(str(line._unscaled_dash_pattern), line.get_marker()) for line in shown}) == 10
+
+    spectra = nine(chosen(saved, "mass_histograms.parquet", train="os", test="os"), "fpr", fprs)
+    points = gallery.histogram_points(spectra, saved.config)
+    figure = figures.mass_spectra(spectra, points, saved.config.window, "measured")
+    assert len(figure.axes[0].containers) == 9
+    histograms = nine(nine(chosen(saved, "feature_histograms.parquet", train="os", test="os").dropna(), "fpr", fprs),
+                      "feature", names)  # fmt: skip
+    panels = figures.feature_spectra(histograms, "measured").axes
+    assert [len(axes.patches) for axes in panels] == [9] * 9
+
+    efficiency = saved.drawings["efficiency_os_on_os"].table
+    efficiency = nine(efficiency, "fpr", np.geomspace(0.5, 1e-3, 9))
+    axes = checks.efficiency(efficiency, saved.config.window, "os", "os", "measured").axes[0]
+    assert len(axes.containers) == 9
+    agreement = saved.drawings["agreement_os"].table
+    agreement = agreement.assign(**{f"ks_{name}": 0.01 for name in names})
+    axes = checks.agreement(agreement, saved.config.window, "os", "measured").axes[1]
+    n_features = sum(column.startswith("ks_") for column in agreement)
+    assert len(axes.get_legend().get_texts()) == n_features
+
+    fits = [(degree, n_bins) for degree in range(1, 10) for n_bins in range(5, 14)]
+    cathode = curves[curves["variable"] == "cathode"]
+    others = [cathode.assign(baseline=False, degree=degree, n_bins_sr=n_bins) for degree, n_bins in fits]
+    axes = figures.variations(pd.concat([cathode, *others]), "own", "measured").axes[0]
+    assert len(axes.get_legend().get_texts()) == 1 + 81
 
 
 def test_every_drawing_draws_and_says_that_it_is_simulated(saved):

@@ -261,6 +261,23 @@ def test_verdicts_follow_the_numbers(tmp_path, monkeypatch):
     assert "Samples agree with the SS sidebands" not in failed
 
 
+@pytest.mark.parametrize(
+    ("test", "place", "auc", "passes"),
+    [("half_split", "sidebands", 0.529, True), ("half_split", "sidebands", 0.531, False),
+     ("shifted_windows", "12-13 GeV", 0.549, True), ("shifted_windows", "12-13 GeV", 0.551, False)],
+)  # fmt: skip
+def test_held_out_closure_is_judged(tmp_path, monkeypatch, test, place, auc, passes):
+    small_results.build(tmp_path, charges=("os",))
+    monkeypatch.chdir(tmp_path)
+    saved = gallery.Saved(artifacts.Run(config.load("small.yaml"), "07_plots.py", "small.yaml"))
+    saved.json(saved.run.data / "closure_os.json")[test][place]["auc"] = auc
+    found = {said["check"]: said for said in report.verdicts(saved)}
+    what = {"half_split": "half of the OS sidebands", "shifted_windows": "OS windows of mass"}
+    verdicts = {name: found[f"Samples agree with {words} that the flows did not see"] for name, words in what.items()}
+    assert f"{place}: {auc:.3f} ± 0.006" in verdicts[test]["seen"]
+    assert {name for name, said in verdicts.items() if said["verdict"] == "FAILS"} == (set() if passes else {test})
+
+
 @pytest.mark.parametrize(("value", "words"), [(0.5, "0.50"), (1.234e-7, "1.2·10⁻⁷"), (None, "–"), (0.0, "0.0·10⁰")])
 def test_p_values_in_words(value, words):
     assert report.p_text(value) == words
