@@ -27,7 +27,8 @@ from dimuon.plotting import (
 )
 
 N_SCORE_BINS = 50
-FILLS = ("full", "none", "left")  # of the markers of trained sidebands, half split and shifted windows
+FILLS = {"sidebands": "full", "half_split": "left", "shifted_windows": "none"}  # of the markers of each closure test
+RATIO_RANGE = (0.5, 1.5)  # of real to sampled events; beyond it, arrows
 SAMPLED = "sampled"  # beside the regions of the dimuons
 SAMPLES = {SAMPLED: "sampled background", "SBL": "low sideband", "SBH": "high sideband", "SR": "signal region"}
 
@@ -94,7 +95,10 @@ def closure_table(data, sampled, names, regions=("SBL", "SBH")):
 
 @styled
 def closure(table, charge, origin):
-    """Real against sampled events in each sideband, feature by feature, with their ratio. table: `closure_table`."""
+    """Real against sampled events in each sideband, feature by feature, with their ratio. table: `closure_table`.
+
+    Bands: the error of the sampled events, below around one. Arrows: ratios beyond the axis.
+    """
     names, regions = list(dict.fromkeys(table["feature"])), list(dict.fromkeys(table["region"]))
     figure, axes = panels(
         2, len(names), size=(6.0 * len(names), 7.0), sharex="col", squeeze=False,
@@ -107,7 +111,7 @@ def closure(table, charge, origin):
             part = table[(table["feature"] == name) & (table["region"] == region)]
             _closure_one(top, ratio, part, colour, marker, region)
         feature = FEATURES[name]
-        ratio.set(xlabel=feature.axis_label, xscale="log" if feature.log else "linear", ylim=(0.5, 1.5))
+        ratio.set(xlabel=feature.axis_label, xscale="log" if feature.log else "linear", ylim=RATIO_RANGE)
         ratio.set_xlim(feature.low, feature.high)
         ratio.axhline(1, color="black", linewidth=1)
         top.set(yscale="log", ylim=(0.5, 40 * table.loc[table["feature"] == name, "n_data"].max()))
@@ -121,12 +125,17 @@ def closure(table, charge, origin):
 def _closure_one(top, ratio, part, colour, marker, region):
     centre = (
         np.sqrt(part["bin_low"] * part["bin_high"])
-        if part["bin_low"].min() > 0
+        if FEATURES[part["feature"].iloc[0]].log
         else part[["bin_low", "bin_high"]].mean(axis=1)
     )
     line = "-" if region == "SBL" else "--"
     step_line(top, part["bin_low"], part["bin_high"], part["n_sampled"], color=colour, linestyle=line, linewidth=1.5,
               label=f"{region} sampled")  # fmt: skip
+    edges = np.append(part["bin_low"], part["bin_high"].iloc[-1])
+    expected, error = part["n_sampled"].to_numpy(), part["n_sampled_err"].to_numpy()
+    share = error / np.where(expected > 0, expected, 1.0)
+    for axes, middle, half in ((top, expected, error), (ratio, np.ones(len(share)), share)):
+        axes.stairs(middle + half, edges, baseline=middle - half, fill=True, color=colour, alpha=0.25)
     errors = poisson_errors(part["n_data"])
     top.errorbar(
         centre,
@@ -138,10 +147,13 @@ def _closure_one(top, ratio, part, colour, marker, region):
         elinewidth=1,
         label=f"{region} data",
     )
-    full = (part["n_data"] > 0).to_numpy() & (part["n_sampled"] > 0).to_numpy()
-    expected = part["n_sampled"].to_numpy()[full]
-    values, errors = part["n_data"][full] / expected, errors[:, full] / expected
+    full = (part["n_data"] > 0).to_numpy() & (expected > 0)
+    values, errors = part["n_data"][full] / expected[full], errors[:, full] / expected[full]
     ratio.errorbar(centre[full], values, yerr=errors, fmt=marker, color=colour, markersize=4, elinewidth=1)
+    low, high = RATIO_RANGE
+    for beyond, edge, arrow in ((values > high, high - 0.05, "^"), (values < low, low + 0.05, "v")):
+        at = centre[full][beyond]
+        ratio.plot(at, np.full(len(at), edge), arrow, color=colour, markersize=6)
 
 
 def agreement_table(content):
@@ -171,14 +183,19 @@ def agreement(table, window, charge, origin):
     figure.get_layout_engine().set(h_pad=0.01)
     names = [column for column in table if column.startswith("ks_")]
     slices = table[(table["test"] != "sidebands") | (table["place"] != "sidebands")]
-    for index, (test, part) in enumerate(_by_sideband(slices, window).groupby("test", sort=False)):
+    tests = dict(list(_by_sideband(slices, window).groupby("test")))
+    for (test, fill), test_colour, test_marker in zip(FILLS.items(), COLOURS, MARKERS, strict=False):
+        if test not in tests:
+            continue
+        part = tests[test]
         centre, half = (part["mass_low"] + part["mass_high"]) / 2, (part["mass_high"] - part["mass_low"]) / 2
-        look = {"xerr": half, "linestyle": "none", "elinewidth": 1.3, "markersize": 6, "fillstyle": FILLS[index]}
-        top.errorbar(centre, part["auc"], yerr=part["auc_err"], fmt=MARKERS[index], color=COLOURS[index],
+        look = {"xerr": half, "linestyle": "none", "elinewidth": 1.3, "markersize": 6, "fillstyle": fill}
+        top.errorbar(centre, part["auc"], yerr=part["auc_err"], fmt=test_marker, color=test_colour,
                      label=test.replace("_", " "), **look)  # fmt: skip
         for name, colour, marker in zip(names, cycle(COLOURS[2:]), cycle(MARKERS[2:]), strict=False):
-            label = FEATURES[name.removeprefix("ks_")].label if index == 0 else None
-            bottom.errorbar(centre, part[name], fmt=marker, color=colour, label=label, **look)
+            bottom.errorbar(centre, part[name], fmt=marker, color=colour, **look)
+    for name, colour, marker in zip(names, cycle(COLOURS[2:]), cycle(MARKERS[2:]), strict=False):
+        bottom.plot([], [], marker, color=colour, label=FEATURES[name.removeprefix("ks_")].label)
     top.axhline(0.5, color="black", linestyle="--", linewidth=1)
     top.set_ylabel("AUC, sampled against real")
     top.set_ylim(min(0.46, table["auc"].min() - 0.02), max(0.6, table["auc"].max() + 0.04))

@@ -312,12 +312,14 @@ def _efficiency(saved):
         cuts = {fpr: sideband.quantile(1 - fpr, "higher") for fpr in config.significance.figure_fprs}
         bins = config.window.binning(config.significance.n_bins_sr)
         table = checks.efficiency_table(events["dimu_mass"].to_numpy(), events["score"].to_numpy(), cuts, bins)
-        flagged = saved.table(saved.run.data / f"sculpting_{train}_on_{test}.parquet")
+        paths, path = _score_paths(saved, train, test), saved.run.data / f"sculpting_{train}_on_{test}.parquet"
+        flagged = saved.table(path)
         if flagged is not None:
+            paths.append(path)
             table["sculpted"] = [_nearest_flag(flagged, fpr) for fpr in table["fpr"]]
         yield _drawing(
             "efficiency", f"efficiency_{train}_on_{test}", "Classifier",
-            f"Efficiency against mass, {describe_test(train, test)}", _score_paths(saved, train, test), table,
+            f"Efficiency against mass, {describe_test(train, test)}", paths, table,
             checks.efficiency, config.window, train, test,
         )  # fmt: skip
 
@@ -399,14 +401,17 @@ def _studies(saved):
         if table is None:
             continue
         if not by_charge:
-            yield _drawing(kind, f"study_{file}", "Robustness", title, [path], table, draw)
+            arguments = [saved.config.studies.gate_fprs] if kind == "controls" else []
+            yield _drawing(kind, f"study_{file}", "Robustness", title, [path], table, draw, *arguments)
             continue
         for charge, part in table.groupby("charge"):
-            arguments = [charge.lower()]
+            arguments, paths = [charge.lower()], [path]
+            if kind == "null_distributions" and saved.summary is not None:
+                paths.append(saved.run.results / "significance.json")
             if kind == "null_distributions":
                 arguments.insert(0, _observed(saved, charge.lower()))
             yield _drawing(
-                kind, f"study_{file}_{charge.lower()}", "Robustness", f"{title}, {charge}", [path],
+                kind, f"study_{file}_{charge.lower()}", "Robustness", f"{title}, {charge}", paths,
                 part.reset_index(drop=True), draw, *arguments,
             )  # fmt: skip
 

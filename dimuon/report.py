@@ -168,10 +168,18 @@ def warnings(origin, summary, saved, checks):
                 f"{what}: the largest significance ({z_text(best['z0'])} at FPR {fpr_name(best['fpr'])}) stands where "
                 "too few events are left for the asymptotic formula."
             )
+        if best and best.get("sculpted"):
+            said.append(
+                f"{what}: the cut of the largest significance (FPR {fpr_name(best['fpr'])}) is flagged: it shapes the "
+                "mass in the sidebands."
+            )
         if biased := _likelihood_bias(test):
             said.append(f"{what}: {biased}")
     if saved.missing:
         said.append(f"{len(saved.missing)} files of this analysis are missing or out of date; see “What is missing”.")
+    commits = {artifacts.sidecar(path).get("git_commit") for path in saved.used} - {None}
+    if len(commits) > 1:
+        said.append(f"The files were made with {len(commits)} different commits of the source; see “Provenance”.")
     if (commit := artifacts.git_commit()) and commit.endswith("+changes"):
         said.append("Made with source files that differ from the commit named below.")
     return said
@@ -370,6 +378,7 @@ def provenance(saved):
         rows.append({
             "path": str(path), "step": meta.get("step", "given by the user"), "origin": meta.get("origin", "–"),
             "sha256": artifacts.file_hash(path), "rows": meta.get("rows"), "seed": meta.get("seed"),
-            "written": meta.get("written", "–"), "wall_time_s": meta.get("wall_time_s"),
+            "commit": meta.get("git_commit"), "written": meta.get("written", "–"),
+            "wall_time_s": meta.get("wall_time_s"),
         })  # fmt: skip
     return sorted(rows, key=lambda row: (row["step"], row["path"]))

@@ -204,6 +204,38 @@ def test_warnings_stand_for_what_they_say(tmp_path, monkeypatch):
     assert "SIMULATED" not in said("measured")
 
 
+def test_doubtful_numbers_are_marked_in_the_table_and_said(tmp_path, monkeypatch):
+    small_results.build(tmp_path, charges=("os",))
+    monkeypatch.chdir(tmp_path)
+    saved = gallery.Saved(artifacts.Run(config.load("small.yaml"), "07_plots.py", "small.yaml"))
+    test = saved.summary["tests"]["os_on_os"]
+    for name in ("no_cut", "best_feature", "cathode_max", "likelihood"):
+        for each in ("no_cut", "best_feature", "cathode_max", "likelihood"):
+            test[each]["valid"] = each != name
+        words = text_of(report.page(saved, [], {}))
+        assert words.count("σ (!)") == 1
+        assert f"{test[name]['z0']:.1f}σ (!)" in words
+    assert "is flagged" not in words
+    test["cathode_max"]["sculpted"] = True
+    said = f"(FPR {report.fpr_name(test['cathode_max']['fpr'])}) is flagged: it shapes the mass in the sidebands"
+    assert said in text_of(report.page(saved, [], {}))
+
+
+def test_the_commit_of_every_file_is_shown_and_different_ones_are_said(tmp_path, monkeypatch):
+    small_results.build(tmp_path, charges=("os",))
+    for path in tmp_path.rglob("*.meta.json"):
+        meta = json.loads(path.read_text())
+        path.write_text(json.dumps(meta | {"git_commit": "a" * 40}))
+    page = make_page(tmp_path, monkeypatch)[1]
+    assert f'<code title="{"a" * 40}">aaaaaaaa</code>' in page
+    assert "different commits" not in page
+    path = tmp_path / "data/small/flow_losses_os.parquet.meta.json"
+    path.write_text(path.read_text().replace("a" * 40, "b" * 40 + "+changes"))
+    page = make_page(tmp_path, monkeypatch)[1]
+    assert "<code title=\"" + "b" * 40 + "+changes\">bbbbbbbb+</code>" in page
+    assert "The files were made with 2 different commits of the source" in page
+
+
 def test_simulated_signal_in_a_study_does_not_make_the_data_simulated(tmp_path, monkeypatch):
     small_results.write_studies(small_results.build(tmp_path, charges=("os",)), tmp_path, charges=("os",))
     for path in tmp_path.rglob("*.meta.json"):
