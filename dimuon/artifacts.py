@@ -212,7 +212,8 @@ class Run:
         step = sidecar(path).get("step") or _step_of(path, self.data, self.results)
         if step is None:
             return "check the path in the configuration"
-        return f"run `python {step} {self.config_path}`" + (" and the steps after it" if step < self.step else "")
+        later = step.endswith(".py") and step < self.step
+        return f"run `python {step} {self.config_path}`" + (" and the steps after it" if later else "")
 
 
 def chosen_settings(config, keys):

@@ -38,7 +38,8 @@ CAPTIONS = {
     "closure": (
         "Real dimuons (points) and events sampled from the flows (lines) in the sidebands, and their ratio below. "
         "The samples are scaled to the number of real events. Agreement here says that the flows learned what "
-        "they were shown; whether they interpolate is for the shifted windows to say."
+        "they were shown; whether they interpolate is for the shifted windows to say. Bands: the error of the sampled "
+        "events; arrows: ratios beyond the axis."
     ),
     "agreement": (
         "How well a classifier tells sampled from real events in slices of the mass (AUC; 0.5 is not at all, so that "
@@ -78,7 +79,8 @@ CAPTIONS = {
     ),
     "controls": (
         "Significance in samples that hold no signal, over seeds: the same-sign dimuons and windows moved into the "
-        "sidebands. Median and spread below one (dashed) at every cut say that the method does not make a signal."
+        "sidebands. Filled markers are the gate: working points fixed beforehand and, on the right, the likelihood. "
+        "Median and spread below one (dashed) there say that the method does not make a signal."
     ),
     "injection": (
         "Significance against the number of signal events hidden in a null dataset, for each way to look for them: "

@@ -3,6 +3,8 @@
 Each figure is a function of a table; where the table is not saved as it is drawn, `<figure>_table` makes it.
 """
 
+from itertools import cycle
+
 import numpy as np
 import pandas as pd
 from hist.intervals import clopper_pearson_interval
@@ -25,6 +27,8 @@ from dimuon.plotting import (
 )
 
 N_SCORE_BINS = 50
+FILLS = {"sidebands": "full", "half_split": "left", "shifted_windows": "none"}  # of the markers of each closure test
+RATIO_RANGE = (0.5, 1.5)  # of real to sampled events; beyond it, arrows
 SAMPLED = "sampled"  # beside the regions of the dimuons
 SAMPLES = {SAMPLED: "sampled background", "SBL": "low sideband", "SBH": "high sideband", "SR": "signal region"}
 
@@ -91,7 +95,10 @@ def closure_table(data, sampled, names, regions=("SBL", "SBH")):
 
 @styled
 def closure(table, charge, origin):
-    """Real against sampled events in each sideband, feature by feature, with their ratio. table: `closure_table`."""
+    """Real against sampled events in each sideband, feature by feature, with their ratio. table: `closure_table`.
+
+    Bands: the error of the sampled events, below around one. Arrows: ratios beyond the axis.
+    """
     names, regions = list(dict.fromkeys(table["feature"])), list(dict.fromkeys(table["region"]))
     figure, axes = panels(
         2, len(names), size=(6.0 * len(names), 7.0), sharex="col", squeeze=False,
@@ -104,7 +111,7 @@ def closure(table, charge, origin):
             part = table[(table["feature"] == name) & (table["region"] == region)]
             _closure_one(top, ratio, part, colour, marker, region)
         feature = FEATURES[name]
-        ratio.set(xlabel=feature.axis_label, xscale="log" if feature.log else "linear", ylim=(0.5, 1.5))
+        ratio.set(xlabel=feature.axis_label, xscale="log" if feature.log else "linear", ylim=RATIO_RANGE)
         ratio.set_xlim(feature.low, feature.high)
         ratio.axhline(1, color="black", linewidth=1)
         top.set(yscale="log", ylim=(0.5, 40 * table.loc[table["feature"] == name, "n_data"].max()))
@@ -118,12 +125,17 @@ def closure(table, charge, origin):
 def _closure_one(top, ratio, part, colour, marker, region):
     centre = (
         np.sqrt(part["bin_low"] * part["bin_high"])
-        if part["bin_low"].min() > 0
+        if FEATURES[part["feature"].iloc[0]].log
         else part[["bin_low", "bin_high"]].mean(axis=1)
     )
     line = "-" if region == "SBL" else "--"
     step_line(top, part["bin_low"], part["bin_high"], part["n_sampled"], color=colour, linestyle=line, linewidth=1.5,
               label=f"{region} sampled")  # fmt: skip
+    edges = np.append(part["bin_low"], part["bin_high"].iloc[-1])
+    expected, error = part["n_sampled"].to_numpy(), part["n_sampled_err"].to_numpy()
+    share = error / np.where(expected > 0, expected, 1.0)
+    for axes, middle, half in ((top, expected, error), (ratio, np.ones(len(share)), share)):
+        axes.stairs(middle + half, edges, baseline=middle - half, fill=True, color=colour, alpha=0.25)
     errors = poisson_errors(part["n_data"])
     top.errorbar(
         centre,
@@ -135,10 +147,13 @@ def _closure_one(top, ratio, part, colour, marker, region):
         elinewidth=1,
         label=f"{region} data",
     )
-    full = (part["n_data"] > 0).to_numpy() & (part["n_sampled"] > 0).to_numpy()
-    expected = part["n_sampled"].to_numpy()[full]
-    values, errors = part["n_data"][full] / expected, errors[:, full] / expected
+    full = (part["n_data"] > 0).to_numpy() & (expected > 0)
+    values, errors = part["n_data"][full] / expected[full], errors[:, full] / expected[full]
     ratio.errorbar(centre[full], values, yerr=errors, fmt=marker, color=colour, markersize=4, elinewidth=1)
+    low, high = RATIO_RANGE
+    for beyond, edge, arrow in ((values > high, high - 0.05, "^"), (values < low, low + 0.05, "v")):
+        at = centre[full][beyond]
+        ratio.plot(at, np.full(len(at), edge), arrow, color=colour, markersize=6)
 
 
 def agreement_table(content):
@@ -161,20 +176,26 @@ def agreement_table(content):
 def agreement(table, window, charge, origin):
     """How well sampled and real events agree in slices of the mass: AUC of a classifier, and KS distances.
 
-    table: of `agreement_table`. Horizontal bars are the mass ranges; dashed, what perfect agreement gives.
+    table: of `agreement_table`. Horizontal bars are the mass ranges; dashed, what perfect agreement gives. The half
+    split has one value of both sidebands, shown over each; of the test "sidebands" the slices are shown.
     """
     figure, (top, bottom) = panels(2, 1, size=(9.5, 9.0), sharex=True)
     figure.get_layout_engine().set(h_pad=0.01)
     names = [column for column in table if column.startswith("ks_")]
-    for index, (test, part) in enumerate(table[table["place"] != "sidebands"].groupby("test", sort=False)):
+    slices = table[(table["test"] != "sidebands") | (table["place"] != "sidebands")]
+    tests = dict(list(_by_sideband(slices, window).groupby("test")))
+    for (test, fill), test_colour, test_marker in zip(FILLS.items(), COLOURS, MARKERS, strict=False):
+        if test not in tests:
+            continue
+        part = tests[test]
         centre, half = (part["mass_low"] + part["mass_high"]) / 2, (part["mass_high"] - part["mass_low"]) / 2
-        look = {"xerr": half, "linestyle": "none", "elinewidth": 1.3, "markersize": 6}
-        top.errorbar(centre, part["auc"], yerr=part["auc_err"], fmt=MARKERS[index], color=COLOURS[index],
+        look = {"xerr": half, "linestyle": "none", "elinewidth": 1.3, "markersize": 6, "fillstyle": fill}
+        top.errorbar(centre, part["auc"], yerr=part["auc_err"], fmt=test_marker, color=test_colour,
                      label=test.replace("_", " "), **look)  # fmt: skip
-        for name, colour, marker in zip(names, COLOURS[2:], MARKERS[2:], strict=False):
-            label = FEATURES[name.removeprefix("ks_")].label if index == 0 else None
-            fill = "full" if index == 0 else "none"
-            bottom.errorbar(centre, part[name], fmt=marker, color=colour, fillstyle=fill, label=label, **look)
+        for name, colour, marker in zip(names, cycle(COLOURS[2:]), cycle(MARKERS[2:]), strict=False):
+            bottom.errorbar(centre, part[name], fmt=marker, color=colour, **look)
+    for name, colour, marker in zip(names, cycle(COLOURS[2:]), cycle(MARKERS[2:]), strict=False):
+        bottom.plot([], [], marker, color=colour, label=FEATURES[name.removeprefix("ks_")].label)
     top.axhline(0.5, color="black", linestyle="--", linewidth=1)
     top.set_ylabel("AUC, sampled against real")
     top.set_ylim(min(0.46, table["auc"].min() - 0.02), max(0.6, table["auc"].max() + 0.04))
@@ -186,6 +207,13 @@ def agreement(table, window, charge, origin):
     bottom.legend(loc="upper right", fontsize=13)
     say_origin(figure, top, origin, CHARGE_NAMES[charge])
     return figure
+
+
+def _by_sideband(table, window):
+    """The rows of both sidebands at once as a row over each of them: no point may seem to lie in the SR."""
+    both = table["place"] == "sidebands"
+    low, high = table[both].assign(mass_high=window.sr_low), table[both].assign(mass_low=window.sr_high)
+    return pd.concat([table[~both], low, high])
 
 
 def score_table(events):
@@ -270,7 +298,7 @@ def efficiency(table, window, train, test, origin):
     """
     figure, axes = panels()
     fprs = [fpr for fpr in sorted(table["fpr"].unique(), reverse=True) if fpr < 1]
-    for fpr, colour, marker in zip(fprs, shades(len(fprs)), MARKERS, strict=False):
+    for fpr, colour, marker in zip(fprs, shades(len(fprs)), cycle(MARKERS), strict=False):
         part = table[(table["fpr"] == fpr) & (table["n_all"] > 0)]
         centre = (part["bin_low"] + part["bin_high"]) / 2
         errors = np.array([part["efficiency"] - part["low"], part["high"] - part["efficiency"]]).clip(0)

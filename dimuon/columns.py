@@ -121,6 +121,11 @@ COLUMNS = {
 }
 
 
+def find(name):
+    """The `Column` of that name, a trigger's flag among them; None for any other."""
+    return Column("flag", "the event passed this trigger") if name.startswith("HLT_") else COLUMNS.get(name)
+
+
 def units(names):
     """{column: unit} for the named columns; KeyError names one that is neither in `COLUMNS` nor a trigger flag."""
     return {name: "flag" if name.startswith("HLT_") else COLUMNS[name].unit for name in names}

@@ -1,6 +1,7 @@
 """Two sets of results side by side: `python -m dimuon.compare results/a results/b [--plot]`.
 
-Prints the headline numbers of both with their difference and every setting that differs; `--plot` draws the
+Prints the headline numbers of both with their difference, where their curves differ most, and every setting that
+differs; `--plot` draws the
 significance curves of both over each other.
 """
 
@@ -52,6 +53,28 @@ def _z0(test, key):
     return np.nan if value.get("z0") is None else value["z0"]
 
 
+def largest_differences(first, second):
+    """Where the curves differ most in Z0, one row per test: test, variable, fpr, first, second, difference.
+
+    first, second: as `significance_curves.parquet`. Compared are the analyses' own functions at the false-positive
+    rates that both have, for the classifier and the features.
+    """
+    keys = ["train", "test", "variable", "fpr"]
+    own = [table[table["baseline"] & (table["variable"] != "random")] for table in (first, second)]
+    sides = [table[keys].assign(fpr=table["fpr"].round(9), z0=table["z0"]) for table in own]
+    both = sides[0].merge(sides[1], on=keys, suffixes=("_a", "_b")).rename(columns={"z0_a": "first", "z0_b": "second"})
+    both = both.assign(test=both["train"] + "_on_" + both["test"], difference=both["second"] - both["first"])
+    largest = both["difference"].abs().groupby(both["test"], sort=False).idxmax()
+    return both.loc[largest, ["test", "variable", "fpr", "first", "second", "difference"]].reset_index(drop=True)
+
+
+def labels(folders):
+    """What to call two folders: the ends of their paths, as long as it takes to tell them apart."""
+    parts = [Path(folder).resolve().parts for folder in folders]
+    ends = (["/".join(part[-depth:]) for part in parts] for depth in range(1, max(map(len, parts)) + 1))
+    return next((pair for pair in ends if pair[0] != pair[1]), [parts[0][-1], parts[1][-1]])
+
+
 def settings(first, second):
     """The settings that differ between two sidecars: setting, first, second ("–" where one does not have it)."""
     made = [meta.get("settings", {}) for meta in (first, second)]
@@ -68,16 +91,19 @@ def settings(first, second):
 
 def text(folders):
     """Everything there is to say about two results folders, as lines of text."""
-    (summary_a, _, meta_a), (summary_b, _, meta_b) = (read(folder) for folder in folders)
+    (summary_a, curves_a, meta_a), (summary_b, curves_b, meta_b) = (read(folder) for folder in folders)
     numbers, differing = headlines(summary_a, summary_b), settings(meta_a, meta_b)
-    named = dict(zip(("first", "second"), map(str, folders), strict=True))
+    named = dict(zip(("first", "second"), labels(folders), strict=True))
     said = [
         f"{folder}: {artifacts.ORIGIN_LABELS[summary['origin']]}"
         for folder, summary in zip(folders, (summary_a, summary_b), strict=True)
     ]
     changed = differing.rename(columns=named).to_string(index=False) if len(differing) else "no setting differs"
     table = numbers.rename(columns=named).to_string(index=False, float_format="%.2f", na_rep="–")
-    return "\n".join([*said, "", "Z0:", table, "", "settings that differ:", changed])
+    apart = largest_differences(curves_a, curves_b).rename(columns=named)
+    most = apart.to_string(index=False, float_format="%.3g") if len(apart) else "no working point in common"
+    parts = {"Z0": table, "where the curves differ most in Z0": most, "settings that differ": changed}
+    return "\n".join([*said, *(f"\n{heading}:\n{part}" for heading, part in parts.items())])
 
 
 @styled
@@ -115,10 +141,10 @@ def main():
     def call():
         log.info("%s", text(arguments.folders))
         if arguments.plot:
-            names = [folder.resolve().name for folder in arguments.folders]
+            names = labels(arguments.folders)
             tables = [read(folder)[1] for folder in arguments.folders]
             origin = artifacts.origin_of(*(folder / "significance.json" for folder in arguments.folders))
-            stem = arguments.folders[0].parent / f"compare_{names[0]}_{names[1]}"
+            stem = arguments.folders[0].parent / f"compare_{'_'.join(names).replace('/', '_')}"
             log.info("wrote %s", ", ".join(map(str, save(curves(tables, names, origin), stem))))
 
     sys.exit(cli.guarded("dimuon.compare", call))

@@ -1,5 +1,7 @@
 """The paper's figures, each from a saved table: one function a figure, a `matplotlib.figure.Figure` out."""
 
+from itertools import cycle
+
 import numpy as np
 from matplotlib.ticker import NullLocator
 from scipy.stats import norm
@@ -12,7 +14,6 @@ from dimuon.plotting import (
     describe_test,
     deviance_pull,
     fpr_name,
-    look,
     mark_signal_region,
     panels,
     poisson_errors,
@@ -41,7 +42,7 @@ def mass_spectra(histograms, points, window, origin):
         gridspec_kw={"height_ratios": heights, "hspace": 0.0},
     )  # fmt: skip
     figure.get_layout_engine().set(h_pad=0.01)
-    for fpr, colour, marker, pulls in zip(fprs, shades(len(fprs)), MARKERS, axes[1:], strict=False):
+    for fpr, colour, marker, pulls in zip(fprs, shades(len(fprs)), cycle(MARKERS), axes[1:], strict=False):
         part = histograms[histograms["fpr"] == fpr].sort_values("bin_low")
         _spectrum(axes[0], part, colour, marker, _point_label(points, fpr, weighted))
         _pull_strip(pulls, part, colour, window, "" if weighted else fpr_name(fpr))
@@ -137,10 +138,10 @@ def p_values(curves, headline, origin):
     figure, axes = panels(size=(9.5, 7.5))
     variables = [name for name in dict.fromkeys(curves["variable"]) if name not in ("cathode", "random")]
     looks = {"cathode": ("-", "o", CATHODE_COLOUR), "random": (LINES[3], "x", "black")}
-    looks |= {
-        name: (line, marker, colour)
-        for name, line, marker, colour in zip(variables, LINES[1:3] + LINES[4:], MARKERS[1:], COLOURS[1:], strict=False)
-    }
+    lines, markers, colours = LINES[1:3] + LINES[4:], MARKERS[1:], COLOURS[1:]
+    for index, name in enumerate(variables):  # after every round of looks, each marker meets another line
+        line = lines[(index + index // len(lines)) % len(lines)]
+        looks[name] = line, markers[index % len(markers)], colours[index % len(colours)]
     for name in ["cathode", *variables, "random"]:
         part = curves[curves["variable"] == name].sort_values("fpr")
         if not part.empty:
@@ -218,7 +219,7 @@ def feature_spectra(histograms, origin):
         if len(before):
             step_line(frame, before["bin_low"], before["bin_high"], before["n_obs"], color="black", linestyle="--",
                       linewidth=1.3, label="before anti-isolation")  # fmt: skip
-        for fpr, colour, line in zip(fprs, shades(len(fprs)), LINES, strict=False):
+        for fpr, colour, line in zip(fprs, shades(len(fprs)), cycle(LINES), strict=False):
             chosen = part[part["fpr"] == fpr]
             step_line(frame, chosen["bin_low"], chosen["bin_high"], chosen["n_obs"], color=colour, linestyle=line,
                       linewidth=2, label=f"FPR {fpr_name(fpr)}")  # fmt: skip
@@ -248,7 +249,8 @@ def variations(curves, baseline, origin):
     own, others = curves[curves["baseline"]], curves[~curves["baseline"]]
     degrees, bins = sorted(others["degree"].unique()), sorted(others["n_bins_sr"].unique())
     for (degree, n_bins), part in others.groupby(["degree", "n_bins_sr"]):
-        colour, marker, _ = look(degrees.index(degree))
+        index = degrees.index(degree)
+        colour, marker = COLOURS[index % len(COLOURS)], MARKERS[index % len(MARKERS)]
         line = LINES[bins.index(n_bins) % len(LINES)]
         label = f"degree {degree}, {n_bins} bins"
         _curve(axes, part.sort_values("fpr"), line, marker, colour, label)

@@ -37,12 +37,14 @@ class Drawing:
 class Saved:
     """The saved files of one analysis, each read once; what was asked for and is not there is in `missing`.
 
-    A file that is there but stale or damaged is an error that names it (`artifacts.Run.require`).
+    A file that is there but stale or damaged is an error that names it (`artifacts.Run.require`). What not every
+    analysis has is in `not_made`, and in `missing` where it is out of date: nothing rests on it, the rest is shown.
     """
 
     def __init__(self, run):
         self.run, self.config = run, run.config
         self.missing = {}  # {path: how to get it} of every file asked for in vain
+        self.not_made = {}  # {path: how to get it} of optional files
         self.used = {}  # {path: content}
 
     def table(self, path):
@@ -54,8 +56,15 @@ class Saved:
         return self._content(path, self.run.read_json)
 
     def optional(self, path):
-        """As `table`, for what not every analysis makes: None where it does not exist, and nothing is missing."""
-        return self.table(path) if path.exists() else None
+        """As `table` or `json`, for what not every analysis makes: None where it was not made or is out of date."""
+        if not path.exists():
+            self.not_made[path] = self._refusal(path).partition("; ")[2]  # it ends with how to get the file
+            return None
+        whole = artifacts.sidecar(path).get("sha256") == artifacts.file_hash(path)
+        if whole and self.run.stale(path):
+            self.missing[path] = "left out: " + self._refusal(path).removeprefix(f"{path}: ")
+            return None
+        return self.json(path) if path.suffix == ".json" else self.table(path)
 
     def events(self, test, names=()):
         """The dimuons of one charge (`dimuons.read`) with the named columns, or None where there are none."""
@@ -109,20 +118,24 @@ class Saved:
         if path in self.used:
             return self.used[path]
         if not path.exists():
-            try:
-                self.run.require(path)
-            except UserError as reason:  # it ends with how to get the file
-                self.missing[path] = str(reason).partition("; ")[2]
+            self.missing[path] = self._refusal(path).partition("; ")[2]
             return None
         self.used[path] = read(path)
         return self.used[path]
 
+    def _refusal(self, path):
+        """Why a file cannot be used, and how to get it, in the words of `artifacts.Run.require`."""
+        try:
+            self.run.require(path)
+        except UserError as reason:
+            return str(reason)
+
 
 def drawings(saved):
     """Every figure that the saved files of an analysis give, in the order of the report; fills `saved.missing`."""
-    makers = [_mass_spectra, _p_values, _features, _variations, _convergence, _studies]
+    makers = [_mass_spectra, _p_values, _features, _variations]
     if saved.config.input.scores is None:
-        makers += [_scores, _efficiency, _importance, _losses, _closure, _agreement]
+        makers += [_convergence, _studies, _scores, _efficiency, _importance, _losses, _closure, _agreement]
         if saved.config.input.dimuons is None:
             makers += [_cutflow, _spectrum]
     model = choices.describe(saved.config.significance)
@@ -133,15 +146,16 @@ def drawings(saved):
 def write_all(drawings, folder, workers=None):
     """Write every drawing into `folder`, in parallel processes; returns {name: {suffix: path}}. workers: None: all.
 
-    Figures of an earlier run that are no longer made are removed.
+    Figures of an earlier run that are no longer made are removed: those that its `index.json` names.
     """
+    before = folder / "index.json"
+    earlier = artifacts.load_json(before).values() if before.exists() else ()
     with execution.executor(workers) as pool:
         pending = [pool.submit(write, drawing, folder) for drawing in drawings]
         files = [future.result() for future in tqdm(pending, unit="figure", disable=None)]
-    current = {path for paths in files for path in paths.values()}
-    for path in folder.glob("*"):
-        if path.suffix in (".pdf", ".png", ".csv") and path not in current:
-            path.unlink()
+    current = {path.name for paths in files for path in paths.values()}
+    for name in {name for entry in earlier for name in entry["sha256"]} - current:
+        (folder / name).unlink(missing_ok=True)
     return {drawing.name: paths for drawing, paths in zip(drawings, files, strict=True)}
 
 
@@ -245,6 +259,8 @@ def _p_values(saved):
 
 def _features(saved):
     path = saved.run.results / "feature_histograms.parquet"
+    if saved.curves is not None and set(saved.curves["variable"]) <= {"cathode", "random"}:
+        return  # a table of scores without features has none
     histograms = saved.table(path)
     for train, test in saved.tests if histograms is not None else ():
         part = _of_test(histograms, train, test)
@@ -296,12 +312,14 @@ def _efficiency(saved):
         cuts = {fpr: sideband.quantile(1 - fpr, "higher") for fpr in config.significance.figure_fprs}
         bins = config.window.binning(config.significance.n_bins_sr)
         table = checks.efficiency_table(events["dimu_mass"].to_numpy(), events["score"].to_numpy(), cuts, bins)
-        flagged = saved.table(saved.run.data / f"sculpting_{train}_on_{test}.parquet")
+        paths, path = _score_paths(saved, train, test), saved.run.data / f"sculpting_{train}_on_{test}.parquet"
+        flagged = saved.table(path)
         if flagged is not None:
+            paths.append(path)
             table["sculpted"] = [_nearest_flag(flagged, fpr) for fpr in table["fpr"]]
         yield _drawing(
             "efficiency", f"efficiency_{train}_on_{test}", "Classifier",
-            f"Efficiency against mass, {describe_test(train, test)}", _score_paths(saved, train, test), table,
+            f"Efficiency against mass, {describe_test(train, test)}", paths, table,
             checks.efficiency, config.window, train, test,
         )  # fmt: skip
 
@@ -368,7 +386,7 @@ def _convergence(saved):
 
 
 def _studies(saved):
-    """Figures of the studies that were made; none of them is missing where it was not."""
+    """Figures of the studies that were made and are up to date."""
     folder = saved.run.results / "studies"
     for file, kind, draw, by_charge in (
         ("variations", "variation_points", robustness.variation_points, True),
@@ -383,14 +401,17 @@ def _studies(saved):
         if table is None:
             continue
         if not by_charge:
-            yield _drawing(kind, f"study_{file}", "Robustness", title, [path], table, draw)
+            arguments = [saved.config.studies.gate_fprs] if kind == "controls" else []
+            yield _drawing(kind, f"study_{file}", "Robustness", title, [path], table, draw, *arguments)
             continue
         for charge, part in table.groupby("charge"):
-            arguments = [charge.lower()]
+            arguments, paths = [charge.lower()], [path]
+            if kind == "null_distributions" and saved.summary is not None:
+                paths.append(saved.run.results / "significance.json")
             if kind == "null_distributions":
                 arguments.insert(0, _observed(saved, charge.lower()))
             yield _drawing(
-                kind, f"study_{file}_{charge.lower()}", "Robustness", f"{title}, {charge}", [path],
+                kind, f"study_{file}_{charge.lower()}", "Robustness", f"{title}, {charge}", paths,
                 part.reset_index(drop=True), draw, *arguments,
             )  # fmt: skip
 

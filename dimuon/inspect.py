@@ -15,14 +15,14 @@ from pickle import UnpicklingError
 import numpy as np
 import pandas as pd
 
-from dimuon import artifacts, cli, config, schema, standing
-from dimuon.columns import COLUMNS
+from dimuon import artifacts, cli, columns, config, nanoaod, schema, standing
 from dimuon.errors import UserError
 from dimuon.features import FEATURES
 from dimuon.plotting import COLOURS, LINES, panels, save, say_origin, styled
 
 log = logging.getLogger("dimuon")
 N_ROWS = 5  # first rows shown
+N_VALUES = 3  # events of a ROOT file shown
 MAX_COLUMNS = 48  # histograms on a page
 OVERLAYS = ("region", "charge")
 
@@ -84,11 +84,11 @@ def _table(path):
     """Lines on a parquet file: its columns and first rows."""
     frame = artifacts.load_table(path)
     head = frame.head(N_ROWS).to_string(max_cols=12, float_format=lambda value: f"{value:.5g}")
-    columns = column_table(frame).to_string(index=False, justify="left")
+    table = column_table(frame).to_string(index=False, justify="left")
     return [
         f"{len(frame):,} rows, {len(frame.columns)} columns",
         "",
-        columns,
+        table,
         "",
         f"first {N_ROWS} rows:",
         head,
@@ -99,7 +99,7 @@ def column_table(frame):
     """One row per column of a table: column, unit, type, missing (values), values (range or names), meaning."""
     rows = []
     for name in frame.columns:
-        known = COLUMNS.get(name)
+        known = columns.find(name)
         rows.append({
             "column": name, "unit": known.unit if known else "?", "type": str(frame[name].dtype),
             "missing": int(frame[name].isna().sum()), "values": _range(frame[name]),
@@ -196,7 +196,7 @@ def _archive(path):
 
 
 def _root(path):
-    """Lines on a ROOT file: its trees, and the branches of `Events`."""
+    """Lines on a ROOT file: its trees, and of `Events` the branches that the skim reads, with type and first events."""
     import uproot
 
     try:
@@ -206,10 +206,21 @@ def _root(path):
                 f"tree {name}: {tree.num_entries:,} entries, {len(tree.keys())} branches"
                 for name, tree in trees.items()
             ]
-            branches = [f"  {b.name}: {b.typename}" for b in trees["Events"].branches] if "Events" in trees else []
+            branches = list(_branches(trees["Events"])) if "Events" in trees else []
     except (OSError, ValueError, KeyError, uproot.DeserializationError) as error:
         raise UserError(f"{path}: not a readable ROOT file ({error})") from error
-    return lines + branches[:60] + ([f"  ... {len(branches) - 60} more"] if len(branches) > 60 else [])
+    return lines + branches
+
+
+def _branches(tree):
+    """Lines on the tree `Events`: what the skim reads of it, and how many more there are."""
+    usual = config.Selection()
+    asked = (*nanoaod.EVENT_BRANCHES, *nanoaod.MUON_BRANCHES.values(), usual.muon_id, "nJet", usual.trigger)
+    present = [name for name in asked if name in tree]
+    for name in present:
+        yield f"  {name}: {tree[name].typename}, first {tree[name].array(entry_stop=N_VALUES)}"
+    yield from (f"  {name}: missing" for name in asked if name not in present)
+    yield f"  ... {len(tree.keys()) - len(present)} more"
 
 
 def _page(path):
@@ -240,7 +251,8 @@ def draw_columns(frame, names, origin):
             counts = np.histogram(part[name].dropna().astype(float), edges)[0]
             axis.stairs(counts, edges, color=COLOURS[index % len(COLOURS)], linestyle=LINES[index // 3 % len(LINES)],
                         linewidth=1.5, label=" ".join(map(str, key)))  # fmt: skip
-        unit = COLUMNS[name].unit if name in COLUMNS else ""
+        known = columns.find(name)
+        unit = known.unit if known else ""
         axis.set_xlabel(f"{name} [{unit}]" if unit not in ("", "flag") else name, fontsize=13)
         axis.set(xscale="log" if is_log else "linear", yscale="log")
         axis.set_ylim(bottom=0.5)

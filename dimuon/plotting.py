@@ -106,16 +106,6 @@ def say_origin(figure, axes, origin, note="", last=None):
                     color="black", alpha=0.10, zorder=100)  # fmt: skip
 
 
-def look(index):
-    """(colour, marker, line) of curve number `index`, from 0; after every round a marker meets another line."""
-    turn = index // len(MARKERS)
-    return (
-        COLOURS[index % len(COLOURS)],
-        MARKERS[index % len(MARKERS)],
-        LINES[(index + turn) % len(LINES)],
-    )
-
-
 def shades(n):
     """n colours from dark to light, told apart in grey and by colour-blind readers (viridis without its lightest)."""
     return [matplotlib.colormaps["viridis"](value) for value in np.linspace(0.0, 0.88, max(n, 2))[:n]]

@@ -13,6 +13,7 @@ from dimuon.plotting import CHARGE_NAMES, describe_test, fpr_name
 # what a check must reach to pass
 P_DOUBTFUL = 0.01  # p-value of the sideband fit
 AUC_CLOSED = 0.53  # of a classifier that tells sampled from real sideband events
+AUC_INTERPOLATED = 0.55  # the same in windows of mass that the flows did not see
 KS_CLOSED = 0.025  # distance of each feature
 N_FLAGGED = 2  # working points flagged at the 1 % level; of 24 clean ones, 0.24 are expected to be
 Z_QUIET = 3.0  # local significance of the best of all cuts in the same-sign control
@@ -43,6 +44,7 @@ def page(saved, drawings, files):
         "settings": settings_in_words(config),
         "sections": _sections(drawings, files),
         "missing": sorted((str(path), remedy) for path, remedy in saved.missing.items()),
+        "not_made": not_made(saved),
         "provenance": provenance(saved),
         "versions": artifacts.versions(),
         "commit": artifacts.git_commit(),
@@ -55,16 +57,21 @@ def page(saved, drawings, files):
 
 def steps(config):
     """[(command, whether it is optional)] that an analysis takes, in the order in which they are run."""
-    given, needs_members = config.input, config.bdt.keep_members or config.bdt.combination == "median"
+    given = config.input
     numbered = [step for step in artifacts.SETTINGS if step.endswith(".py")]
     first = 5 if given.scores is not None else 2 if given.dimuons is not None else 0
     optional = [
         step
         for step in artifacts.SETTINGS
-        if step not in numbered and given.scores is None and (step != "-m dimuon.ensemble" or needs_members)
+        if step not in numbered and given.scores is None and (step != "-m dimuon.ensemble" or keeps_members(config))
     ]
     *before, last = numbered[first:]
     return [*((step, False) for step in before), *((step, True) for step in optional), (last, False)]
+
+
+def keeps_members(config):
+    """Whether step 5 writes the scores of every member of the ensemble, for `python -m dimuon.ensemble`."""
+    return config.bdt.keep_members or config.bdt.combination == "median"
 
 
 def _environment():
@@ -161,10 +168,18 @@ def warnings(origin, summary, saved, checks):
                 f"{what}: the largest significance ({z_text(best['z0'])} at FPR {fpr_name(best['fpr'])}) stands where "
                 "too few events are left for the asymptotic formula."
             )
+        if best and best.get("sculpted"):
+            said.append(
+                f"{what}: the cut of the largest significance (FPR {fpr_name(best['fpr'])}) is flagged: it shapes the "
+                "mass in the sidebands."
+            )
         if biased := _likelihood_bias(test):
             said.append(f"{what}: {biased}")
     if saved.missing:
-        said.append(f"{len(saved.missing)} files of this analysis are missing; see “What is missing”.")
+        said.append(f"{len(saved.missing)} files of this analysis are missing or out of date; see “What is missing”.")
+    commits = {artifacts.sidecar(path).get("git_commit") for path in saved.used} - {None}
+    if len(commits) > 1:
+        said.append(f"The files were made with {len(commits)} different commits of the source; see “Provenance”.")
     if (commit := artifacts.git_commit()) and commit.endswith("+changes"):
         said.append("Made with source files that differ from the commit named below.")
     return said
@@ -192,28 +207,53 @@ def verdicts(saved):
                 }
             )
     for charge in saved.charges if saved.config.input.scores is None else ():
-        records = (saved.json(saved.run.data / f"closure_{charge}.json") or {}).get("sidebands", {})
-        if whole := records.get("sidebands"):
+        tests = saved.json(saved.run.data / f"closure_{charge}.json") or {}
+        if whole := tests.get("sidebands", {}).get("sidebands"):
             largest = max(value["distance"] for value in whole["ks"].values())
             seen = f"AUC {whole['auc']:.3f} ± {whole['auc_err']:.3f}, largest KS distance {largest:.3f}"
             closes = whole["auc"] < AUC_CLOSED and largest < KS_CLOSED
             name = f"Samples agree with the {CHARGE_NAMES[charge]} sidebands"
             said.append({"check": name, "verdict": _verdict(closes), "seen": seen})
+        for test, what, limit in (
+            ("half_split", f"half of the {CHARGE_NAMES[charge]} sidebands", AUC_CLOSED),
+            ("shifted_windows", f"{CHARGE_NAMES[charge]} windows of mass", AUC_INTERPOLATED),
+        ):
+            if records := tests.get(test):
+                closes = all(record["auc"] < limit for record in records.values())
+                seen = ", ".join(f"{place}: {r['auc']:.3f} ± {r['auc_err']:.3f}" for place, r in records.items())
+                name = f"Samples agree with {what} that the flows did not see"
+                said.append({"check": name, "verdict": _verdict(closes), "seen": f"AUC in {seen}"})
     return said + sculpting(saved) + controls(saved)
 
 
 def controls(saved):
     """Verdicts of the study of samples without a signal, where it was made."""
     path = saved.run.results / "studies" / "controls.json"
-    content = saved.json(path) if path.exists() else {"controls": {}}
+    content = saved.optional(path) if saved.config.input.scores is None else None
     return [
         {
             "check": f"No signal in the control {name.replace('_', ' ')}",
             "verdict": _verdict(control["passed"]),
             "seen": f"{control['n_seeds']} seeds, {control['n_failed']} failed; {content['criterion']}",
         }
-        for name, control in content["controls"].items()
+        for name, control in (content or {"controls": {}})["controls"].items()
     ]
+
+
+def not_made(saved):
+    """[(what, how to get it)] of the parts that an analysis may do without and this one does."""
+    config, path = saved.config, saved.run.config_path
+    first = next(step for step, _ in steps(config) if not step.startswith("01"))
+    found = []
+    if "ss" not in saved.charges:
+        remedy = f"add ss to selection.charges, run `python {first} {path}` and the steps after it"
+        found.append(("same-sign control", remedy))
+    if config.significance.toys.scan == 0:
+        found.append(("global significance", f"set significance.toys.scan, run `python 06_significance.py {path}`"))
+    if saved.run.results / "convergence.parquet" in saved.not_made and not keeps_members(config):
+        found.append(("members for the convergence", f"set bdt.keep_members, run `python 05_train_bdts.py {path}`"))
+    studies = {remedy: file.stem.replace("_", " ") for file, remedy in saved.not_made.items()}
+    return found + [(what, remedy) for remedy, what in studies.items()]
 
 
 def sculpting(saved):
@@ -338,6 +378,7 @@ def provenance(saved):
         rows.append({
             "path": str(path), "step": meta.get("step", "given by the user"), "origin": meta.get("origin", "–"),
             "sha256": artifacts.file_hash(path), "rows": meta.get("rows"), "seed": meta.get("seed"),
-            "written": meta.get("written", "–"), "wall_time_s": meta.get("wall_time_s"),
+            "commit": meta.get("git_commit"), "written": meta.get("written", "–"),
+            "wall_time_s": meta.get("wall_time_s"),
         })  # fmt: skip
     return sorted(rows, key=lambda row: (row["step"], row["path"]))

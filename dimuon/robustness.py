@@ -69,28 +69,35 @@ def null_distributions(table, observed, charge, origin):
 
 
 @styled
-def controls(table, origin):
-    """Z0 of samples without a signal over seeds, at each working point: median and spread must stay below one.
+def controls(table, gate_fprs, origin):
+    """Z0 of samples without a signal over seeds, at each working point and, at the right edge, of the likelihood.
 
-    table: control, seed, variable, fpr, z0.
+    table: control, seed, variable, fpr, z0. gate_fprs: the working points that decide with the likelihood, where median
+    and spread must stay below one; their markers are filled.
     """
     figure, axes = panels()
-    cuts = table[table["variable"] == "cathode"]
-    for (name, part), colour, marker in zip(cuts.groupby("control"), COLOURS, MARKERS, strict=False):
-        by_cut = part.groupby("fpr")["z0"]
-        median, spread = by_cut.median(), by_cut.std().fillna(0)
-        axes.errorbar(
-            median.index,
-            median,
-            yerr=spread,
-            color=colour,
-            fmt=marker,
-            label=name.replace("_", " "),
-            capsize=3,
-        )
+    shown = table[table["variable"].isin(["cathode", "likelihood"])].fillna({"z0": 0.0})  # none without an excess
+    cuts = np.sort(shown.loc[shown["variable"] == "cathode", "fpr"].unique())
+    gate = {cuts[np.abs(cuts / fpr - 1).argmin()] for fpr in gate_fprs}
+    edge, slot = 1.5 * cuts[-1], 2.8 * cuts[-1]  # of the place for the likelihood
+    names = sorted(shown["control"].unique())
+    for index, (name, colour, marker) in enumerate(zip(names, COLOURS, MARKERS, strict=False)):
+        part, aside = shown[shown["control"] == name], 1.07 ** (index - (len(names) - 1) / 2)
+        points = part["fpr"].where(part["variable"] == "cathode", slot)
+        for decides, fill in ((True, "full"), (False, "none")):
+            found = part[(points.isin(gate) | (points == slot)) == decides].groupby(points)["z0"]
+            median, spread = found.median(), found.std().fillna(0)
+            axes.errorbar(median.index * aside, median, yerr=spread, fmt=marker, color=colour, fillstyle=fill,
+                          capsize=3, label=name.replace("_", " ") if decides else None)  # fmt: skip
     axes.axhline(1, color="black", linestyle="--", linewidth=1)
+    axes.axvline(edge, ymax=0.85, color="black", linewidth=1)
+    axes.annotate("likelihood", (slot, 0), xycoords=("data", "axes fraction"), xytext=(0, 5), fontsize=12,
+                  textcoords="offset points", ha="center")  # fmt: skip
+    axes.plot([], [], "o", color="black", fillstyle="none", label="not in the gate")
     axes.set(xscale="log", xlabel="False-positive rate", ylabel=r"$Z_0$ [$\sigma$], median and spread over seeds")
-    axes.set_ylim(-0.2, max(3.0, 1.5 * cuts["z0"].max()))
+    axes.set_xlim(cuts[0] / 1.4, slot**2 / edge)
+    axes.set_xticks([tick for tick in axes.get_xticks(minor=True) if tick < edge], minor=True)
+    axes.set_ylim(-0.2, max(3.0, 1.5 * shown["z0"].max()))
     axes.legend(loc="upper left")
     say_origin(figure, axes, origin, "no signal expected")
     return figure

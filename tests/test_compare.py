@@ -73,6 +73,28 @@ def test_curves_of_an_older_step_6_are_named(two, tmp_path):
         compare.read(folder)
 
 
+def test_the_largest_difference_of_the_curves_is_found():
+    fprs = [1.0, 0.1, 0.01]
+    first = pd.DataFrame({"train": "os", "test": "ss", "baseline": True, "fpr": fprs, "z0": [1.0, 2.0, 3.0],
+                          "variable": ["cathode", "cathode", "dimu_pt"]})  # fmt: skip
+    second = first.assign(z0=[1.2, 0.5, 3.4])[::-1]
+    aside = first.assign(baseline=False, z0=99.0), first.assign(variable="random", z0=-99.0)
+    found = compare.largest_differences(pd.concat([first, aside[0]]), pd.concat([second, aside[1]]))
+    assert found.to_dict("records") == [
+        {"test": "os_on_ss", "variable": "cathode", "fpr": 0.1, "first": 2.0, "second": 0.5, "difference": -1.5}
+    ]
+    assert compare.largest_differences(first, first.assign(fpr=[0.9, 0.09, 0.009])).empty
+
+
+def test_folders_of_the_same_name_are_told_apart(two, tmp_path):
+    again = tmp_path / "other" / "results" / "first"
+    shutil.copytree(two[0], again)
+    assert compare.labels(two) == ["first", "second"]
+    assert compare.labels([two[0], again]) == [f"{two[0].parent.parent.name}/results/first", "other/results/first"]
+    assert compare.labels([two[0], two[0]]) == ["first", "first"]
+    assert "other/results/first" in compare.text([two[0], again])
+
+
 def test_a_folder_without_results_is_named(tmp_path):
     with pytest.raises(UserError, match=r"significance\.json: not found; give a folder results/<name>/"):
         compare.read(tmp_path)

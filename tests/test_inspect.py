@@ -3,6 +3,7 @@
 import json
 import zipfile
 
+import awkward as ak
 import numpy as np
 import pandas as pd
 import pytest
@@ -35,7 +36,10 @@ def test_a_table_is_told_with_columns_units_and_origin(folder):
 
 def test_column_table_counts_missing_values_and_gives_the_range():
     frame = pd.DataFrame({"dimu_mass": [5.0, np.nan, 16.0], "charge": ["OS", "SS", "OS"], "mine": [1, 2, 3]})
-    table = inspect.column_table(frame).set_index("column")
+    table = inspect.column_table(frame.assign(HLT_Mu8=[True, False, True])).set_index("column")
+    assert list(table.loc["HLT_Mu8", ["unit", "values", "meaning"]]) == [
+        "flag", "66.7 % true", "the event passed this trigger"
+    ]  # fmt: skip
     assert table.loc["dimu_mass", "missing"] == 1
     assert table.loc["dimu_mass", "values"] == "5 ... 16"
     assert table.loc["charge", "values"] == "OS, SS"
@@ -79,6 +83,21 @@ def test_other_kinds_of_file(tmp_path):
     with uproot.recreate(tmp_path / "nano.root") as file:
         file.mktree("Events", {"run": "uint32"}).extend({"run": np.arange(4, dtype="uint32")})
     assert "tree Events: 4 entries" in inspect.describe(tmp_path / "nano.root")
+
+
+def test_a_nanoaod_file_shows_the_branches_that_are_read_with_type_and_first_events(tmp_path):
+    pt = ak.Array([[30.5, 9.0], [], [12.25], [4.0]])
+    with uproot.recreate(tmp_path / "nano.root") as file:
+        file.mktree("Events", {"run": "uint32", "Muon_pt": "var * float32", "Other_pt": "float32"}).extend(
+            {"run": np.arange(4, dtype="uint32"), "Muon_pt": pt, "Other_pt": np.zeros(4, "float32")}
+        )
+    said = inspect.describe(tmp_path / "nano.root").splitlines()
+    assert "  run: uint32_t, first [0, 1, 2]" in said
+    assert "  Muon_pt: float[], first [[30.5, 9], [], [12.2]]" in said
+    assert "  Muon_eta: missing" in said
+    assert "  HLT_TrkMu15_DoubleTrkMu5NoFiltersNoVtx: missing" in said
+    assert "  ... 2 more" in said  # Other_pt, and the counter of Muon_pt
+    assert not any("Other_pt" in line for line in said)
 
 
 @pytest.mark.parametrize("name", ["table.parquet", "numbers.json", "flows_os.pt", "bdts_os.zip", "nano.root"])

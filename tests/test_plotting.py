@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 from scipy.stats import chi2, norm
 
-from dimuon import artifacts, checks, config, figures, gallery, plotting
+from dimuon import artifacts, checks, config, features, figures, gallery, plotting
 from tests import small_results
 
 IMAGES = {"baseline_dir": "images", "tolerance": 12, "style": plotting.STYLE, "savefig_kwargs": {"dpi": 40}}
@@ -27,6 +27,7 @@ def saved(tmp_path_factory):
     with contextlib.chdir(folder):
         run = artifacts.Run(config.load("small.yaml"), "07_plots.py", "small.yaml")
         saved = gallery.Saved(run)
+        saved.dimuons = pd.read_parquet("data/small/dimuons.parquet")
         saved.drawings = {drawing.name: drawing for drawing in gallery.drawings(saved)}
     return saved
 
@@ -163,6 +164,49 @@ def test_figure_4(saved):
     return figure
 
 
+def nine(table, column, values):
+    """A table with the rows of one value of `column` repeated for nine values."""
+    one = table[table[column] == table[column].iloc[0]]
+    return pd.concat([one.assign(**{column: value}) for value in values], ignore_index=True)
+
+
+def test_nine_features_and_nine_working_points_are_all_drawn(saved):
+    """More than there are colours, markers and lines: looks come again, but no two curves share line and marker."""
+    names = list(features.FEATURES)[:9]
+    fprs = np.geomspace(1, 1e-3, 9)
+    curves = chosen(saved, "significance_curves.parquet", train="os", test="os")
+    own = [curves[curves["variable"] == "cathode"], nine(curves[curves["variable"] == "dimu_pt"], "variable", names)]
+    legend = figures.p_values(pd.concat(own), saved.summary["tests"]["os_on_os"], "simulated").axes[0].get_legend()
+    shown = [line for line in legend.get_lines() if len(str(line.get_marker())) == 1]
+    assert len(shown) == 10
+    assert len({(str(line._unscaled_dash_pattern), line.get_marker()) for line in shown}) == 10
+
+    spectra = nine(chosen(saved, "mass_histograms.parquet", train="os", test="os"), "fpr", fprs)
+    points = gallery.histogram_points(spectra, saved.config)
+    figure = figures.mass_spectra(spectra, points, saved.config.window, "measured")
+    assert len(figure.axes[0].containers) == 9
+    histograms = nine(nine(chosen(saved, "feature_histograms.parquet", train="os", test="os").dropna(), "fpr", fprs),
+                      "feature", names)  # fmt: skip
+    panels = figures.feature_spectra(histograms, "measured").axes
+    assert [len(axes.patches) for axes in panels] == [9] * 9
+
+    efficiency = saved.drawings["efficiency_os_on_os"].table
+    efficiency = nine(efficiency, "fpr", np.geomspace(0.5, 1e-3, 9))
+    axes = checks.efficiency(efficiency, saved.config.window, "os", "os", "measured").axes[0]
+    assert len(axes.containers) == 9
+    agreement = saved.drawings["agreement_os"].table
+    agreement = agreement.assign(**{f"ks_{name}": 0.01 for name in names})
+    axes = checks.agreement(agreement, saved.config.window, "os", "measured").axes[1]
+    n_features = sum(column.startswith("ks_") for column in agreement)
+    assert len(axes.get_legend().get_texts()) == n_features
+
+    fits = [(degree, n_bins) for degree in range(1, 10) for n_bins in range(5, 14)]
+    cathode = curves[curves["variable"] == "cathode"]
+    others = [cathode.assign(baseline=False, degree=degree, n_bins_sr=n_bins) for degree, n_bins in fits]
+    axes = figures.variations(pd.concat([cathode, *others]), "own", "measured").axes[0]
+    assert len(axes.get_legend().get_texts()) == 1 + 81
+
+
 def test_every_drawing_draws_and_says_that_it_is_simulated(saved):
     kinds = {name.split("_")[0] for name in saved.drawings}
     assert kinds >= {
@@ -193,6 +237,190 @@ def test_closure_scales_the_samples_to_the_data(saved):
     table = saved.drawings["closure_os"].table
     by_region = table[table["feature"] == "dimu_pt"].groupby("region")[["n_data", "n_sampled"]].sum()
     assert by_region["n_sampled"].to_numpy() == pytest.approx(by_region["n_data"].to_numpy(), rel=0.02)
+
+
+def points(axes):
+    """[(x, y)] of every set of points with errors in a panel."""
+    drawn = [container.lines[0] for container in axes.containers if container.lines]
+    return [(line.get_xdata(orig=False), line.get_ydata(orig=False)) for line in drawn]
+
+
+def holds(axes, x, y):
+    """Whether a set of points with errors, or a curve, is this one."""
+    curves = points(axes) + [line.get_data(orig=False) for line in axes.lines]
+    return any(len(a) == len(x) and np.allclose(a, x) and np.allclose(b, y) for a, b in curves)
+
+
+@pytest.mark.parametrize(
+    ("name", "across", "up"),
+    [
+        ("flow_losses_os", "Epoch", "Mean negative log-density [nats]"),
+        ("closure_os", "Dimuon $p_T$ [GeV]", "Events / bin"),
+        ("agreement_os", "", "AUC, sampled against real"),
+        ("efficiency_os_on_os", r"Dimuon mass $m_{\mu\mu}$ [GeV]", "Fraction of events kept"),
+        ("cutflow", "Events left", ""),
+        ("spectrum", r"Dimuon mass $m_{\mu\mu}$ [GeV]", "Muon pairs / GeV"),
+        ("study_variations_os", r"$Z_0$ [$\sigma$]", ""),
+        ("study_pseudoexperiments_os", r"$Z_0$ [$\sigma$]", "Fraction of null datasets at or above $Z_0$"),
+        ("study_controls", "False-positive rate", r"$Z_0$ [$\sigma$], median and spread over seeds"),
+        ("study_injection", "Signal events injected", r"$Z_0$ [$\sigma$]"),
+        ("study_cut_scan_os", "Dimuon $p_T$ above [GeV]", "Both muons' IP3D below [cm]"),
+        ("convergence_os_on_os", "Members of the ensemble, per fold", r"$Z_0$ [$\sigma$]"),
+        ("importance_os", "AUC lost when the feature is shuffled", ""),
+    ],
+)
+def test_axes_say_what_and_in_which_unit(saved, name, across, up):
+    axes = saved.drawings[name].draw().axes
+    labels = {panel.get_xlabel() for panel in axes}, {panel.get_ylabel() for panel in axes}
+    assert (across in labels[0], up in labels[1]) == (True, True), labels
+
+
+def test_losses_and_the_epoch_that_is_kept(saved):
+    drawing = saved.drawings["flow_losses_os"]
+    axes = drawing.draw().axes[0]
+    for _, part in drawing.table.groupby("member"):
+        assert holds(axes, part["epoch"], part["train_loss"])
+        assert holds(axes, part["epoch"], part["validation_loss"])
+        best = part.sort_values("validation_loss").iloc[0]
+        assert holds(axes, [best["epoch"]], [best["validation_loss"]])
+
+
+def test_closure_draws_data_samples_their_error_and_ratios_beyond_the_axis(saved):
+    table = saved.drawings["closure_os"].table.copy()
+    part = table[(table["feature"] == "dimu_pt") & (table["region"] == "SBL")].index
+    table.loc[part[3], ["n_data", "n_sampled", "n_sampled_err"]] = 90, 30.0, 4.0  # 3 times too many
+    table.loc[part[5], ["n_data", "n_sampled", "n_sampled_err"]] = 10, 100.0, 8.0  # 10 times too few
+    figure = checks.closure(table, "os", "simulated")
+    assert "Dimuon $p_T$ [GeV]" in [axes.get_xlabel() for axes in figure.axes]
+    top, ratio = figure.axes[0], figure.axes[3]
+    part = table.loc[part]
+    centre = (part["bin_low"] + part["bin_high"]) / 2
+    assert holds(top, centre, part["n_data"])
+    full = (part["n_data"] > 0) & (part["n_sampled"] > 0)
+    assert holds(ratio, centre[full], (part["n_data"] / part["n_sampled"])[full])
+    lines = [patch.get_data() for patch in top.patches]
+    assert any(np.array_equal(line.values, part["n_sampled"]) for line in lines)
+    assert any(np.allclose(line.values, part["n_sampled"] + part["n_sampled_err"])
+               and np.allclose(line.baseline, part["n_sampled"] - part["n_sampled_err"]) for line in lines)  # fmt: skip
+    arrows = {line.get_marker(): line.get_data() for line in ratio.lines if line.get_color() == plotting.COLOURS[0]
+              and line.get_marker() in ("^", "v")}  # fmt: skip
+    low, high = ratio.get_ylim()
+    for index, marker in ((3, "^"), (5, "v")):
+        assert centre.iloc[index] in arrows[marker][0]
+        assert ((low < arrows[marker][1]) & (arrows[marker][1] < high)).all()
+
+
+def test_agreement_draws_every_test_and_the_half_split_over_each_sideband(saved):
+    drawing = saved.drawings["agreement_os"]
+    top, bottom = drawing.draw().axes
+    slices = drawing.table.query("test == 'sidebands' and place != 'sidebands'")
+    assert holds(top, (slices["mass_low"] + slices["mass_high"]) / 2, slices["auc"])
+    windows = drawing.table.query("test == 'shifted_windows'").sort_values("place")
+    assert holds(top, (windows["mass_low"] + windows["mass_high"]) / 2, windows["auc"])
+    assert holds(bottom, (windows["mass_low"] + windows["mass_high"]) / 2, windows["ks_mu0_ip3d"])
+    half = drawing.table.query("test == 'half_split'").iloc[0]
+    assert holds(top, [7.0, 13.3], [half["auc"]] * 2)  # 5 to 9 and 10.6 to 16 GeV
+    assert holds(bottom, [7.0, 13.3], [half["ks_dimu_pt"]] * 2)
+    for label in ("sidebands", "half split", "shifted windows"):
+        assert label in words(top)
+
+
+def test_efficiency_draws_what_passes_and_what_is_asked(saved):
+    drawing = saved.drawings["efficiency_os_on_os"]
+    axes = drawing.draw().axes[0]
+    assert saved.run.data / "sculpting_os_on_os.parquet" in drawing.inputs
+    scored = saved.table(saved.run.data / "scores_os_on_os.parquet").set_index("row")
+    events = saved.dimuons.loc[scored.index].assign(score=scored["score"])
+    cut = np.quantile(events.loc[events["region"] != "SR", "score"], 0.9)  # of two neighbours it may be the other one
+    table = drawing.table[np.isclose(drawing.table["fpr"], 0.1)]
+    for row in table.itertuples():
+        inside = events["dimu_mass"].between(row.bin_low, row.bin_high, inclusive="left")
+        assert row.n_all == inside.sum()
+        assert row.n_pass == pytest.approx((inside & (events["score"] >= cut)).sum(), abs=1)
+    assert holds(axes, (table["bin_low"] + table["bin_high"]) / 2, table["n_pass"] / table["n_all"])
+    assert holds(axes, [0, 1], [0.1, 0.1])
+
+
+def test_cutflow_bars_are_as_long_as_the_events_left(saved):
+    axes = saved.drawings["cutflow"].draw().axes[0]
+    steps = saved.json(saved.run.data / "cutflow.json")["steps"]
+    for container, charge in zip(axes.containers, ("all", "os", "ss"), strict=True):
+        counts = [step["events"][charge] for step in steps if step["events"][charge] is not None]
+        assert [bar.get_width() for bar in container] == counts
+        assert all(f"{count:,}" in words(axes) for count in counts)
+    assert [label.get_text() for label in axes.get_yticklabels()] == [step["name"] for step in steps]
+
+
+def test_spectrum_is_per_gev(saved):
+    table = saved.table(saved.run.data / "skim" / "spectrum.parquet")
+    axes = saved.drawings["spectrum"].draw().axes[0]
+    for patch, name in zip(axes.patches, ("n_os", "n_ss"), strict=True):
+        values, edges, _ = patch.get_data()
+        np.testing.assert_allclose(values * np.diff(edges), table[name])
+    assert "opposite sign" in words(axes)
+
+
+def test_variations_show_z0_of_each_and_the_baseline_as_a_line(saved):
+    table = saved.drawings["study_variations_os"].table
+    axes = saved.drawings["study_variations_os"].draw().axes[0]
+    names = [label.get_text() for label in axes.get_yticklabels()]
+    for variable in ("no_cut", "cathode_max", "likelihood"):
+        z0 = table[table["variable"] == variable].set_index("variation")["z0"]
+        assert holds(axes, z0[names], range(len(names)))
+        assert holds(axes, [z0["baseline"]] * 2, [0, 1])
+
+
+def test_controls_show_the_gate_filled_and_the_likelihood_in_its_place(saved):
+    drawing = saved.drawings["study_controls"]
+    axes = drawing.draw().axes[0]
+    table = drawing.table[drawing.table["control"] == "ss"]
+    markers = {"full": [], "none": []}
+    for container in axes.containers:
+        if container.lines[0].get_marker() == "s":  # the second control
+            markers[container.lines[0].get_fillstyle()] = list(zip(*container.lines[0].get_data(), strict=True))
+    medians = table[table["variable"] == "cathode"].groupby("fpr")["z0"].median().sort_index()
+    fprs = list(medians.index)
+    in_gate, others = medians.iloc[[1, 2]], medians.iloc[[0, 3, 4]]  # nearest, as ratios, to FPR 0.01 and 0.1
+    likelihood = table.loc[table["variable"] == "likelihood", "z0"].median()
+    *at_cuts, (at, value) = markers["full"]
+    assert [y for _, y in at_cuts] == pytest.approx(list(in_gate))
+    assert [x for x, _ in at_cuts] == pytest.approx(list(in_gate.index), rel=0.05)  # moved aside from the other control
+    assert [y for _, y in markers["none"]] == pytest.approx(list(others))
+    assert value == pytest.approx(likelihood)
+    assert fprs[-1] < at < axes.get_xlim()[1]
+    assert "likelihood" in words(axes)
+    assert "not in the gate" in words(axes)
+
+
+def test_injection_shows_medians_per_method(saved):
+    table = saved.drawings["study_injection"].table
+    axes = saved.drawings["study_injection"].draw().axes[0]
+    for method in ("no_cut", "cathode_max", "supervised"):
+        part = table[table["method"] == method]
+        at = sorted(part["n_injected"].unique())
+        assert holds(axes, at, [np.median(part.loc[part["n_injected"] == n, "z0"]) for n in at])
+    assert "ideal supervised classifier" in words(axes)
+
+
+def test_cut_scan_writes_z0_at_its_cuts_and_brackets_what_is_not_valid(saved):
+    table = saved.drawings["study_cut_scan_os"].table
+    axes = saved.drawings["study_cut_scan_os"].draw().axes[0]
+    across = [float(label.get_text()) for label in axes.get_xticklabels()]
+    up = [float(label.get_text()) for label in axes.get_yticklabels()]
+    cells = {text.get_position(): text.get_text() for text in axes.texts if text.get_text().strip("()")[:1].isdigit()}
+    for row in table.itertuples():
+        said = cells[across.index(row.pt_cut), up.index(row.ip3d_cut)]
+        assert said == (f"{row.z0:.1f}" if row.valid else f"({row.z0:.1f})")
+
+
+def test_convergence_shows_medians_and_importance_its_losses(saved):
+    table = saved.drawings["convergence_os_on_os"].table
+    axes = saved.drawings["convergence_os_on_os"].draw().axes[0]
+    for column in ("z0_max", "z0_likelihood"):
+        assert holds(axes, [1, 5, 20], [np.median(table.loc[table["n_members"] == n, column]) for n in (1, 5, 20)])
+    axes = saved.drawings["importance_os"].draw().axes[0]
+    assert [bar.get_width() for bar in axes.patches] == pytest.approx([0.01, 0.02, 0.03])
+    assert [label.get_text() for label in axes.get_yticklabels()] == list(small_results.TRAINING)
 
 
 def test_efficiency_of_a_random_cut_is_its_rate_everywhere():
@@ -227,6 +455,7 @@ def test_null_distribution_counts_the_datasets_at_or_above(saved):
     np.testing.assert_allclose(share, expected)
     verticals = {line.get_xdata()[0] for line in axes.lines if len(set(line.get_xdata())) == 1}
     assert saved.summary["tests"]["os_on_os"]["cathode_max"]["z0"] in verticals
+    assert saved.run.results / "significance.json" in drawing.inputs
     assert "300 null datasets, OS; vertical: data" in words(axes)  # however many rows each of them has
     assert axes.get_ylim()[0] == pytest.approx(0.2 / 300)
 

@@ -4,10 +4,12 @@ import contextlib
 import importlib.util
 import json
 import re
+import runpy
 import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from dimuon import artifacts, cli, config, gallery, report
@@ -96,7 +98,7 @@ def test_missing_parts_are_said_and_the_rest_is_shown(tmp_path, monkeypatch):
     words = text_of(page)
     assert "What is missing" in words
     assert "data/small/flow_losses_os.parquet run `python 03_train_flows.py small.yaml`" in words
-    assert "2 files of this analysis are missing" in words
+    assert "2 files of this analysis are missing or out of date" in words
     assert "Opposite-sign search" in words
     assert "Same-sign control" not in words
     assert saved.summary["tests"].keys() == {"os_on_os"}
@@ -119,6 +121,72 @@ def test_a_corrupt_file_is_named(tmp_path, monkeypatch):
         make_page(tmp_path, monkeypatch)
 
 
+def test_an_optional_study_that_is_out_of_date_is_left_out_and_the_rest_shown(tmp_path, monkeypatch):
+    small_results.write_studies(small_results.build(tmp_path, charges=("os",)), tmp_path, charges=("os",))
+    studies = tmp_path / "results/small/studies"
+    for name in ("variations.parquet", "controls.json"):
+        meta = studies / f"{name}.meta.json"
+        meta.write_text(meta.read_text().replace('"seed": 7', '"seed": 8'))
+    saved, page = make_page(tmp_path, monkeypatch)
+    words = text_of(page)
+    said = "made with seed = 8, the configuration now says 7; run `python 06_significance.py small.yaml`"
+    assert f"results/small/studies/variations.parquet left out: {said}" in words
+    assert f"results/small/studies/controls.json left out: {said}" in words
+    assert "2 files of this analysis are missing or out of date" in words
+    assert 'id="figure-study_variations_os"' not in page
+    assert 'id="figure-study_pseudoexperiments_os"' in page
+    assert 'id="figure-study_controls"' in page
+    assert "No signal in the control" not in words
+
+
+@pytest.mark.parametrize("name", ["studies/variations.parquet", "studies/controls.json", "convergence.parquet"])
+def test_a_damaged_optional_file_stops_and_is_named(tmp_path, monkeypatch, name):
+    small_results.write_studies(small_results.build(tmp_path, charges=("os",)), tmp_path, charges=("os",))
+    (tmp_path / "results/small" / name).write_bytes(b"damaged")
+    with pytest.raises(UserError, match=f"{name}: its content is not what"):
+        make_page(tmp_path, monkeypatch)
+
+
+def test_what_was_not_made_is_named_with_its_command(tmp_path, monkeypatch):
+    small_results.build(tmp_path, charges=("os",))
+    with open(tmp_path / "small.yaml", "a") as file:
+        file.write("significance: {toys: {scan: 100}}\n")  # the default
+    saved, page = make_page(tmp_path, monkeypatch)
+    expected = {name: f"run `python -m dimuon.studies {name.replace(' ', '_')} small.yaml`" for name in (
+        "variations", "pseudoexperiments", "controls", "injection", "cut scan")}  # fmt: skip
+    expected["convergence"] = "run `python -m dimuon.ensemble small.yaml`"
+    expected["members for the convergence"] = "set bdt.keep_members, run `python 05_train_bdts.py small.yaml`"
+    expected["same-sign control"] = (
+        "add ss to selection.charges, run `python 02_select_dimuons.py small.yaml` and the steps after it"
+    )
+    assert dict(report.not_made(saved)) == expected
+    words = text_of(page)
+    assert all(f"{what}: {remedy}" in words for what, remedy in expected.items())
+    small_results.write_studies(saved.config, tmp_path, charges=("os",))
+    assert set(dict(report.not_made(make_page(tmp_path, monkeypatch)[0]))) == {"same-sign control"}
+
+
+def test_scores_alone_lack_no_features_and_no_studies(tmp_path, monkeypatch):
+    small_results.build(tmp_path)
+    (tmp_path / "mine.yaml").write_text(
+        "name: mine\nseed: 1\ninput: {scores: mine.parquet}\nsignificance: {toys: {local: 0, scan: 0, weights: 0}}\n"
+    )
+    scores = pd.read_parquet(tmp_path / "data/small/scores_os_on_os.parquet")
+    masses = pd.read_parquet(tmp_path / "data/small/dimuons.parquet").loc[scores["row"], "dimu_mass"]
+    scores.assign(dimu_mass=masses.to_numpy())[["dimu_mass", "score"]].to_parquet(tmp_path / "mine.parquet")
+    monkeypatch.chdir(tmp_path)
+    chosen = config.load("mine.yaml")
+    root = Path(report.__file__).parents[1]
+    runpy.run_path(str(root / "06_significance.py"))["main"](artifacts.Run(chosen, "06_significance.py", "mine.yaml"))
+    saved = gallery.Saved(artifacts.Run(chosen, "07_plots.py", "mine.yaml"))
+    assert {drawing.name.split("_")[0] for drawing in gallery.drawings(saved)} == {"fig2a", "fig2b", "fig4"}
+    assert report.verdicts(saved)
+    assert saved.missing == {}
+    assert dict(report.not_made(saved)) == {
+        "global significance": "set significance.toys.scan, run `python 06_significance.py mine.yaml`"
+    }
+
+
 def test_warnings_stand_for_what_they_say(tmp_path, monkeypatch):
     small_results.build(tmp_path, charges=("os",))
     monkeypatch.chdir(tmp_path)
@@ -134,6 +202,38 @@ def test_warnings_stand_for_what_they_say(tmp_path, monkeypatch):
     assert "REBUILT" in said("rebuilt")
     assert "REBUILT" not in said("measured")
     assert "SIMULATED" not in said("measured")
+
+
+def test_doubtful_numbers_are_marked_in_the_table_and_said(tmp_path, monkeypatch):
+    small_results.build(tmp_path, charges=("os",))
+    monkeypatch.chdir(tmp_path)
+    saved = gallery.Saved(artifacts.Run(config.load("small.yaml"), "07_plots.py", "small.yaml"))
+    test = saved.summary["tests"]["os_on_os"]
+    for name in ("no_cut", "best_feature", "cathode_max", "likelihood"):
+        for each in ("no_cut", "best_feature", "cathode_max", "likelihood"):
+            test[each]["valid"] = each != name
+        words = text_of(report.page(saved, [], {}))
+        assert words.count("σ (!)") == 1
+        assert f"{test[name]['z0']:.1f}σ (!)" in words
+    assert "is flagged" not in words
+    test["cathode_max"]["sculpted"] = True
+    said = f"(FPR {report.fpr_name(test['cathode_max']['fpr'])}) is flagged: it shapes the mass in the sidebands"
+    assert said in text_of(report.page(saved, [], {}))
+
+
+def test_the_commit_of_every_file_is_shown_and_different_ones_are_said(tmp_path, monkeypatch):
+    small_results.build(tmp_path, charges=("os",))
+    for path in tmp_path.rglob("*.meta.json"):
+        meta = json.loads(path.read_text())
+        path.write_text(json.dumps(meta | {"git_commit": "a" * 40}))
+    page = make_page(tmp_path, monkeypatch)[1]
+    assert f'<code title="{"a" * 40}">aaaaaaaa</code>' in page
+    assert "different commits" not in page
+    path = tmp_path / "data/small/flow_losses_os.parquet.meta.json"
+    path.write_text(path.read_text().replace("a" * 40, "b" * 40 + "+changes"))
+    page = make_page(tmp_path, monkeypatch)[1]
+    assert "<code title=\"" + "b" * 40 + "+changes\">bbbbbbbb+</code>" in page
+    assert "The files were made with 2 different commits of the source" in page
 
 
 def test_simulated_signal_in_a_study_does_not_make_the_data_simulated(tmp_path, monkeypatch):
@@ -193,6 +293,23 @@ def test_verdicts_follow_the_numbers(tmp_path, monkeypatch):
     assert "Samples agree with the SS sidebands" not in failed
 
 
+@pytest.mark.parametrize(
+    ("test", "place", "auc", "passes"),
+    [("half_split", "sidebands", 0.529, True), ("half_split", "sidebands", 0.531, False),
+     ("shifted_windows", "12-13 GeV", 0.549, True), ("shifted_windows", "12-13 GeV", 0.551, False)],
+)  # fmt: skip
+def test_held_out_closure_is_judged(tmp_path, monkeypatch, test, place, auc, passes):
+    small_results.build(tmp_path, charges=("os",))
+    monkeypatch.chdir(tmp_path)
+    saved = gallery.Saved(artifacts.Run(config.load("small.yaml"), "07_plots.py", "small.yaml"))
+    saved.json(saved.run.data / "closure_os.json")[test][place]["auc"] = auc
+    found = {said["check"]: said for said in report.verdicts(saved)}
+    what = {"half_split": "half of the OS sidebands", "shifted_windows": "OS windows of mass"}
+    verdicts = {name: found[f"Samples agree with {words} that the flows did not see"] for name, words in what.items()}
+    assert f"{place}: {auc:.3f} ± 0.006" in verdicts[test]["seen"]
+    assert {name for name, said in verdicts.items() if said["verdict"] == "FAILS"} == (set() if passes else {test})
+
+
 @pytest.mark.parametrize(("value", "words"), [(0.5, "0.50"), (1.234e-7, "1.2·10⁻⁷"), (None, "–"), (0.0, "0.0·10⁰")])
 def test_p_values_in_words(value, words):
     assert report.p_text(value) == words
@@ -226,8 +343,11 @@ def drawn_page(tmp_path_factory):
     place = importlib.util.spec_from_file_location("step", Path(report.__file__).parents[1] / "07_plots.py")
     step = importlib.util.module_from_spec(place)
     place.loader.exec_module(step)
-    (folder / "results/small/figures").mkdir()
-    (folder / "results/small/figures/of_an_earlier_run.png").write_bytes(ONE_PIXEL)
+    figures = folder / "results/small/figures"
+    figures.mkdir()
+    for name in ("of_an_earlier_run.png", "of_mine.png"):
+        (figures / name).write_bytes(ONE_PIXEL)
+    (figures / "index.json").write_text('{"of_an_earlier_run": {"sha256": {"of_an_earlier_run.png": "0"}}}')
     with contextlib.chdir(folder):
         run = artifacts.Run(config.load("small.yaml"), "07_plots.py", "small.yaml")
         assert cli.guarded("07_plots.py", lambda: step.main(run)) == 0
@@ -243,7 +363,8 @@ def test_every_figure_is_there_with_its_numbers_and_its_hash(drawn_page):
     assert len(listed) == 3 * len(index)
     for name, digest in listed.items():
         assert artifacts.file_hash(figures / name) == digest
-    assert {path.name for path in figures.glob("*.p??")} == {name for name in listed if not name.endswith(".csv")}
+    drawn = {name for name in listed if not name.endswith(".csv")}
+    assert {path.name for path in figures.glob("*.p??")} == drawn | {"of_mine.png"}
     page = drawn_page.read_text()
     assert all(f'id="figure-{name}"' in page for name in index)
 
