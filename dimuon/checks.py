@@ -176,14 +176,13 @@ def agreement_table(content):
 def agreement(table, window, charge, origin):
     """How well sampled and real events agree in slices of the mass: AUC of a classifier, and KS distances.
 
-    table: of `agreement_table`. Horizontal bars are the mass ranges; dashed, what perfect agreement gives. The half
-    split has one value of both sidebands, shown over each; of the test "sidebands" the slices are shown.
+    table: of `agreement_table`. Horizontal bars are the mass ranges; dashed, what perfect agreement gives. What is of
+    both sidebands at once is left to the report.
     """
     figure, (top, bottom) = panels(2, 1, size=(9.5, 9.0), sharex=True)
     figure.get_layout_engine().set(h_pad=0.01)
     names = [column for column in table if column.startswith("ks_")]
-    slices = table[(table["test"] != "sidebands") | (table["place"] != "sidebands")]
-    tests = dict(list(_by_sideband(slices, window).groupby("test")))
+    tests = dict(list(table[table["place"] != "sidebands"].groupby("test")))
     for (test, fill), test_colour, test_marker in zip(FILLS.items(), COLOURS, MARKERS, strict=False):
         if test not in tests:
             continue
@@ -207,13 +206,6 @@ def agreement(table, window, charge, origin):
     bottom.legend(loc="upper right", fontsize=13)
     say_origin(figure, top, origin, CHARGE_NAMES[charge])
     return figure
-
-
-def _by_sideband(table, window):
-    """The rows of both sidebands at once as a row over each of them: no point may seem to lie in the SR."""
-    both = table["place"] == "sidebands"
-    low, high = table[both].assign(mass_high=window.sr_low), table[both].assign(mass_low=window.sr_high)
-    return pd.concat([table[~both], low, high])
 
 
 def score_table(events):

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from dimuon import artifacts, cli, schema
+from dimuon import artifacts, cli, schema, standing
 from dimuon.errors import UserError
 from dimuon.figures import FLOOR, p_value_axes, variable_label
 from dimuon.plotting import COLOURS, LINES, MARKERS, describe_test, panels, save, say_origin, styled
@@ -94,10 +94,10 @@ def text(folders):
     (summary_a, curves_a, meta_a), (summary_b, curves_b, meta_b) = (read(folder) for folder in folders)
     numbers, differing = headlines(summary_a, summary_b), settings(meta_a, meta_b)
     named = dict(zip(("first", "second"), labels(folders), strict=True))
-    said = [
-        f"{folder}: {artifacts.ORIGIN_LABELS[summary['origin']]}"
-        for folder, summary in zip(folders, (summary_a, summary_b), strict=True)
-    ]
+    said = []
+    for folder, summary in zip(folders, (summary_a, summary_b), strict=True):
+        said += [f"{folder}: {artifacts.ORIGIN_LABELS[summary['origin']]}"]
+        said += [f"  {line}" for line in standing.lines(Path(folder))]
     changed = differing.rename(columns=named).to_string(index=False) if len(differing) else "no setting differs"
     table = numbers.rename(columns=named).to_string(index=False, float_format="%.2f", na_rep="–")
     apart = largest_differences(curves_a, curves_b).rename(columns=named)

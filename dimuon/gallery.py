@@ -406,20 +406,19 @@ def _studies(saved):
             continue
         for charge, part in table.groupby("charge"):
             arguments, paths = [charge.lower()], [path]
-            if kind == "null_distributions" and saved.summary is not None:
-                paths.append(saved.run.results / "significance.json")
             if kind == "null_distributions":
-                arguments.insert(0, _observed(saved, charge.lower()))
+                paths.append(path.with_suffix(".json"))
+                arguments.insert(0, _observed(saved.optional(paths[-1]), charge.lower()))
             yield _drawing(
                 kind, f"study_{file}_{charge.lower()}", "Robustness", f"{title}, {charge}", paths,
                 part.reset_index(drop=True), draw, *arguments,
             )  # fmt: skip
 
 
-def _observed(saved, charge):
-    """{variable: Z0 of the data} of the matched test of one charge."""
-    test = (saved.summary or {"tests": {}})["tests"].get(f"{charge}_on_{charge}", {})
-    return {name: test[name]["z0"] for name in ("no_cut", "cathode_max", "likelihood") if test.get(name)}
+def _observed(content, charge):
+    """{variable: Z0 of the data, searched as the null datasets are}. content: of `pseudoexperiments.json`, or None."""
+    found = content[charge]["data"]["like_nulls"] if content else {}
+    return {name: found[name]["asymptotic"] for name in ("no_cut", "cathode_max", "likelihood") if found.get(name)}
 
 
 def _agreement(saved):

@@ -11,7 +11,7 @@ from dimuon.plotting import CHARGE_NAMES, COLOURS, LINES, MARKERS, describe_test
 METHODS = {
     "no_cut": "no cut", "best_feature": "best single feature", "cathode_fixed": "CATHODE, fixed cut",
     "cathode_max": "CATHODE, best cut", "likelihood": "likelihood reweighting",
-    "supervised": "ideal supervised classifier",
+    "supervised_fixed": "ideal supervised classifier, fixed cut", "supervised": "ideal supervised classifier, best cut",
 }  # fmt: skip
 
 
