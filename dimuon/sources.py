@@ -4,7 +4,6 @@ import glob
 import hashlib
 import importlib.util
 import logging
-import lzma
 import math
 import time
 import zlib
@@ -14,6 +13,7 @@ from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
 
+import cramjam
 import uproot
 
 from dimuon import nanoaod, published_skim
@@ -25,10 +25,11 @@ FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0  # s, between attempts
 REMOTE = ("root://", "https://", "http://")
 
 
-# what reading a file over a network, or a damaged one, can raise; anything else is a mistake of ours
+# what reading a file over a network, or a damaged one, can raise; anything else is a mistake of ours (uproot
+# decompresses with cramjam; a read beyond the end of the file, which a damaged address asks for, is a TypeError there)
 READ_ERRORS = (
-    OSError, EOFError, HTTPException, TimeoutError, zlib.error, lzma.LZMAError, ValueError, IndexError, KeyError,
-    AssertionError, RuntimeError, NotImplementedError, uproot.DeserializationError,
+    OSError, EOFError, HTTPException, TimeoutError, zlib.error, cramjam.DecompressionError, ValueError, IndexError,
+    KeyError, TypeError, AssertionError, RuntimeError, NotImplementedError, uproot.DeserializationError,
 )  # fmt: skip
 
 

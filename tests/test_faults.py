@@ -1,12 +1,15 @@
 """A fault of network or disk ends in the complete, byte-identical skim or in an exact list of what is missing."""
 
 import contextlib
+import functools
+import io
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import uproot
 
 from dimuon import portal, skim, sources
 from dimuon.errors import UserError
@@ -17,31 +20,48 @@ RUNS = 10  # of each kind of fault, in the slow form
 TIMEOUT = 1.0  # s
 STALL = 3.0  # s, longer than the timeout
 
-# name: (protocol, what the server does, whether the skim is complete in the end)
+# name: (protocol, what the server does, words of the message that ends it, None where the skim is complete)
 FAULTS = {
-    "503, then fine": ("http", {"kind": "503", "times": 1, "after": 1}, True),
-    "503 for ever": ("http", {"kind": "503", "times": 10**6, "after": 1}, False),
-    "connection cut mid-file": ("http", {"kind": "cut", "times": 2, "after": 2}, True),
-    "stalled read": ("http", {"kind": "stall", "times": 1, "after": 2}, True),
-    "truncated file": ("http", {"served": "truncated"}, False),
-    "truncated file on disk": ("disk", {"served": "truncated"}, False),
-    "wrong checksum, fetched whole": ("http", {"served": "damaged", "download": True}, False),
-    "vanishes before it is read": ("http", {"served": "vanishing"}, False),
-    "vanishes from the disk": ("disk", {"served": "vanishing"}, False),
-    "wrong checksum by XRootD": ("root", {"served": "damaged"}, False),
-    "connection cut by XRootD": ("root", {"kind": "cut", "times": 2, "after": 12}, True),
-    "stalled read by XRootD": ("root", {"kind": "stall", "times": 1, "after": 12}, True),
-    "vanishes from XRootD": ("root", {"served": "vanishing"}, False),
+    "503, then fine": ("http", {"kind": "503", "times": 1, "after": 1}, None),
+    "503 for ever": ("http", {"kind": "503", "times": 10**6, "after": 1}, "503"),
+    "connection cut mid-file": ("http", {"kind": "cut", "times": 2, "after": 2}, None),
+    "stalled read": ("http", {"kind": "stall", "times": 1, "after": 2}, None),
+    "truncated file": ("http", {"served": "truncated"}, "bytes where"),
+    "truncated file on disk": ("disk", {"served": "truncated"}, "bytes where"),
+    "damaged LZMA file": ("disk", {"served": "broken", "compression": "LZMA"}, "DecompressionError"),
+    "wrong checksum, fetched whole": ("http", {"served": "changed", "download": True}, "checksum adler32:"),
+    "vanishes before it is read": ("http", {"served": "vanishing"}, "404"),
+    "vanishes from the disk": ("disk", {"served": "vanishing"}, "FileNotFoundError"),
+    "wrong checksum by XRootD": ("root", {"served": "changed"}, "checksum adler32:"),
+    "connection cut by XRootD": ("root", {"kind": "cut", "times": 2, "after": 12}, None),
+    "stalled read by XRootD": ("root", {"kind": "stall", "times": 1, "after": 12}, None),
+    "vanishes from XRootD": ("root", {"served": "vanishing"}, "no such file"),
 }
 
 
 @pytest.fixture(scope="module")
 def original(tmp_path_factory):
-    """A NanoAOD file, its checksum as the portal gives it, and the bytes of its skim."""
-    folder = tmp_path_factory.mktemp("original")
-    path = nanoaod_files.write(folder / "events.root", nanoaod_files.events(20_000), basket=2_000)
-    skimmed, _ = skim_one(folder, sources.from_files([str(path)])[0])
-    return SimpleNamespace(content=path.read_bytes(), checksum=portal.adler32(path), skim=skimmed)
+    """A function that gives, for a compression, a NanoAOD file, its checksum as the portal gives it, and its skim."""
+
+    @functools.cache
+    def make(compression):
+        folder = tmp_path_factory.mktemp("original")
+        events = nanoaod_files.events(20_000)
+        compression = getattr(uproot, compression)(1)
+        path = nanoaod_files.write(folder / "events.root", events, basket=2_000, compression=compression)
+        skimmed, _ = skim_one(folder, sources.from_files([str(path)])[0])
+        return SimpleNamespace(content=path.read_bytes(), checksum=portal.adler32(path), skim=skimmed)
+
+    return make
+
+
+def damaged(content, branch):
+    """The content of a file with one bit turned in the middle of the first basket of a branch."""
+    with uproot.open(io.BytesIO(content)) as file:
+        members = file["Events"][branch].all_members
+    content = bytearray(content)
+    content[members["fBasketSeek"][0] + members["fBasketBytes"][0] // 2] ^= 1
+    return content
 
 
 def skim_one(folder, source, download=False, after_survey=lambda: None):
@@ -81,7 +101,7 @@ def served(protocol, folder, faults):
             yield f"{address}/events.root"
     else:
         if not servers.has_xrootd_server():
-            pytest.skip("no XRootD server here: apt-get install xrootd-server, pip install '.[xrootd]'")
+            servers.absent("no XRootD server here: apt-get install xrootd-server, pip install '.[xrootd]'")
         work = folder / "server"
         work.mkdir()
         with servers.xrootd(folder, work) as port, servers.proxy(port, faults) as proxied:
@@ -95,14 +115,17 @@ def short_pauses(monkeypatch):
 
 def strike(name, original, folder):
     """Skim over one fault and check the end."""
-    protocol, settings, complete = FAULTS[name]
+    protocol, settings, words = FAULTS[name]
     settings = dict(settings)
+    original = original(settings.pop("compression", "ZLIB"))
     how, download = settings.pop("served", "well"), settings.pop("download", False)
-    content = bytearray(original.content)
+    content = original.content
     if how == "truncated":
         content = content[: len(content) * 6 // 10]
-    if how == "damaged":
-        content[len(content) // 2] ^= 0xFF
+    if how == "changed":
+        content = damaged(content, "Jet_pt")  # which is not read: nothing but the checksum can tell
+    if how == "broken":
+        content = damaged(content, "Muon_pt")
     for path in (folder, folder / "files", folder / "skim"):
         path.mkdir(exist_ok=True)
         path.chmod(0o755)
@@ -116,13 +139,14 @@ def strike(name, original, folder):
         result, message = skim_one(
             folder / "skim", source, download, file.unlink if how == "vanishing" else lambda: None
         )
-    if complete:
+    if words is None:
         assert result == original.skim
         assert message is None
         assert faults.times == 0, "the fault never struck"
     else:
         assert result is None
         assert message.startswith(f"1 of 1 inputs are missing: {address}: ")
+        assert words in message
 
 
 @pytest.fixture
@@ -136,6 +160,15 @@ def folder():
 @pytest.mark.parametrize("name", FAULTS)
 def test_a_fault_leaves_all_or_nothing(name, original, folder):
     strike(name, original, folder)
+
+
+def test_a_change_that_only_the_checksum_shows(original, folder):
+    """What the "wrong checksum" faults above rest on: without a checksum such a file gives the same skim."""
+    sound = original("ZLIB")
+    changed = damaged(sound.content, "Jet_pt")
+    (folder / "events.root").write_bytes(changed)
+    assert changed != sound.content
+    assert skim_one(folder, sources.from_files([str(folder / "events.root")])[0]) == (sound.skim, None)
 
 
 @pytest.mark.slow
