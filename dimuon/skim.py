@@ -130,7 +130,7 @@ def _readable(task):
     copy = task.output.with_name(f".{source.name}.root")
     try:
         portal.fetch(source, copy, task.attempts, task.timeout)
-        yield replace(source, addresses=(str(copy),)), source.checksum is not None
+        yield replace(source, addresses=(str(copy),)), source.adler32 is not None
     finally:
         copy.unlink(missing_ok=True)
 
