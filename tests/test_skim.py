@@ -150,10 +150,11 @@ def test_dimuons_and_cutflow_agree(done):
     steps = {row["name"]: row["events"] for row in cutflow["steps"]}
     assert list(steps) == [
         "events read", "certified luminosity", "two muons identified", TRIGGER, "mu0_pt > 17", "mu1_pt > 8",
-        "5 <= dimu_mass <= 16", "not read before", "mu0_iso04 > 0.55", "mu1_iso04 > 0.55",
+        "5 <= dimu_mass <= 16", "not read before",
+        "anti-isolation: mu0_iso04 > 0.55", "anti-isolation: mu1_iso04 > 0.55",
     ]  # fmt: skip
     assert steps["not read before"] == {"all": len(table), **table["charge"].str.lower().value_counts()}
-    assert steps["mu1_iso04 > 0.55"]["all"] == table["anti_isolated"].sum() > 10
+    assert steps["anti-isolation: mu1_iso04 > 0.55"]["all"] == table["anti_isolated"].sum() > 10
     assert table["mu0_pt"].min() > 17
     assert table["event"].is_monotonic_increasing or table["run"].is_monotonic_increasing
     sidecar = json.loads((done / "data/test/dimuons.parquet.meta.json").read_text())
@@ -426,6 +427,7 @@ def test_bad_certified_luminosity(inputs, tmp_path, text, words):
 def test_a_cut_on_no_column_and_one_that_nothing_passes(inputs, tmp_path):
     for cuts, words in (
         ({"mu0_ptt": {"min": 1}}, ("selection.cuts.mu0_ptt", "nearest: mu0_pt")),
+        ({"HLT_Mu8": {"min": 0.5}}, ("selection.cuts.HLT_Mu8", "add it to input.triggers")),
         ({"mu0_pt": {"min": 1e6}}, ("no event is left", "mu0_pt > 1e+06")),
     ):
         write_config(tmp_path, {"files": [f"{inputs}/part0.root"]}, selection={"cuts": cuts})
