@@ -300,6 +300,40 @@ def test_what_is_no_dictionary_of_arrays_is_refused(tmp_path):
         published_skim.load(tmp_path / "a")
 
 
+NOT_JAGGED = {
+    "number": 3.5,
+    "nothing": None,
+    "text": "text",
+    "list": [1, 2],
+    "flat": np.ones(300),
+    "matrix": np.ones((300, 2)),
+    "texts": ak.Array(["text"] * 300),
+}
+
+
+@pytest.mark.parametrize("value", NOT_JAGGED.values(), ids=NOT_JAGGED)
+@pytest.mark.parametrize(("file", "key"), [("all_mu_0", "Muon_pt"), ("all_jet_0", "Jet_pt")])
+def test_a_value_that_is_no_jagged_array_is_refused(tmp_path, file, key, value):
+    write_published(tmp_path, 300, 0)
+    content = published_skim.load(tmp_path / file)
+    (tmp_path / file).write_bytes(pickle.dumps(content | {key: value}))
+    write_config(tmp_path, {"published_skim": "."})
+    refused(skim(tmp_path), file, f"{key} is no jagged array of numbers")
+
+
+def test_a_value_that_is_not_needed_may_be_anything_and_is_dropped(tmp_path):
+    write_published(tmp_path, 300, 0)
+    path = tmp_path / "all_mu_0"
+    path.write_bytes(pickle.dumps(published_skim.load(path) | {"note": "text", "Muon_extra": np.ones(300)}))
+    with published_skim.open_events(str(path)) as content:
+        layout = published_skim.layout(content, "Muon_tightId", (TRIGGER,), "a")
+        assert layout.entries == 300
+        assert {"note", "Muon_extra"} < set(content)
+        ((stop, arrays),) = published_skim.ranges(content, layout.present)
+        assert set(content) == set(arrays) == set(layout.present)
+    assert stop == 300
+
+
 def test_a_truncated_pickle_is_a_failed_input_not_a_crash(tmp_path):
     write_published(tmp_path, 300, 0)
     path = tmp_path / "all_mu_0"
