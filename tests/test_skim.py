@@ -424,6 +424,14 @@ def test_bad_certified_luminosity(inputs, tmp_path, text, words):
     assert nothing_written(tmp_path)
 
 
+def test_an_input_without_certified_sections_is_named(inputs, tmp_path):
+    (tmp_path / "golden.json").write_text('{"278821": [[1, 40]]}')
+    write_config(tmp_path, {"files": [f"{inputs}/part*.root"], "certified_luminosity": "golden.json"})
+    said = skim(tmp_path).stdout
+    assert "part0.root: none of its luminosity sections is certified" in said
+    assert "part1.root: none" not in said
+
+
 def test_a_cut_on_no_column_and_one_that_nothing_passes(inputs, tmp_path):
     for cuts, words in (
         ({"mu0_ptt": {"min": 1}}, ("selection.cuts.mu0_ptt", "nearest: mu0_pt")),
