@@ -32,7 +32,9 @@ def main(run, arguments):
     manifest = Manifest(run.data / "skim" / "manifest.json", made_with)
     manifest.keep({source.name for source in files})
 
-    wanted = manifest.failed if arguments.retry_failed else lambda source: not manifest.is_done(source)
+    undone = [source for source in files if not manifest.is_done(source)]
+    if len(undone) < len(files):
+        log.info("%d of %d inputs are done already", len(files) - len(undone), len(files))
     tasks = [
         skim.Task(
             source=source,
@@ -44,11 +46,9 @@ def main(run, arguments):
             timeout=settings.timeout,
             download=settings.download,
         )
-        for source in files
-        if wanted(source)
+        for source in undone
+        if manifest.failed(source) or not arguments.retry_failed
     ]
-    if len(tasks) < len(files):
-        log.info("%d of %d inputs are done already", len(files) - len(tasks), len(files))
     with execution.executor(settings.workers, settings.scheduler) as pool:
         layouts = skim.survey_all(pool, tasks, manifest)
         skim.skim_all(pool, tasks, layouts, manifest)

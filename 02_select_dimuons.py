@@ -21,7 +21,7 @@ def main(run):
     chosen, window = run.config.selection, run.config.window
     manifest = run.read_json(run.data / "skim" / "manifest.json")
     skims = [run.require(run.data / "skim" / entry["output"]) for entry in manifest["inputs"]]
-    selection.check_columns(chosen.cuts, "selection.cuts")
+    selection.check_columns(chosen.cuts, "selection.cuts", (chosen.trigger, *run.config.input.triggers))
     selection.check_columns(chosen.anti_isolation, "selection.anti_isolation")
 
     cutflow = selection.Cutflow.of_skim(manifest["totals"], chosen.charges)

@@ -1,6 +1,7 @@
 """What the seven scripts share at the shell: `NN_step.py CONFIG.yaml`, logging, exit codes."""
 
 import argparse
+import errno
 import logging
 import sys
 import time
@@ -48,7 +49,10 @@ def guarded(name, call):
     except KeyboardInterrupt:
         print(f"{name}: interrupted; finished files are whole, run it again", file=sys.stderr)
         return 1
-    except Exception:  # the one place where anything unforeseen ends: with its traceback and exit code 1
+    except Exception as error:  # the one place where anything unforeseen ends: with its traceback and exit code 1
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            print(f"{name}: no space left on the disk; free some, run it again", file=sys.stderr)
+            return 2
         traceback.print_exc()
         return 1
     return 0

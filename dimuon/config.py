@@ -22,6 +22,7 @@ UNKNOWN_KEY = ("extra_forbidden", "unexpected_keyword_argument")  # pydantic's w
 Charge = Literal["os", "ss"]
 Positive = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
+Trigger = Annotated[str, Field(pattern=r"^HLT_\w+$")]  # a flag of the event in NanoAOD
 
 
 class Section(BaseModel):
@@ -71,7 +72,7 @@ class Input(Section):
     scores: str | None = None  # table with dimu_mass and score: run step 6 alone
     portal: str = "https://opendata.cern.ch"  # where records are looked up
     certified_luminosity: str | Positive | None = None  # CMS JSON file, or the record that holds it; None: no mask
-    triggers: list[str] = []  # further trigger branches kept in the skim
+    triggers: list[Trigger] = []  # further trigger branches kept in the skim
 
     @model_validator(mode="after")
     def _one_source(self):
@@ -86,7 +87,7 @@ class Input(Section):
 class Selection(Section):
     """The dimuon selection (paper, "Anti-Isolated Upsilon Selection")."""
 
-    trigger: str = "HLT_TrkMu15_DoubleTrkMu5NoFiltersNoVtx"
+    trigger: Trigger = "HLT_TrkMu15_DoubleTrkMu5NoFiltersNoVtx"
     muon_id: str = "Muon_tightId"
     cuts: dict[str, Range] = {"mu0_pt": Range(min=17.0), "mu1_pt": Range(min=8.0)}  # beyond the trigger turn-on
     anti_isolation: dict[str, Range] = {"mu0_iso04": Range(min=0.55), "mu1_iso04": Range(min=0.55)}

@@ -11,7 +11,7 @@ def resolve(run):
     """
     given = run.config.input
     if given.files is not None:
-        return sources.from_files(given.files)
+        return sources.from_files(given.files, given.portal)
     if given.record is not None:
         return portal.root_files(given.record, given.portal, *_asking(run, given.record))
     if given.published_skim is not None:

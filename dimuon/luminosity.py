@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -85,7 +86,15 @@ def read(path):
 
 def parse(text):
     """The `LuminosityMask` of the bytes of a CMS JSON file; ValueError where it is malformed or certifies nothing."""
-    return LuminosityMask(json.loads(text))
+    return LuminosityMask(json.loads(text, object_pairs_hook=_once))
+
+
+def _once(pairs):
+    """The dictionary of a JSON object's (key, value) pairs; ValueError where a run is given twice."""
+    for run, times in Counter(run for run, _ in pairs).items():
+        if times > 1:
+            raise ValueError(f"run {run} is given {times} times; merge its sections")
+    return dict(pairs)
 
 
 def _intervals(sections):

@@ -5,7 +5,7 @@ import logging
 
 import numpy as np
 
-from dimuon import columns, luminosity, nanoaod, skim
+from dimuon import columns, luminosity, nanoaod, skim, sources
 from dimuon.artifacts import atomic, file_hash, load_json, sidecar_path
 from dimuon.errors import UserError
 
@@ -41,33 +41,50 @@ class Manifest:
         return self.entries.get(source.name, {}).get("status") == "failed"
 
     def add(self, entry):
-        """Take one entry and write the manifest; until `Run.seal` seals it again no later step accepts it."""
+        """Take one entry and write the manifest; until `Run.seal` seals it again no later step accepts it.
+
+        A disk too full for that is said and no more: the entry counts in this run, which ends with what is missing.
+        """
         self.entries[entry["input"]] = entry
         sidecar_path(self.path).unlink(missing_ok=True)
-        with atomic(self.path) as temporary:
-            temporary.write_text(json.dumps(self.content(), indent=1, allow_nan=False) + "\n")
+        try:
+            with atomic(self.path) as temporary:
+                temporary.write_text(json.dumps(self.content(), indent=1, allow_nan=False) + "\n")
+        except OSError as error:
+            log.warning("%s: cannot be written: %s", self.path, sources.reason(error))
 
     def keep(self, names):
         """Forget entries of inputs that are no longer among the names."""
         self.entries = {name: entry for name, entry in self.entries.items() if name in names}
 
+    def done(self):
+        """The entries of the inputs whose last attempt went well."""
+        return [entry for entry in self.entries.values() if entry["status"] == "done"]
+
     def content(self):
         """The manifest as JSON values: inputs sorted by name, and the totals over those that are done."""
-        inputs = [self.entries[name] for name in sorted(self.entries)]
-        done = [entry for entry in inputs if entry["status"] == "done"]
         return {
             "made_with": self.made_with,
-            "inputs": inputs,
-            "totals": {name: sum(entry[name] for entry in done) for name in TOTALS},
+            "inputs": [self.entries[name] for name in sorted(self.entries)],
+            "totals": {name: sum(entry[name] for entry in self.done()) for name in TOTALS},
         }
 
-    def require_complete(self, inputs, remedy):
-        """`UserError` with the exact list of the inputs whose skim is missing. remedy: the command to run."""
-        status = {source: self.entries.get(source.name, {}) for source in inputs}
-        missing = [source for source in inputs if status[source].get("status") != "done"]
+    def require_complete(self, inputs, command):
+        """`UserError` with the exact list of the inputs whose skim is missing or no longer good.
+
+        command: what is to be run; with --retry-failed where all of them have failed.
+        """
+        missing = [source for source in inputs if not self.is_done(source)]
         if missing:
-            reasons = "; ".join(status[source].get("error", f"{source.address}: not read yet") for source in missing)
+            reasons = "; ".join(self._reason(source) for source in missing)
+            remedy = f"{command} --retry-failed" if all(map(self.failed, missing)) else command
             raise UserError(f"{len(missing)} of {len(inputs)} inputs are missing: {reasons}; run `{remedy}`")
+
+    def _reason(self, source):
+        entry = self.entries.get(source.name)
+        if entry is None:
+            return f"{source.address}: not read yet"
+        return entry.get("error", f"{source.address}: has changed since it was read, or its skim is lost or damaged")
 
     def finish(self, run, inputs, simulated=False, made_from=()):
         """Seal the skim of all inputs, or raise `UserError`: something failed, or nothing certified or kept.
@@ -75,7 +92,7 @@ class Manifest:
         run: `artifacts.Run`. inputs: the sources of the analysis. simulated: none of it is data (inputs with generator
         particles say so themselves). made_from: further files the skim depends on, the certified luminosity.
         """
-        self.require_complete(inputs, f"python {run.step} {run.config_path} --retry-failed")
+        self.require_complete(inputs, f"python {run.step} {run.config_path}")
         content, folder = self.content(), self.path.parent
         if problem := _nothing_left(content["totals"], self.made_with):
             self._discard()
@@ -115,6 +132,11 @@ def _report(content):
     for entry in content["inputs"]:
         if entry["missing_branches"]:
             log.info("%s: without %s (null in the skim)", entry["address"], ", ".join(entry["missing_branches"]))
+        if entry["events_read"] and not entry["events_certified"]:
+            log.warning("%s: none of its luminosity sections is certified", entry["address"])
+    unverified = sum(entry["checksum"] is not None and not entry["checksum_verified"] for entry in content["inputs"])
+    if unverified:
+        log.info("%d of %d inputs: checksum of the portal not verified", unverified, len(content["inputs"]))
     certified, lost = (
         len(np.unique(np.concatenate([luminosity.as_keys(entry[which]) for entry in content["inputs"]])))
         for which in ("certified", "lost")

@@ -8,6 +8,7 @@ import difflib
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+import awkward as ak
 import numpy as np
 import pyarrow as pa
 import uproot
@@ -87,22 +88,47 @@ def layout(tree, muon_id, triggers, name):
 
     muon_id: the branch a muon has to pass; triggers: HLT branches; name: how messages call the file.
     """
-    return layout_of(set(tree.keys()), tree.num_entries, muon_id, triggers, name, NEEDED)
+
+    def beginning(branches):  # a basket of each, in one request
+        return tree.arrays(filter_name=list(branches), entry_stop=0, how=dict)
+
+    return layout_of(set(tree.keys()), tree.num_entries, muon_id, triggers, name, NEEDED, beginning)
 
 
-def layout_of(available, entries, muon_id, triggers, name, needed):
-    """The `Layout` of a file with these branches and entries. needed: branches without which it is refused."""
+def layout_of(available, entries, muon_id, triggers, name, needed, arrays_of):
+    """The `Layout` of a file with these branches and entries.
+
+    needed: branches without which it is refused. arrays_of: gives {branch: array} of branches, the whole or a part.
+    """
     for branch in (*needed, muon_id):
         if branch not in available:
             raise UserError(f"{name}: branch {branch} is missing{nearest(branch, available)}")
-    asked = dict.fromkeys((*EVENT_BRANCHES, *MUON_BRANCHES.values(), muon_id, "nJet", *triggers))
+    jagged = (*MUON_BRANCHES.values(), muon_id)
+    asked = dict.fromkeys((*EVENT_BRANCHES, *jagged, "nJet", *triggers))
+    present = tuple(branch for branch in asked if branch in available)
+    for branch, array in arrays_of(present).items():
+        due = "jagged" if branch in jagged else "flat"
+        if kind(array) != due:
+            raise UserError(f"{name}: branch {branch} is no {due} array of numbers; is this NanoAOD?")
     return Layout(
         entries=entries,
-        present=tuple(branch for branch in asked if branch in available),
+        present=present,
         missing=tuple(branch for branch in asked if branch not in available),
         all_triggers=tuple(sorted(branch for branch in available if branch.startswith("HLT_"))),
         simulated="nGenPart" in available,
     )
+
+
+def kind(array):
+    """The shape of an array, "jagged" (numbers for each muon) or "flat" (one for the event); None for anything else."""
+    if isinstance(array, np.ndarray) and array.dtype.kind in "biuf":
+        array = ak.Array(array)
+    if not isinstance(array, ak.Array):
+        return None
+    shape, layout = "flat", array.layout
+    if isinstance(layout, ak.contents.ListOffsetArray) and layout.parameter("__array__") is None:  # else it is text
+        shape, layout = "jagged", layout.content
+    return shape if isinstance(layout, ak.contents.NumpyArray) and layout.data.ndim == 1 else None
 
 
 def ranges(tree, branches, start=0):

@@ -16,12 +16,11 @@ from dimuon.errors import UserError
 
 log = logging.getLogger("dimuon")
 
-EOS = "root://eospublic.cern.ch/"  # where the portal's files lie; the portal serves the same paths over https
 BLOCK = 1 << 20
 
 
 def files(record, portal, cache, attempts, timeout):
-    """The `sources.Source` of every file of a record, in the portal's order; names are the files' own.
+    """The `sources.Source` of every file of a record, in the portal's order.
 
     record: number. portal: its address. cache: JSON file that keeps the portal's answer, so that it is asked once.
     """
@@ -32,7 +31,16 @@ def files(record, portal, cache, attempts, timeout):
         with atomic(cache) as temporary:
             temporary.write_text(json.dumps(listed, indent=1) + "\n")
         log.info("record %d of %s: %d files", record, portal, len(listed["files"]))
-    return [_source(portal, **entry) for entry in listed["files"]]
+    named = sources.names(entry["address"] for entry in listed["files"])
+    return [
+        sources.Source(
+            named[entry["address"]],
+            sources.both_ways(entry["address"], portal),
+            entry["size"],
+            entry["checksum"] or None,
+        )
+        for entry in listed["files"]
+    ]
 
 
 def root_files(record, *arguments):
@@ -59,7 +67,7 @@ def certified_luminosity(record, path, portal, cache, attempts, timeout):
 
 
 def fetch(source, path, attempts, timeout):
-    """Copy a source to `path`, whole, with the size and checksum that the portal gives; `sources.ReadFailed` if not."""
+    """Copy a source to `path`, whole, with the size and adler32 that the portal gives; `sources.ReadFailed` if not."""
 
     def copy(attempt):
         address = source.addresses[(attempt - 1) % len(source.addresses)]
@@ -70,8 +78,8 @@ def fetch(source, path, attempts, timeout):
             size = temporary.stat().st_size
             if source.size not in (None, size):
                 raise OSError(f"{address}: {size:,} bytes where {source.size:,} are due")
-            if source.checksum and (found := adler32(temporary)) != source.checksum:
-                raise OSError(f"{address}: checksum {found} where {source.checksum} is due")
+            if source.adler32 and (found := adler32(temporary)) != source.adler32:
+                raise OSError(f"{address}: checksum {found} where {source.adler32} is due")
 
     sources.retry(copy, source, attempts)
 
@@ -100,14 +108,6 @@ def _ask(record, portal, attempts, timeout):
         return sources.retry(ask, where, attempts)
     except sources.ReadFailed as error:
         raise UserError(f"{error}; is the portal reachable? `input.files` takes files on disk") from error
-
-
-def _source(portal, address, size, checksum):
-    addresses = (address,)
-    if address.startswith(EOS):
-        over_https = f"{portal}/{address.removeprefix(EOS).lstrip('/')}"
-        addresses = (address, over_https) if sources.has_xrootd() else (over_https,)
-    return sources.Source(Path(address).stem, addresses, size, checksum or None)
 
 
 def _blocks(address, timeout):

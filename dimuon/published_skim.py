@@ -65,15 +65,13 @@ def load(path):
 def open_events(address, name=None, size=None):
     """{branch: array} of the muon file at `address` (`all_mu_<id>`) and the jet file beside it (`all_jet_<id>`).
 
-    Both are read whole: pickles cannot be read in parts. `nJet` is counted from the jets.
+    Pickles cannot be read in parts: memory is that of the larger of the two, whole, until `ranges` drops the branches
+    that are not asked for. The jets go as soon as `nJet` is counted from them.
     """
-    content = {branch: ak.Array(array) for branch, array in load(address).items()}
-    jets = load(jet_file(address))
-    jagged = [array for branch, array in jets.items() if branch.startswith("Jet_")]
-    if jagged:
-        content["nJet"] = ak.num(ak.Array(jagged[0]), axis=1)
-    lengths = {branch: len(array) for branch, array in content.items()}
-    if len(set(lengths.values())) != 1:
+    n_jets = _count(jet_file(address))
+    content = load(address) | n_jets
+    lengths = {branch: len(array) for branch, array in content.items() if nanoaod.kind(array)}
+    if len(set(lengths.values())) > 1:
         raise OSError(f"the arrays differ in length: {lengths}")
     yield content
 
@@ -86,16 +84,32 @@ def jet_file(muon_file):
 
 def layout(content, muon_id, triggers, name):
     """As `nanoaod.layout`."""
-    entries = len(next(iter(content.values()), ()))
-    return nanoaod.layout_of(set(content), entries, muon_id, triggers, name, NEEDED)
+    entries = next((len(array) for array in content.values() if nanoaod.kind(array)), 0)
+
+    def whole(branches):
+        return {branch: content[branch] for branch in branches}
+
+    return nanoaod.layout_of(set(content), entries, muon_id, triggers, name, NEEDED, whole)
 
 
 def ranges(content, branches, start=0):
-    """As `nanoaod.ranges`."""
-    entries = len(content["Muon_pt"])
+    """As `nanoaod.ranges`; branches that are not asked for are dropped from the content, for the memory they take."""
+    for branch in content.keys() - set(branches):
+        del content[branch]
+    entries = len(content[branches[0]])
     for first in range(start, entries, nanoaod.ENTRIES_PER_RANGE):
         stop = min(first + nanoaod.ENTRIES_PER_RANGE, entries)
         yield stop, {branch: content[branch][first:stop] for branch in branches}
+
+
+def _count(path):
+    """{"nJet": (n_events,) array} of a jet file, {} where it holds no property of the jets."""
+    for branch, array in load(path).items():
+        if branch.startswith("Jet_"):
+            if nanoaod.kind(array) != "jagged":
+                raise UserError(f"{path}: {branch} is no jagged array of numbers; is this the published skim?")
+            return {"nJet": ak.num(array, axis=1)}
+    return {}
 
 
 def _latin1(text, encoding):

@@ -85,11 +85,18 @@ class Cutflow:
                 )
 
 
-def check_columns(cuts, key):
-    """`UserError` where a cut names no column of the dimuon table. cuts: {column: range}; key: where they stand."""
+def check_columns(cuts, key, triggers=()):
+    """`UserError` where a cut names no column that it can be made on.
+
+    cuts: {column: range}; key: where they stand. triggers: flags that are there; the dimuon table has none.
+    """
+    known = (*CUT_COLUMNS, *triggers)
     for column in cuts:
-        if column not in CUT_COLUMNS and not column.startswith("HLT_"):
-            raise UserError(f"{key}.{column}: no such column{nanoaod.nearest(column, CUT_COLUMNS)}")
+        if column not in known:
+            remedy = "; triggers are cut on in selection.cuts" if column.startswith("HLT_") else ""
+            if remedy and triggers:
+                remedy = "; add it to input.triggers"
+            raise UserError(f"{key}.{column}: no such column{remedy or nanoaod.nearest(column, known)}")
 
 
 def passes(values, cut_range):
@@ -161,7 +168,7 @@ def anti_isolated(dimuons, cuts, cutflow):
     opposite = (dimuons["charge"] == "OS").to_numpy()
     for column, cut_range in cuts.items():
         passing &= passes(dimuons[column], cut_range)
-        cutflow.add_mask(name_of(column, cut_range), passing, opposite)
+        cutflow.add_mask(f"anti-isolation: {name_of(column, cut_range)}", passing, opposite)
     return passing
 
 

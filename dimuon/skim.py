@@ -9,7 +9,7 @@ import json
 import logging
 import time
 from collections import Counter
-from concurrent.futures import BrokenExecutor, as_completed
+from concurrent.futures import BrokenExecutor, Future, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -62,11 +62,14 @@ def survey(task):
 
 
 def skim(task, layout):
-    """Skim one input into the parquet file `task.output`; returns its manifest entry. Raises `sources.ReadFailed`."""
+    """Skim one input into the parquet file `task.output`; returns its manifest entry.
+
+    Raises `sources.ReadFailed`, also where the output cannot be written.
+    """
     start = time.perf_counter()
     count, spectrum = Counter(), np.zeros((2, len(SPECTRUM_EDGES) - 1), dtype=int)
     seen = certified_seen = np.zeros(0, np.uint64)
-    with _readable(task) as (source, checksum_verified), atomic(task.output) as temporary:
+    with _readable(task) as (source, checksum_verified), _written(task) as temporary:
         with _writer(temporary, nanoaod.schema(task.triggers)) as writer:
             for arrays in sources.stream(source, layout.present, task.tries, task.timeout):
                 keys, good = _certified(arrays, task)
@@ -78,8 +81,7 @@ def skim(task, layout):
                 spectrum += fill_spectrum(pairs, count)
             writer.add_key_value_metadata({SPECTRUM_KEY: json.dumps(spectrum.tolist())})
     return {
-        "input": task.source.name,
-        **task.source.identity,
+        **_input(task.source),
         "checksum_verified": checksum_verified,
         "output": task.output.name,
         "sha256": file_hash(task.output),
@@ -94,6 +96,21 @@ def skim(task, layout):
         "seconds": round(time.perf_counter() - start, 3),
         "status": "done",
     }
+
+
+def _input(source):
+    """How a manifest entry names an input."""
+    return {"input": source.name, "address": source.address, **source.identity}
+
+
+@contextmanager
+def _written(task):
+    """`artifacts.atomic`; where the disk is full, or fails, the input has failed and the others go on."""
+    try:
+        with atomic(task.output) as temporary:
+            yield temporary
+    except OSError as error:
+        raise sources.ReadFailed(f"{task.source.address}: {task.output}: {sources.reason(error)}") from error
 
 
 def _writer(path, schema):
@@ -113,7 +130,7 @@ def _readable(task):
     copy = task.output.with_name(f".{source.name}.root")
     try:
         portal.fetch(source, copy, task.attempts, task.timeout)
-        yield replace(source, addresses=(str(copy),)), source.checksum is not None
+        yield replace(source, addresses=(str(copy),)), source.adler32 is not None
     finally:
         copy.unlink(missing_ok=True)
 
@@ -150,18 +167,22 @@ def read_spectrum(path):
 def survey_all(pool, tasks, manifest):
     """{input name: Layout} of the inputs that can be opened; the others are entered in the manifest as failed.
 
-    Raises `UserError` for an input that is no NanoAOD or lacks a needed branch, and for the first trigger where no
-    input has it. Nothing is written before every input has been looked at.
+    Raises `UserError` where every input is no NanoAOD or lacks a needed branch, and for the first trigger that none of
+    the inputs has that can be read. Nothing is written before every input has been looked at.
     """
     layouts, failures = {}, []
-    for task, layout in _each(pool, tasks, [(survey, task) for task in tasks], "inputs surveyed"):
-        if isinstance(layout, sources.ReadFailed):
-            failures.append(failed(task, layout))
+    calls = [(survey, task) for task in tasks]
+    for task, found in _each(pool, tasks, calls, (sources.ReadFailed, UserError), "inputs surveyed"):
+        if isinstance(found, Exception):
+            failures.append((task, found))
         else:
-            layouts[task.source.name] = layout
+            layouts[task.source.name] = found
+    refused = [error for _, error in failures if isinstance(error, UserError)]
+    if refused and len(refused) == len(tasks) and not manifest.done():
+        raise refused[0]  # one for all: the mistake is in the configuration rather than in the files
+    for task, error in failures:
+        manifest.add(failed(task, error))
     _require_trigger(tasks, layouts, manifest)
-    for entry in failures:
-        manifest.add(entry)
     return layouts
 
 
@@ -169,14 +190,15 @@ def skim_all(pool, tasks, layouts, manifest):
     """Skim every input that has a layout, entering each in the manifest as soon as it is done or has failed."""
     tasks = [task for task in tasks if task.source.name in layouts]
     with tqdm(total=sum(layouts[t.source.name].entries for t in tasks), unit=" events", disable=None) as bar:
-        for task, entry in _each(pool, tasks, [(skim, task, layouts[task.source.name]) for task in tasks]):
-            manifest.add(failed(task, entry) if isinstance(entry, sources.ReadFailed) else entry)
+        calls = [(skim, task, layouts[task.source.name]) for task in tasks]
+        for task, entry in _each(pool, tasks, calls, sources.ReadFailed):
+            manifest.add(failed(task, entry) if isinstance(entry, Exception) else entry)
             bar.update(layouts[task.source.name].entries)
 
 
 def failed(task, error):
     """The manifest entry of an input that could not be read."""
-    return {"input": task.source.name, **task.source.identity, "status": "failed", "error": str(error)}
+    return {**_input(task.source), "status": "failed", "error": str(error)}
 
 
 def batches(paths):
@@ -202,30 +224,43 @@ def spectrum_table(paths):
     return pd.DataFrame({"bin_low": SPECTRUM_EDGES[:-1], "bin_high": SPECTRUM_EDGES[1:], "n_os": os, "n_ss": ss})
 
 
-def _each(pool, tasks, calls, words=None):
-    """Yield (task, result) as they are finished; `ReadFailed` is a result, everything else is raised."""
-    futures = {pool.submit(*call): task for call, task in zip(calls, tasks, strict=True)}
+def _each(pool, tasks, calls, failures, words=None):
+    """Yield (task, result) as they are finished; exceptions of the kind `failures` are results, any other is raised.
+
+    Where a worker process is killed, all that was still to be done has failed.
+    """
+    futures = {_submit(pool, call): task for call, task in zip(calls, tasks, strict=True)}
     try:
         for future in tqdm(
             as_completed(futures), total=len(futures), desc=words, disable=True if words is None else None
         ):
+            task = futures[future]
             try:
-                yield futures[future], future.result()
-            except sources.ReadFailed as error:
-                yield futures[future], error
-    except BrokenExecutor as error:
-        raise UserError(
-            "a worker process was killed, out of memory perhaps; lower execution.workers, run again"
-        ) from error
+                result = future.result()
+            except failures as error:
+                result = error
+            except BrokenExecutor:
+                reason = "a worker process was killed, out of memory perhaps: lower execution.workers"
+                result = sources.ReadFailed(f"{task.source.address}: {reason}")
+            yield task, result
     finally:
         for future in futures:
             future.cancel()
 
 
+def _submit(pool, call):
+    try:
+        return pool.submit(*call)
+    except BrokenExecutor as error:  # a worker was killed before
+        future = Future()
+        future.set_exception(error)
+        return future
+
+
 def _require_trigger(tasks, layouts, manifest):
-    for trigger in tasks[0].triggers if tasks else ():
-        lacking = [trigger in layout.missing for layout in layouts.values()]
-        lacking += [trigger in entry.get("missing_branches", [trigger]) for entry in manifest.entries.values()]
-        if lacking and all(lacking) and layouts:
+    missing = {entry["input"]: entry["missing_branches"] for entry in manifest.done()}
+    missing |= {name: layout.missing for name, layout in layouts.items()}
+    for trigger in tasks[0].triggers if layouts else ():
+        if all(trigger in branches for branches in missing.values()):
             known = set().union(*(layout.all_triggers for layout in layouts.values()))
-            raise UserError(f"trigger {trigger}: no input has this branch{nanoaod.nearest(trigger, known)}")
+            raise UserError(f"trigger {trigger}: no input that can be read has it{nanoaod.nearest(trigger, known)}")

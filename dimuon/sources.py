@@ -23,6 +23,9 @@ log = logging.getLogger("dimuon")
 
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0  # s, between attempts
 REMOTE = ("root://", "https://", "http://")
+PORTAL = "https://opendata.cern.ch"
+EOS = "root://eospublic.cern.ch/"  # where the portal's files lie; the portal serves the same paths over https
+RESERVED = ("spectrum",)  # names of skim files that belong to no input
 
 
 # what reading a file over a network, or a damaged one, can raise; anything else is a mistake of ours (uproot
@@ -37,9 +40,9 @@ READ_ERRORS = (
 class Source:
     """One input file.
 
-    name: of its skim. addresses: where it can be read, best first. size [bytes] and checksum ("adler32:...") as the
-    portal or the file system tells, None where unknown. modified: time stamp [ns] of a local file. published_skim: it
-    is a pickle of the published skim, not NanoAOD.
+    name: of its skim. addresses: where it can be read, best first. size [bytes] and checksum (kind, colon, value) as
+    the portal or the file system tells, None where unknown. modified: time stamp [ns] of a local file. published_skim:
+    it is a pickle of the published skim, not NanoAOD.
     """
 
     name: str
@@ -65,33 +68,49 @@ class Source:
         return self.address.startswith(REMOTE)
 
     @property
+    def adler32(self):
+        """Its checksum where that is an adler32, the kind that is compared here, or None."""
+        return self.checksum if (self.checksum or "").startswith("adler32:") else None
+
+    @property
     def identity(self):
-        """What must be unchanged for its skim to be still good."""
-        return {
-            "address": self.address,
-            "size": self.size,
-            "checksum": self.checksum,
-            "modified": self.modified,
-        }
+        """What must be unchanged for its skim to be still good: the checksum tells more than the address does."""
+        known = {"size": self.size, "checksum": self.checksum, "modified": self.modified}
+        return known if self.checksum else {"address": self.address, **known}
 
 
-def from_files(patterns):
+def from_files(patterns, portal=PORTAL):
     """The sources of `input.files`: local paths, globs (sorted), root:// and https:// addresses; each file once.
 
-    Raises `UserError` for a path that does not exist and for a glob that matches nothing.
+    portal: address of the CERN Open Data portal. Raises `UserError` for a path that does not exist or is a folder, and
+    for a glob that matches nothing.
     """
-    addresses = {}
+    addresses = {}  # by what makes them the same
     for pattern in patterns:
         if pattern.startswith(REMOTE):
-            addresses[pattern] = None
+            addresses[pattern] = pattern
             continue
-        found = sorted(glob.glob(pattern, recursive=True)) if glob.has_magic(pattern) else [pattern]
-        found = [path for path in found if Path(path).is_file()]
-        if not found:
-            raise UserError(f"{pattern}: no such file; check input.files")
-        addresses.update(dict.fromkeys(found))
-    names = _names(addresses)
-    return [Source(names[a], (a,)) if a.startswith(REMOTE) else _local(names[a], a) for a in addresses]
+        for path in _matching(pattern):
+            addresses.setdefault(Path(path).resolve(), path)
+    named = names(addresses.values())
+    return [
+        Source(name, both_ways(address, portal)) if address.startswith(REMOTE) else _local(name, address)
+        for address, name in named.items()
+    ]
+
+
+def both_ways(address, portal=PORTAL):
+    """The address and, for a file of the CERN Open Data portal, the same over the other protocol, as a tuple.
+
+    Without XRootD installed such a file is read over https alone.
+    """
+    if address.startswith(EOS):
+        other = f"{portal}/{address.removeprefix(EOS).lstrip('/')}"
+    elif address.startswith(f"{portal}/eos/"):
+        other = EOS + address.removeprefix(portal)
+    else:
+        return (address,)
+    return tuple(each for each in (address, other) if has_xrootd() or not each.startswith("root://"))
 
 
 def from_published_skim(folder):
@@ -149,12 +168,12 @@ def stream(source, branches, attempts, timeout):
 
 
 def verify(source, timeout):
-    """True where the server's own checksum of a root:// source is the portal's; False where either is not known.
+    """True where the server's own adler32 of a root:// source is the portal's; False where either is not known.
 
     Raises OSError where they differ. Over https only `Execution.download` can tell.
     """
     address = source.addresses[0]
-    if source.checksum is None or not address.startswith("root://"):
+    if source.adler32 is None or not address.startswith("root://"):
         return False
     from XRootD import client
     from XRootD.client.flags import QueryCode
@@ -165,8 +184,8 @@ def verify(source, timeout):
         log.info("%s: the server gives no checksum (%s)", address, status.message.strip())
         return False
     kind, value = answer.decode().strip("\0 \n").split()
-    if kind == "adler32" and f"{kind}:{int(value, 16):08x}" != source.checksum:
-        raise OSError(f"{address}: checksum {kind}:{value} where {source.checksum} is due")
+    if kind == "adler32" and f"{kind}:{int(value, 16):08x}" != source.adler32:
+        raise OSError(f"{address}: checksum {kind}:{value} where {source.adler32} is due")
     return kind == "adler32"
 
 
@@ -195,6 +214,18 @@ def reason(error):
     return f"{type(error).__name__}: {text[:200]}" if text else type(error).__name__
 
 
+def _matching(pattern):
+    """The files of a path or glob, sorted; a file that has such a name itself comes before what it could stand for."""
+    if Path(pattern).is_file():
+        return [pattern]
+    if Path(pattern).is_dir():
+        raise UserError(f"{pattern}: is a folder; name its files in input.files, for instance {pattern}/*.root")
+    found = [path for path in sorted(glob.glob(pattern, recursive=True)) if Path(path).is_file()]
+    if not found:
+        raise UserError(f"{pattern}: no such file; check input.files")
+    return found
+
+
 def _local(name, path):
     stat = Path(path).stat()
     return Source(name, (path,), size=stat.st_size, modified=stat.st_mtime_ns)
@@ -205,10 +236,10 @@ def has_xrootd():
     return importlib.util.find_spec("XRootD") is not None and importlib.util.find_spec("fsspec_xrootd") is not None
 
 
-def _names(addresses):
-    """{address: name of its skim}: the file's own name, with a short hash where two files share it."""
+def names(addresses):
+    """{address: name of its skim}: the file's own name, with a short hash where it is another's, too."""
     addresses = list(addresses)
-    count = Counter(Path(address).stem for address in addresses)
+    count = Counter([*RESERVED, *(Path(address).stem for address in addresses)])
     return {
         address: stem if count[stem := Path(address).stem] == 1
         else f"{stem}_{hashlib.sha256(address.encode()).hexdigest()[:8]}"

@@ -49,39 +49,46 @@ def run(study):
 
 
 def choices(config):
-    """{name: (kind, {setting: value})} of the variations, the baseline first."""
+    """{name: (kind, {setting: value})} of the variations, the baseline first.
+
+    `UserError` where a shift is too large for the window.
+    """
     settings, window, studies = config.significance, config.window, config.studies
     makers = {
-        "fits": [
+        "fits": lambda: [
             (f"degree {degree}, {n_bins_sr} bins", {
                 "background.degree": degree, "background.n_bins_sr": n_bins_sr,
                 "significance.degree": degree, "significance.n_bins_sr": n_bins_sr,
             })
             for degree in settings.degrees for n_bins_sr in settings.binnings
         ],
-        "seeds": [
+        "seeds": lambda: [
             (f"seed {index}", {"seed": integer_seed(config.seed, "variation", index)}) for index in range(studies.seeds)
         ],
-        "sr_edges": [
+        "sr_edges": lambda: [
             (f"SR {window.sr_low - shift:g}-{window.sr_high + shift:g} GeV", {"window": MassWindow(
                 window.sb_low, window.sr_low - shift, window.sr_high + shift, window.sb_high)})
             for shift in (studies.sr_shift, -studies.sr_shift)
         ],
-        "sideband_edges": [
+        "sideband_edges": lambda: [
             (f"window {low:g}-{high:g} GeV", {"window": MassWindow(low, window.sr_low, window.sr_high, high)})
             for low, high in (
                 (window.sb_low + studies.sideband_shift, window.sb_high),
                 (window.sb_low, window.sb_high - studies.sideband_shift),
             )
         ],
-        "preprocessing": [
+        "preprocessing": lambda: [
             (f"feature limits from {where}", {"features.limits_from": where}) for where in ("all", "sidebands")
         ],
-        "flow": list(FLOWS.items()),
+        "flow": FLOWS.items,
     }  # fmt: skip
     chosen = {"baseline": ("baseline", {})}
     for kind in studies.variations:
-        for name, changes in makers[kind]:
+        try:
+            made = makers[kind]()
+        except ValueError as error:
+            raise UserError(f"studies.sr_shift or studies.sideband_shift is too large for {kind}: {error}") from error
+        for name, changes in made:
             if chain.vary(config, changes) != config:
                 chosen[name] = (kind, changes)
     return chosen

@@ -56,6 +56,8 @@ def test_every_config_of_the_project_loads(path, monkeypatch):
         (SMALLEST + "features: {set: [dimu_pt, dimu_mas]}", "unknown feature 'dimu_mas'"),
         (SMALLEST + "selection: {cuts: {mu0_pt: {min: 5.0, max: 3.0}}}", "min 5.0 is not below max 3.0"),
         (SMALLEST + "selection: {cuts: {mu0_pt: {}}}", "a cut needs min, max or both"),
+        (SMALLEST + "selection: {trigger: TrkMu15}", ":4: selection.trigger = 'TrkMu15': string should match"),
+        ("name: a\nseed: 1\ninput: {simulation: {}, triggers: [L1_Mu]}", "input.triggers.0 = 'L1_Mu'"),
         ("name: a\nseed: 1\ninput: {dimuons: $NO_SUCH_VARIABLE/x}", "variable NO_SUCH_VARIABLE is not set"),
         ("name: a\nseed: 1\ninput: {dimuons: {os_: x}}", ":3: unknown key input.dimuons.os_; did you mean 'os'?"),
         ("name: ../a\nseed: 1\ninput: {simulation: {}}", "name = '../a'"),

@@ -41,13 +41,14 @@ FAULTS = {
 
 @pytest.fixture(scope="module")
 def original(tmp_path_factory):
-    """A function that gives a NanoAOD file in a compression, its checksum as the portal gives it, and its skim."""
+    """A function that gives, for a compression, a NanoAOD file, its checksum as the portal gives it, and its skim."""
 
     @functools.cache
     def make(compression):
         folder = tmp_path_factory.mktemp("original")
-        how = {"basket": 2_000, "compression": getattr(uproot, compression)(1)}
-        path = nanoaod_files.write(folder / "events.root", nanoaod_files.events(20_000), **how)
+        events = nanoaod_files.events(20_000)
+        compression = getattr(uproot, compression)(1)
+        path = nanoaod_files.write(folder / "events.root", events, basket=2_000, compression=compression)
         skimmed, _ = skim_one(folder, sources.from_files([str(path)])[0])
         return SimpleNamespace(content=path.read_bytes(), checksum=portal.adler32(path), skim=skimmed)
 

@@ -53,6 +53,7 @@ def test_sections_and_keys_are_inverse():
         ('{"278820": 7}', "where a list"),
         ('{"run": [[1, 2]]}', "not a run number"),
         ('{"278820": [["1", "2"]]}', "is due"),
+        ('{"1": [[1, 2]], "278820": [[1, 2]], "278820": [[5, 6]]}', "run 278820 is given 2 times"),
         ("{}", "certifies no luminosity section"),
         ('{"278820": []}', "certifies no luminosity section"),
     ],

@@ -94,6 +94,33 @@ def test_a_needed_branch_is_asked_for_by_name(tmp_path, branch):
         read(path)
 
 
+def write_tree(path, arrays):
+    kinds = {name: ak.type(values).content if isinstance(values, ak.Array) else
+             np.dtype((values.dtype, values.shape[1:])) for name, values in arrays.items()}  # fmt: skip
+    with uproot.recreate(path) as file:
+        file.mktree("Events", kinds, counter_name=lambda name: f"n{name}").extend(arrays)
+
+
+@pytest.mark.parametrize(
+    ("branch", "values", "due"),
+    [
+        ("Muon_pt", np.ones(50, np.float32), "jagged"),
+        ("Muon_tightId", np.ones((50, 2), bool), "jagged"),
+        ("run", ak.Array([[1, 2]] * 50), "flat"),
+        (TRIGGER, np.ones((50, 3), bool), "flat"),
+    ],
+)
+def test_a_branch_of_another_kind_is_refused(tmp_path, branch, values, due):
+    arrays = nanoaod_files.events(50)
+    flat = {name: arrays[name] for name in ("run", "luminosityBlock", "event", TRIGGER)}
+    flat |= {f"Muon_{name}": arrays["Muon"][name] for name in arrays["Muon"].fields}
+    write_tree(tmp_path / "a.root", flat)
+    read(tmp_path / "a.root")
+    write_tree(tmp_path / "a.root", flat | {branch: values})
+    with pytest.raises(UserError, match=f"a.root: branch {branch} is no {due} array of numbers"):
+        read(tmp_path / "a.root")
+
+
 def test_a_root_file_without_events_is_refused(tmp_path):
     nanoaod_files.write(tmp_path / "a.root", nanoaod_files.events(20), tree="Other")
     with pytest.raises(UserError, match="no tree `Events` .*found Other"):

@@ -95,8 +95,20 @@ def test_anti_isolation_is_marked_and_counted_last():
     table = selected(skim_columns(5000), cutflow)
     marked = selection.anti_isolated(table, ISOLATION, cutflow)
     np.testing.assert_array_equal(marked, (table.mu0_iso04 > 0.55) & (table.mu1_iso04 > 0.55))
-    assert list(cutflow.counts)[-2:] == ["mu0_iso04 > 0.55", "mu1_iso04 > 0.55"]
-    assert cutflow.steps()[-1]["events"]["all"] == marked.sum() > 0
+    steps = cutflow.steps()[-2:]
+    assert [step["name"] for step in steps] == [
+        "anti-isolation: mu0_iso04 > 0.55", "anti-isolation: mu1_iso04 > 0.55",
+    ]  # fmt: skip
+    assert steps[-1]["events"]["all"] == marked.sum() > 0
+
+
+def test_the_same_cut_twice_is_counted_twice():
+    """In `cuts` and in `anti_isolation`: two steps, the later of no effect."""
+    pairs, cutflow, cut = skim_columns(5000), selection.Cutflow(), {"mu0_iso04": Range(min=0.55)}
+    table = selection.table([selection.select(pairs, "HLT", cut, WINDOW, ("os", "ss"), cutflow)])
+    assert selection.anti_isolated(table, cut, cutflow).all()
+    counts = [cutflow.counts[name]["all"] for name in ("mu0_iso04 > 0.55", "anti-isolation: mu0_iso04 > 0.55")]
+    assert counts == [(pairs["HLT"] & (pairs["mu0_iso04"] > 0.55)).sum(), len(table)]
 
 
 def test_repeated_events_are_found_wherever_they_stand():
@@ -124,6 +136,15 @@ def test_events_that_differ_in_run_or_section_alone_are_not_repeated():
 def test_an_unknown_column_is_named_with_its_nearest():
     with pytest.raises(UserError, match="selection.cuts.dimu_masss: no such column; nearest: dimu_mass"):
         selection.check_columns({"dimu_masss": Range(min=1.0)}, "selection.cuts")
+
+
+def test_a_trigger_can_be_cut_on_where_it_is_kept():
+    cut = {"HLT_A": Range(min=0.5)}
+    selection.check_columns(cut, "selection.cuts", ("HLT_A", "HLT_B"))
+    with pytest.raises(UserError, match="selection.cuts.HLT_A: no such column; add it to input.triggers"):
+        selection.check_columns(cut, "selection.cuts", ("HLT_B",))
+    with pytest.raises(UserError, match="anti_isolation.HLT_A: no such column; triggers are cut on in selection.cuts"):
+        selection.check_columns(cut, "selection.anti_isolation")
 
 
 def test_an_empty_step_is_named():

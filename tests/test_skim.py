@@ -1,6 +1,8 @@
 """Steps 1 and 2 as scripts: the tables, resuming, and what bad input gets."""
 
 import contextlib
+import errno
+import functools
 import io
 import json
 import logging
@@ -21,6 +23,7 @@ import pytest
 import yaml
 
 from dimuon import execution, kinematics, nanoaod
+from dimuon import skim as step_1
 from tests import nanoaod_files
 from tests.conftest import ROOT
 from tests.nanoaod_files import TRIGGER
@@ -50,7 +53,7 @@ def in_shell(folder, script, *options):
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120)
 
 
-def here(folder, script, *options):
+def here(folder, script, *options, pool=None):
     """The same script in this process, with threads for its workers: a tenth of the time."""
     out, err = io.StringIO(), io.StringIO()
     handler = logging.StreamHandler(out)
@@ -60,7 +63,7 @@ def here(folder, script, *options):
         contextlib.chdir(folder),
         contextlib.redirect_stderr(err),
         mock.patch.object(sys, "argv", [script, "test.yaml", *options]),
-        mock.patch.object(execution, "executor", return_value=ThreadPoolExecutor(2)),
+        mock.patch.object(execution, "executor", return_value=pool or ThreadPoolExecutor(2)),
     ):
         with pytest.raises(SystemExit) as ended:
             runpy.run_path(str(ROOT / script), run_name="__main__")
@@ -147,10 +150,11 @@ def test_dimuons_and_cutflow_agree(done):
     steps = {row["name"]: row["events"] for row in cutflow["steps"]}
     assert list(steps) == [
         "events read", "certified luminosity", "two muons identified", TRIGGER, "mu0_pt > 17", "mu1_pt > 8",
-        "5 <= dimu_mass <= 16", "not read before", "mu0_iso04 > 0.55", "mu1_iso04 > 0.55",
+        "5 <= dimu_mass <= 16", "not read before",
+        "anti-isolation: mu0_iso04 > 0.55", "anti-isolation: mu1_iso04 > 0.55",
     ]  # fmt: skip
     assert steps["not read before"] == {"all": len(table), **table["charge"].str.lower().value_counts()}
-    assert steps["mu1_iso04 > 0.55"]["all"] == table["anti_isolated"].sum() > 10
+    assert steps["anti-isolation: mu1_iso04 > 0.55"]["all"] == table["anti_isolated"].sum() > 10
     assert table["mu0_pt"].min() > 17
     assert table["event"].is_monotonic_increasing or table["run"].is_monotonic_increasing
     sidecar = json.loads((done / "data/test/dimuons.parquet.meta.json").read_text())
@@ -224,6 +228,105 @@ def test_one_bad_file_does_not_stop_the_others_and_can_be_retried(inputs, tmp_pa
     assert skim(tmp_path, "--retry-failed").returncode == 0
     assert set(contents(tmp_path)) == {"part0.parquet", "part1.parquet", "spectrum.parquet"}
     assert select(tmp_path).returncode == 0
+
+
+def test_retry_failed_checks_what_is_done_and_leaves_the_rest(inputs, tmp_path):
+    """A lost or damaged skim is not sealed as good; inputs not tried yet are neither done nor to be retried."""
+    write_config(tmp_path, {"files": [f"{inputs}/part*.root"]})
+    assert skim(tmp_path).returncode == 0
+    part = tmp_path / "data/test/skim/part0.parquet"
+    whole = part.read_bytes()
+    for harm in (part.unlink, lambda: part.write_bytes(whole[:-9])):
+        harm()
+        done = skim(tmp_path, "--retry-failed")
+        assert "1 of 2 inputs are done already" in done.stdout
+        refused(
+            done, "1 of 2 inputs are missing", "part0.root: has changed", "run `python 01_skim_nanoaod.py test.yaml`"
+        )
+    assert skim(tmp_path).returncode == 0
+    write_config(
+        tmp_path, {"files": [f"{inputs}/part*.root"]}, selection={"muon_id": "Muon_tightId", "trigger": "HLT_Mu8"}
+    )
+    done = skim(tmp_path, "--retry-failed")
+    assert "done already" not in done.stdout
+    refused(done, "2 of 2 inputs are missing", "part1.root: not read yet", "run `python 01_skim_nanoaod.py test.yaml`")
+
+
+def test_a_full_disk_ends_in_a_list_of_what_is_missing(inputs, tmp_path, monkeypatch):
+    """No space for the second input: it has failed, the other is done."""
+
+    class FullDisk(pq.ParquetWriter):
+        def write_batch(self, batch):
+            if batch.num_rows and batch["run"][0].as_py() == 278821:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            super().write_batch(batch)
+
+    write_config(tmp_path, {"files": [f"{inputs}/part*.root"]})
+    with monkeypatch.context() as patched:
+        patched.setattr(step_1.pq, "ParquetWriter", FullDisk)
+        done = skim(tmp_path)
+    refused(done, "1 of 2 inputs are missing", "part1.root: ", "part1.parquet", "No space left", "--retry-failed")
+    assert set(contents(tmp_path)) == {"part0.parquet"}
+    assert skim(tmp_path, "--retry-failed").returncode == 0
+
+
+def test_a_disk_without_room_for_the_manifest_is_one_line(inputs, tmp_path, monkeypatch):
+    @contextlib.contextmanager
+    def full(path):
+        raise OSError(errno.ENOSPC, "No space left on device")
+        yield
+
+    write_config(tmp_path, {"files": [f"{inputs}/part*.root"]})
+    monkeypatch.setattr("dimuon.manifest.atomic", full)
+    monkeypatch.setattr("dimuon.artifacts.atomic", full)
+    done = skim(tmp_path)
+    refused(done, "no space left on the disk")
+    assert "manifest.json: cannot be written" in done.stdout
+
+
+SKIM, SURVEY = step_1.skim, step_1.survey
+
+
+def skim_or_die(task, layout):
+    """`skim.skim`; part1 kills the worker."""
+    return os._exit(1) if task.source.name == "part1" else SKIM(task, layout)
+
+
+def survey_or_die(task):
+    """`skim.survey`; part1 kills the worker."""
+    return os._exit(1) if task.source.name == "part1" else SURVEY(task)
+
+
+@pytest.mark.parametrize(("victim", "n_missing"), [("skim", 1), ("survey", 2)])
+def test_a_killed_worker_ends_in_a_list_of_what_is_missing(inputs, tmp_path, monkeypatch, victim, n_missing):
+    write_config(tmp_path, {"files": [f"{inputs}/part*.root"]})
+    with monkeypatch.context() as patched, execution.executor(1) as pool:
+        patched.setattr(step_1, victim, {"skim": skim_or_die, "survey": survey_or_die}[victim])
+        done = skim(tmp_path, run=functools.partial(here, pool=pool))
+    refused(done, f"{n_missing} of 2 inputs are missing", "part1.root: a worker process was killed", "--retry-failed")
+    assert len(contents(tmp_path)) == 2 - n_missing
+    assert skim(tmp_path, "--retry-failed").returncode == 0
+    assert len(contents(tmp_path)) == 3
+
+
+def test_a_file_that_is_no_nanoaod_does_not_stop_the_others(inputs, tmp_path):
+    """Where all are refused alike the configuration is wrong, and nothing is written: see bad input, below."""
+    nanoaod_files.write(tmp_path / "a.root", nanoaod_files.events(20), tree="Runs")
+    nanoaod_files.write(tmp_path / "b.root", nanoaod_files.events(20), drop=("Muon_ip3d",))
+    write_config(tmp_path, {"files": [f"{inputs}/part0.root", "a.root", "b.root"]})
+    for _ in range(2):  # the second time part0 is done, and all that is looked at is refused
+        refused(
+            skim(tmp_path), "2 of 3 inputs are missing: a.root: no tree `Events`", "b.root: branch Muon_ip3d is missing"
+        )
+        assert set(contents(tmp_path)) == {"part0.parquet"}
+
+
+def test_a_trigger_that_no_readable_input_has(inputs, tmp_path):
+    (tmp_path / "a.root").write_bytes((inputs / "part0.root").read_bytes()[:-500])
+    write_config(tmp_path, {"files": ["a.root", f"{inputs}/part1.root"], "triggers": ["HLT_Mu8"]})
+    refused(skim(tmp_path), "trigger HLT_Mu8: no input that can be read has it")
+    manifest = json.loads((tmp_path / "data/test/skim/manifest.json").read_text())
+    assert [(entry["input"], entry["status"]) for entry in manifest["inputs"]] == [("a", "failed")]
 
 
 def test_events_read_twice_are_dropped_and_counted(inputs, tmp_path):
@@ -321,9 +424,18 @@ def test_bad_certified_luminosity(inputs, tmp_path, text, words):
     assert nothing_written(tmp_path)
 
 
+def test_an_input_without_certified_sections_is_named(inputs, tmp_path):
+    (tmp_path / "golden.json").write_text('{"278821": [[1, 40]]}')
+    write_config(tmp_path, {"files": [f"{inputs}/part*.root"], "certified_luminosity": "golden.json"})
+    said = skim(tmp_path).stdout
+    assert "part0.root: none of its luminosity sections is certified" in said
+    assert "part1.root: none" not in said
+
+
 def test_a_cut_on_no_column_and_one_that_nothing_passes(inputs, tmp_path):
     for cuts, words in (
         ({"mu0_ptt": {"min": 1}}, ("selection.cuts.mu0_ptt", "nearest: mu0_pt")),
+        ({"HLT_Mu8": {"min": 0.5}}, ("selection.cuts.HLT_Mu8", "add it to input.triggers")),
         ({"mu0_pt": {"min": 1e6}}, ("no event is left", "mu0_pt > 1e+06")),
     ):
         write_config(tmp_path, {"files": [f"{inputs}/part0.root"]}, selection={"cuts": cuts})

@@ -36,6 +36,54 @@ def test_files_of_the_same_name_keep_apart(tmp_path):
     assert all(name.startswith("a_") for name in names)
 
 
+def test_one_file_by_two_paths_is_read_once(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.root").write_bytes(b"x")
+    (tmp_path / "link.root").symlink_to("a.root")
+    found = sources.from_files(["a.root", "./a.root", str(tmp_path / "a.root"), "link.root"])
+    assert [(source.name, source.address) for source in found] == [("a", "a.root")]
+
+
+def test_a_file_named_like_a_glob_and_a_folder(tmp_path):
+    for name in ("a[1].root", "a1.root", "b1.root"):
+        (tmp_path / name).write_bytes(b"x")
+    assert [source.name for source in sources.from_files([f"{tmp_path}/a[1].root"])] == ["a[1]"]
+    assert [source.name for source in sources.from_files([f"{tmp_path}/b[1].root"])] == ["b1"]
+    with pytest.raises(UserError, match=r"is a folder; name its files .*/\*.root"):
+        sources.from_files([str(tmp_path)])
+
+
+def test_no_input_takes_the_name_of_the_spectrum(tmp_path):
+    for name in ("spectrum", "a"):
+        nanoaod_files.write(tmp_path / f"{name}.root", nanoaod_files.events(300, mass=(4, 17)))
+    write_config(tmp_path, {"files": ["*.root"]})
+    assert skim(tmp_path).returncode == 0
+    skims = {path.name for path in (tmp_path / "data/test/skim").glob("*.parquet")}
+    assert len(skims) == 3
+    assert {"a.parquet", "spectrum.parquet"} < skims
+    assert "n_os" in pq.read_schema(tmp_path / "data/test/skim/spectrum.parquet").names
+
+
+@pytest.mark.parametrize("xrootd", [True, False])
+def test_the_portals_files_have_two_addresses(monkeypatch, xrootd):
+    monkeypatch.setattr(sources, "has_xrootd", lambda: xrootd)
+    root, https = "root://eospublic.cern.ch//eos/opendata/a.root", "https://opendata.cern.ch/eos/opendata/a.root"
+    for given, other in ((root, https), (https, root)):
+        (source,) = sources.from_files([given])
+        assert source.addresses == ((given, other) if xrootd else (https,))
+    for elsewhere in ("root://host//eos/a.root", "https://host/eos/a.root", "https://opendata.cern.ch/record/1/a.root"):
+        assert sources.from_files([elsewhere])[0].addresses == (elsewhere,)
+
+
+def test_another_address_of_the_same_checksum_is_the_same_input():
+    """So that installing XRootD, which changes the address, does not make every skim anew."""
+    one, other = (sources.Source("a", (address,), 3, "adler32:1") for address in ("root://h//a", "https://h/a"))
+    assert one.identity == other.identity
+    assert one.identity != sources.Source("a", ("root://h//a",), 3, "adler32:2").identity
+    one, other = (sources.Source("a", (address,), 3) for address in ("root://h//a", "https://h/a"))
+    assert one.identity != other.identity
+
+
 def test_pauses_grow_and_the_last_error_is_told(monkeypatch):
     pauses = []
     monkeypatch.setattr(sources.time, "sleep", pauses.append)
@@ -71,7 +119,7 @@ def portal_stand_in(tmp_path):
 
     def entry(name):
         path = folder / name
-        return {"uri": f"{portal.EOS}/{name}", "size": path.stat().st_size, "checksum": portal.adler32(path)}
+        return {"uri": f"{sources.EOS}/{name}", "size": path.stat().st_size, "checksum": portal.adler32(path)}
 
     index = {"key": "index.json", "size": 1, "files": [entry("part0.root"), entry("part1.root")]}
     answers = {
@@ -97,10 +145,21 @@ def test_a_record_is_resolved_read_and_remembered(portal_stand_in, tmp_path, mon
     assert [entry["input"] for entry in manifest["inputs"]] == ["part0", "part1"]
     assert manifest["inputs"][0]["checksum"] == portal.adler32(folder / "part0.root")
     assert all(entry["checksum_verified"] == download for entry in manifest["inputs"])
+    assert ("2 of 2 inputs: checksum of the portal not verified" in done.stdout) == (not download)
     assert manifest["inputs"][0]["lost"] == {"278820": [[31, 40]]}
     remembered = json.loads((tmp_path / "data/test/record_1.json").read_text())
     assert [file["size"] for file in remembered["files"]] == [entry["size"] for entry in manifest["inputs"]]
     assert not list((tmp_path / "data/test/skim").glob("*.root"))
+
+
+def test_files_of_one_name_in_a_record_keep_apart(tmp_path, monkeypatch):
+    monkeypatch.setattr(sources, "has_xrootd", lambda: False)
+    listed = [{"address": f"{sources.EOS}/{folder}/a.root", "size": 1, "checksum": None} for folder in ("x", "y")]
+    content = {"record": 1, "portal": "https://portal", "files": listed}
+    (tmp_path / "record.json").write_text(json.dumps(content))
+    one, other = portal.root_files(1, "https://portal", tmp_path / "record.json", 1, 5)
+    assert one.name != other.name
+    assert (one.addresses, other.addresses) == (("https://portal/x/a.root",), ("https://portal/y/a.root",))
 
 
 def test_a_portal_that_is_away_or_knows_no_such_record(tmp_path, portal_stand_in):
@@ -241,6 +300,40 @@ def test_what_is_no_dictionary_of_arrays_is_refused(tmp_path):
         published_skim.load(tmp_path / "a")
 
 
+NOT_JAGGED = {
+    "number": 3.5,
+    "nothing": None,
+    "text": "text",
+    "list": [1, 2],
+    "flat": np.ones(300),
+    "matrix": np.ones((300, 2)),
+    "texts": ak.Array(["text"] * 300),
+}
+
+
+@pytest.mark.parametrize("value", NOT_JAGGED.values(), ids=NOT_JAGGED)
+@pytest.mark.parametrize(("file", "key"), [("all_mu_0", "Muon_pt"), ("all_jet_0", "Jet_pt")])
+def test_a_value_that_is_no_jagged_array_is_refused(tmp_path, file, key, value):
+    write_published(tmp_path, 300, 0)
+    content = published_skim.load(tmp_path / file)
+    (tmp_path / file).write_bytes(pickle.dumps(content | {key: value}))
+    write_config(tmp_path, {"published_skim": "."})
+    refused(skim(tmp_path), file, f"{key} is no jagged array of numbers")
+
+
+def test_a_value_that_is_not_needed_may_be_anything_and_is_dropped(tmp_path):
+    write_published(tmp_path, 300, 0)
+    path = tmp_path / "all_mu_0"
+    path.write_bytes(pickle.dumps(published_skim.load(path) | {"note": "text", "Muon_extra": np.ones(300)}))
+    with published_skim.open_events(str(path)) as content:
+        layout = published_skim.layout(content, "Muon_tightId", (TRIGGER,), "a")
+        assert layout.entries == 300
+        assert {"note", "Muon_extra"} < set(content)
+        ((stop, arrays),) = published_skim.ranges(content, layout.present)
+        assert set(content) == set(arrays) == set(layout.present)
+    assert stop == 300
+
+
 def test_a_truncated_pickle_is_a_failed_input_not_a_crash(tmp_path):
     write_published(tmp_path, 300, 0)
     path = tmp_path / "all_mu_0"
@@ -261,7 +354,8 @@ def test_fetch_refuses_a_wrong_size_and_a_wrong_checksum(tmp_path):
             with pytest.raises(sources.ReadFailed, match=words):
                 portal.fetch(source, tmp_path / "copy", attempts=1, timeout=5)
             assert not (tmp_path / "copy").exists()
-        portal.fetch(sources.Source("a", (f"{address}/a.txt",), 12, good), tmp_path / "copy", 1, 5)
+        for checksum in (good, "sha1:00000001", None):  # a kind that is not compared is no reason to refuse
+            portal.fetch(sources.Source("a", (f"{address}/a.txt",), 12, checksum), tmp_path / "copy", 1, 5)
     assert (tmp_path / "copy").read_text() == "some content"
 
 

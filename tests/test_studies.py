@@ -498,6 +498,23 @@ def said_names(said):
     return [line.split(":")[0].strip() for line in said.splitlines()[1:]]
 
 
+@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_config_of_the_project_can_be_varied(path, monkeypatch):
+    monkeypatch.setenv("DIMUON_REFERENCE", "/some/folder")
+    analysis = config.load(path)
+    windows = [chain.vary(analysis, changes).window for _, changes in variations.choices(analysis).values()]
+    edges = {(w.sb_low, w.sr_low, w.sr_high, w.sb_high) for w in windows}
+    assert len(edges) == 1 + 2 * len({"sr_edges", "sideband_edges"} & {*analysis.studies.variations})
+
+
+def test_only_the_windows_asked_for_are_made(inside):
+    analysis = make_study("variations", inside / "tiny.yaml").config
+    analysis = chain.vary(analysis, {"studies.sideband_shift": 5.0, "studies.variations": ["sr_edges"]})
+    assert list(variations.choices(analysis)) == ["baseline", "SR 8.9-10.7 GeV", "SR 9.1-10.5 GeV"]
+    with pytest.raises(UserError, match="sideband_shift is too large for sideband_edges: window edges must rise"):
+        variations.choices(chain.vary(analysis, {"studies.variations": ["sideband_edges"]}))
+
+
 def test_variations_share_flows_and_have_no_doubles(inside):
     study = make_study("variations", inside / "tiny.yaml")
     chosen = variations.choices(study.config)
