@@ -14,6 +14,7 @@ import logging
 from scipy.stats import norm
 
 from dimuon import artifacts, chain, ledger
+from dimuon.errors import UserError
 from dimuon.execution import AtOnce, integer_seed
 from dimuon.ledger import FAILURES, fail, work_off
 from dimuon.regions import MassWindow

@@ -144,44 +144,6 @@ def everything(path, output):
     return len(content[MUON_ID])
 
 
-def generate_skim(folder):
-    """A skim of `N_SKIM_FILES` links to one file of `N_SKIMMED` events, in `folder`."""
-    rng, schema = np.random.default_rng(1), nanoaod.schema((TRIGGER,))
-    with pq.ParquetWriter(folder / "skimmed", schema, compression="zstd") as writer:
-        for first in range(0, N_SKIMMED, skim.ROWS_PER_BATCH):
-            n = min(skim.ROWS_PER_BATCH, N_SKIMMED - first)
-            columns = {
-                name: rng.exponential(0.5, n) for name in schema.names if name.startswith(("mu0_", "mu1_"))
-            } | {"run": np.full(n, 278820), "luminosityBlock": 1 + np.arange(first, first + n) // 1000,
-                 "event": np.arange(first, first + n), TRIGGER: rng.random(n) < FIRED, "n_muons": np.full(n, 2),
-                 "n_jets": rng.poisson(6, n)}  # fmt: skip
-            for muon, softest in (("mu0", 15), ("mu1", 5)):
-                columns |= {
-                    f"{muon}_pt": softest + rng.exponential(15, n), f"{muon}_eta": rng.uniform(-2.4, 2.4, n),
-                    f"{muon}_phi": rng.uniform(-np.pi, np.pi, n), f"{muon}_charge": rng.choice([-1, 1], n),
-                }  # fmt: skip
-            arrays = [pa.array(columns[field.name]).cast(field.type) for field in schema]
-            writer.write_batch(pa.RecordBatch.from_arrays(arrays, schema=schema))
-    for index in range(N_SKIM_FILES):
-        os.symlink(folder / "skimmed", folder / f"skim{index}.parquet")
-
-
-def select(folder, output):
-    """Events that step 2 goes through; the paper's cuts."""
-    chosen, window = config.Selection(trigger=TRIGGER), config.Config.model_fields["window"].default
-    paths = sorted(Path(folder).glob("skim*.parquet"))
-    total = sum(pq.read_metadata(path).num_rows for path in paths)
-    cutflow = selection.Cutflow.of_skim(dict.fromkeys(("events_read", "events_certified", "os", "ss"), total))
-    batches = [
-        selection.select(pairs, chosen.trigger, chosen.cuts, window, chosen.charges, cutflow)
-        for pairs in skim.batches(paths)
-    ]
-    table, _ = selection.without_repeated(selection.table(batches), cutflow)
-    table["anti_isolated"] = selection.anti_isolated(table, chosen.anti_isolation, cutflow)
-    table.to_parquet(output)
-    return total
-
-
 RDATAFRAME = """
 import sys, time, ROOT
 ROOT.EnableImplicitMT(2)
@@ -305,10 +267,9 @@ def main():
                 {"name": f"events_per_s_{label}", "value": rate, "unit": "1/s"},
                 {"name": f"vs_bare_uproot_{label}", "value": bare_rate, "unit": "1/s", "peer": "bare uproot",
                  "ratio": rate / bare_rate},
-                {"name": f"peak_rss_mb_per_worker_{label}", "value": peak, "unit": "MB", "peer": "bare uproot",
-                 "ratio": bare_peak / peak},
+                {"name": "peak_rss_mb_per_worker" + "_lzma" * (label == "lzma"), "value": peak, "unit": "MB",
+                 "peer": "bare uproot", "ratio": bare_peak / peak},
             ]  # fmt: skip
-            figures += [{"name": f"peak_rss_mb_{label}", "value": peak, "unit": "MB"}]
             if label == "zlib":
                 slow_rate, slow_peak, _ = measure("everything", path, folder)
                 seconds = rdataframe(path, folder)
@@ -322,12 +283,6 @@ def main():
                 if seconds is not None:
                     figures.append({"name": "rdataframe_2_threads_s", "value": seconds, "unit": "s",
                                     "peer": "RDataFrame, 2 threads", "ratio": seconds / ours_s})  # fmt: skip
-        generate_skim(folder)
-        rate, peak = measure("select", folder, folder)
-        figures += [
-            {"name": "select_28M_cpu_s", "value": N_SKIMMED * N_SKIM_FILES / rate, "unit": "s"},
-            {"name": "select_28M_peak_mb", "value": peak, "unit": "MB"},
-        ]
         figures.append({"name": "two_worker_scaling", "value": two_workers(middle, folder), "unit": ""})
         _, peak, seconds = measure("select", write_skim(folder / "select"), folder)
         figures += [
