@@ -252,7 +252,7 @@ def scores(table, train, test, origin):
     used = table[table["n_obs"] > 0]
     margin = 0.02
     axes.set_xlim(max(used["bin_low"].min() - margin, 0), min(used["bin_high"].max() + margin, 1))
-    axes.set(yscale="log", ylim=(used["density"].min() / 2, table["density"].max() * 25))
+    axes.set(yscale="log", ylim=(used["density"].min() / 2, table["density"].max() * 100))
     axes.set(xlabel="Mean classifier score", ylabel="Probability density")
     axes.legend(loc="upper right", bbox_to_anchor=(1, 0.93))
     say_origin(figure, axes, origin, describe_test(train, test))

@@ -155,9 +155,8 @@ def cut_scan(table, charge, origin):
     axes.set_yticks(range(grid.shape[0]), [f"{cut:.2g}" for cut in grid.index], fontsize=12)
     axes.tick_params(which="both", length=0)
     axes.set(xlabel=r"Dimuon $p_T$ above [GeV]", ylabel="Both muons' IP3D below [cm]")
-    figure.colorbar(image, ax=axes, label=r"$Z_0$ [$\sigma$]")
+    figure.colorbar(image, ax=axes, label=rf"$Z_0$ of {CHARGE_NAMES[charge]} dimuons [$\sigma$]")
     say_origin(figure, axes, origin)
-    axes.set_title(CHARGE_NAMES[charge], fontsize=14, loc="center")
     return figure
 
 
