@@ -234,10 +234,18 @@ def controls(saved):
         {
             "check": f"No signal in the control {name.replace('_', ' ')}",
             "verdict": _verdict(control["passed"]),
-            "seen": f"{control['n_seeds']} seeds, {control['n_failed']} failed; {content['criterion']}",
+            "seen": f"Z0 over {control['n_seeds']} seeds ({control['n_failed']} failed): {_gate(control['points'])}; "
+            f"asked is a {content['criterion']}",
         }
         for name, control in (content or {"controls": {}})["controls"].items()
     ]
+
+
+def _gate(points):
+    """The median and spread at each point of the gate, in words."""
+    return ", ".join(
+        f"{point['what']} {point['median']:.2f} ± {point['spread']:.2f}" for point in points if point["gate"]
+    )
 
 
 def not_made(saved):

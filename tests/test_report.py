@@ -242,6 +242,7 @@ def test_simulated_signal_in_a_study_does_not_make_the_data_simulated(tmp_path, 
         if not path.name.startswith("injection"):
             path.write_text(path.read_text().replace('"origin": "simulated"', '"origin": "measured"'))
     saved, page = make_page(tmp_path, monkeypatch)
+    assert "Z0 over 4 seeds (0 failed): likelihood 0.52 ± 0.31; asked is a median and spread below 1" in text_of(page)
     assert saved.origin == "measured"
     assert '<span class="origin">CMS Open Data 2016</span>' in page
     assert "SIMULATED signal is used in injection, and nowhere else on this page." in text_of(page)
