@@ -197,7 +197,8 @@ def agreement(table, window, charge, origin):
         bottom.plot([], [], marker, color=colour, label=FEATURES[name.removeprefix("ks_")].label)
     top.axhline(0.5, color="black", linestyle="--", linewidth=1)
     top.set_ylabel("AUC, sampled against real")
-    top.set_ylim(min(0.46, table["auc"].min() - 0.02), max(0.6, table["auc"].max() + 0.04))
+    low, high = min(0.46, table["auc"].min() - 0.02), max(0.56, table["auc"].max())
+    top.set_ylim(low, low + 1.4 * (high - low))  # room for the legend
     bottom.set(xlabel=r"Dimuon mass $m_{\mu\mu}$ [GeV]", ylabel="KS distance", xlim=(window.sb_low, window.sb_high))
     bottom.set_ylim(0, 1.4 * table[names].max().max())
     for axes in (top, bottom):
