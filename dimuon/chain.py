@@ -64,9 +64,9 @@ def vary(config, changes):
     return config
 
 
-def read_events(run, charge):
-    """The `Events` of one charge, as step 3 reads them."""
-    names = run.config.features.names
+def read_events(run, charge, names=None):
+    """The `Events` of one charge, as step 3 reads them. names: of the features (None: the configuration's)."""
+    names = names or run.config.features.names
     table = dimuons.read(run, charge, names)
     return Events(table["dimu_mass"].to_numpy(dtype=float), table[names].to_numpy(dtype=float))
 

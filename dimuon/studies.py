@@ -57,12 +57,15 @@ class Study:
         return {charge: self.read(self.config, charge) for charge in dimuons.paths(self.run)}
 
     def read(self, varied, charge):
-        """The `chain.Events` of one charge as a varied configuration (another window or other features) sees them."""
-        key = charge, varied.window, tuple(varied.features.names)
-        if key not in self.tables:
-            run = artifacts.Run(varied, self.run.step, self.run.config_path)
-            self.tables[key] = chain.read_events(run, charge)
-        return self.tables[key]
+        """The `chain.Events` of one charge as a varied configuration (a narrower window, other features) sees them.
+
+        The table is that of the analysis itself, whichever step made it; the events in the varied window are taken.
+        """
+        names = tuple(varied.features.names)
+        if (charge, names) not in self.tables:
+            self.tables[charge, names] = chain.read_events(self.run, charge, list(names))
+        events = self.tables[charge, names]
+        return events[varied.window.in_window(events.mass)]
 
     @property
     def files(self):

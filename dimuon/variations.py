@@ -10,6 +10,7 @@ Writes, under results/<name>/studies/: variations.parquet (every significance of
 import hashlib
 import json
 import logging
+from pathlib import Path
 
 from scipy.stats import norm
 
@@ -118,7 +119,7 @@ def flows(study, varied, charge):
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
     step = artifacts.Run(varied, STEP_3, study.run.config_path)
     path = step.data / "studies" / f"flows_{charge}_{digest}.pt"
-    if path.exists() and step.stale(path) is None:
+    if path.exists() and _is_whole(path):
         return path.read_bytes()
     log.info("%s: training the %s flows of another choice", path, charge)
     events = {each: study.read(varied, each) for each in study.events}
@@ -126,6 +127,13 @@ def flows(study, varied, charge):
     background = chain.train_flows(varied, charge, events[charge], scaler, study.pool, path.with_suffix(".checkpoint"))
     step.write_bytes(path, background.to_bytes(), study.files)
     return path.read_bytes()
+
+
+def _is_whole(path):
+    """Whether kept flows are as written and from the dimuons as they are now; their settings are in their name."""
+    meta = artifacts.sidecar(path)
+    made_from = {path: meta["sha256"], **meta["inputs"]} if meta else {path: None}
+    return all(Path(name).exists() and artifacts.file_hash(name) == digest for name, digest in made_from.items())
 
 
 def search(varied, charge, events, flow_bytes):

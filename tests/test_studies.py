@@ -477,6 +477,29 @@ def test_controls_end_to_end(inside):
         assert point["spread"] == pytest.approx(near.std(ddof=1))
 
 
+def test_studies_with_other_windows_on_the_dimuons_of_step_2(tmp_path, monkeypatch):
+    """The table that step 2 made belongs to the analysis's window; a study may look at a part of it."""
+    monkeypatch.chdir(tmp_path)
+    path = write_config(tmp_path, choices="sr_edges, sideband_edges")
+    path.write_text(path.read_text().replace("dimuons: dimuons.parquet", "files: [events.root]"))
+    run = artifacts.Run(config.load(path), "02_select_dimuons.py", path)
+    table = toy_dimuons(np.random.default_rng(1)).assign(anti_isolated=True)
+    run.write_table(run.data / "dimuons.parquet", table)
+    runpy.run_path(str(ROOT / "03_train_flows.py"))["main"](artifacts.Run(run.config, "03_train_flows.py", path))
+    for name in ("controls", "variations"):
+        studies.STUDIES[name](make_study(name, path))
+        content = json.loads((tmp_path / f"results/tiny/studies/{name}.json").read_text())
+        parts = content["controls"] if name == "controls" else content
+        assert not any(part["failures"] for part in parts.values()), parts
+    kept = {file: file.stat().st_mtime_ns for file in (tmp_path / "data/tiny/studies").glob("flows_*.pt")}
+    assert len(kept) == 2 + 2 * 4  # the OS flows of two shifted windows; OS and SS of two SR and two sideband edges
+    (tmp_path / "results/tiny/studies/variations.ledger.jsonl").unlink()
+    variations.run(make_study("variations", path))
+    assert {file: file.stat().st_mtime_ns for file in kept} == kept  # nothing is trained twice
+    events = make_study("controls", path).read(chain.vary(run.config, {"window": MassWindow(5.0, 6.2, 7.8, 9.0)}), "os")
+    assert len(events) == ((table["charge"] == "OS") & table["dimu_mass"].between(5.0, 9.0)).sum()
+
+
 def test_verdicts_stand_beside_the_headline(inside):
     study = make_study("controls", inside / "tiny.yaml")
     folder = inside / "results/tiny"
