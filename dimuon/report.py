@@ -258,7 +258,7 @@ def not_made(saved):
         found.append(("same-sign control", remedy))
     if config.significance.toys.scan == 0:
         found.append(("global significance", f"set significance.toys.scan, run `python 06_significance.py {path}`"))
-    if saved.run.results / "convergence.parquet" in saved.not_made and not keeps_members(config):
+    if saved.run.results / "convergence.parquet" in saved.not_made and not config.bdt.keeps_members:
         found.append(("members for the convergence", f"set bdt.keep_members, run `python 05_train_bdts.py {path}`"))
     studies = {remedy: file.stem.replace("_", " ") for file, remedy in saved.not_made.items()}
     return found + [(what, remedy) for remedy, what in studies.items()]

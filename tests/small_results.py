@@ -170,7 +170,10 @@ def _write_background(run, charge, frame, dimuons):
                 for place, low, auc in (("7-8 GeV", 7.0, 0.53), ("12-13 GeV", 12.0, 0.54))}  # fmt: skip
     content = {
         "sidebands": records,
-        "half_split": {place: record | {"auc": 0.515, "n_train": 500} for place, record in records.items()},
+        "half_split": {
+            **{place: record | {"auc": 0.515, "n_train": 500} for place, record in records.items()},
+            "SBH 1/1": {"n_train": 500, "n_real": 12, "reason": "fewer than 50 events"},
+        },
         "shifted_windows": held_out,
     }
     run.write_json(run.data / f"closure_{charge}.json", content, [dimuons])
