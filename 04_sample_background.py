@@ -36,12 +36,12 @@ def main(run):
 
             sidebands = events[window.in_sidebands(events.mass)]
             copies, seed = max(1, round(settings.oversampling)), integer_seed(config.seed, "background", charge)
-            at_real_masses = closure_samples(background, sidebands.mass, copies, integer_seed(seed, "closure"))
+            closure_seed = integer_seed(seed, "closure")
+            at_real_masses = closure_samples(background, sidebands.mass, copies, closure_seed)
             frame = pd.concat([background_table(part, names, window) for part in (sampled, at_real_masses)])
             run.write_table(run.data / f"background_{charge}.parquet", frame, sources)
 
             by_copy = at_real_masses["features"].reshape(copies, *sidebands.features.shape)
-            closure_seed = integer_seed(seed, "closure")
             records = {
                 "sidebands": closure.in_sidebands(
                     sidebands.features, by_copy, sidebands.mass, window, names, closure_seed, pool

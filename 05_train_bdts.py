@@ -60,7 +60,7 @@ def save_models(run, train, ensemble, importance, sources):
 def save_scores(run, train, test, table, of_test, sources):
     """Write the scores of one train-test combination."""
     run.write_table(scores.path(run, train, test), scores.table(table["row"], of_test), sources)
-    if run.config.bdt.keep_members or run.config.bdt.combination == "median":
+    if run.config.bdt.keeps_members:
         run.write_table(scores.members_path(run, train, test), scores.members_table(table["row"], of_test), sources)
 
 

@@ -131,14 +131,9 @@ def classify(config, charge, events, sampled, pool):
     return ensemble.data
 
 
-def model_of(config):
-    """The background function of step 6, or the choice among several, in its bins."""
-    return choices.model_of(config.significance, config.window)
-
-
 def test(config, charge, events, scores):
     """Step 6: the `Outcome` of cut and count and of the likelihood reweighting, without toys. scores: `bdt.Scores`."""
-    settings, model = config.significance, model_of(config)
+    settings, model = config.significance, choices.model_of(config.significance, config.window)
     stream, no_toys = partial(generator, config.seed, f"{charge}_on_{charge}"), Toys(local=0, scan=0, weights=0)
     features = dict(zip(config.features.names, events.features.T, strict=True))
     members = scores.members if config.bdt.combination == "median" else None

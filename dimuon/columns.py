@@ -128,4 +128,4 @@ def find(name):
 
 def units(names):
     """{column: unit} for the named columns; KeyError names one that is neither in `COLUMNS` nor a trigger flag."""
-    return {name: "flag" if name.startswith("HLT_") else COLUMNS[name].unit for name in names}
+    return {name: (find(name) or COLUMNS[name]).unit for name in names}

@@ -174,6 +174,11 @@ class Bdt(Section):
     dense: Dense = Dense()  # for `classifier: dense`; the settings of the trees do not apply to it
 
     @property
+    def keeps_members(self):
+        """Whether step 5 writes the scores of every member of the ensemble."""
+        return self.keep_members or self.combination == "median"
+
+    @property
     def classifier_settings(self):
         """The keywords of the chosen class of `dimuon.classifiers`."""
         if self.classifier == "dense":

@@ -10,7 +10,7 @@ every null dataset) and cut_scan.json (best cut, local and corrected significanc
 import numpy as np
 import pandas as pd
 
-from dimuon import bumphunt, calibration, chain
+from dimuon import bumphunt, calibration, choices
 from dimuon.errors import UserError
 from dimuon.execution import integer_seed
 from dimuon.ledger import work_off
@@ -23,25 +23,25 @@ TOO_FEW_EVENTS = "no cut of the scan leaves enough events: loosen studies.scan_p
 
 def run(study):
     """Do the study; `study` is a `dimuon.studies.Study`."""
-    config, tasks, scans = study.config, {}, {}
+    config, tasks, scans, best = study.config, {}, {}, {}
     missing = [name for name in NEEDED if name not in config.features.names]
     if missing:
         raise UserError(f"features.set: {missing[0]} is not among the features, so there is nothing to scan")
     done = study.ledger(leave_out=["studies.pseudoexperiments"])
     for charge, events in study.events.items():
         scans[charge] = scan(config, events)
-        best_of(scans[charge])  # a scan that leaves nothing is said before the toys
+        best[charge] = best_of(scans[charge])  # a scan that leaves nothing is said before the toys
         model = NullModel.of(config, charge, events, study.background(charge))
         for index in range(config.studies.pseudoexperiments):
             tasks[f"{charge}/{index}"] = (scan_null, config, model, index)
     records = work_off(done, tasks, study.pool, "cut scan")
     summary, toys = {}, []
-    for charge, cuts in scans.items():
+    for charge, found in best.items():
         nulls = {key: value for key, value in records.items() if key.startswith(f"{charge}/")}
         good = [value for value in nulls.values() if "failed" not in value]
-        best, n_failed = best_of(cuts), len(nulls) - len(good)
-        corrected = calibration.p_value(best["z0"], [value["z0"] for value in good], n_failed)
-        summary[charge] = {"best": best, "global": corrected.asdict(), "n": len(nulls), "n_failed": n_failed}
+        n_failed = len(nulls) - len(good)
+        corrected = calibration.p_value(found["z0"], [value["z0"] for value in good], n_failed)
+        summary[charge] = {"best": found, "global": corrected.asdict(), "n": len(nulls), "n_failed": n_failed}
         toys.append(pd.DataFrame(good).assign(charge=charge.upper()))
     study.write_table(
         "cut_scan.parquet",
@@ -63,7 +63,7 @@ def scan(config, events):
     ip3d = np.abs(events.features[:, [names.index(n) for n in NEEDED[1:]]])  # a few samples of the flows are negative
     cuts = [(p, d) for p in config.studies.scan_pt for d in config.studies.scan_ip3d]
     kept = np.array([(pt >= p) & (ip3d <= d).all(axis=1) for p, d in cuts])
-    model = chain.model_of(config)
+    model = choices.model_of(config.significance, config.window)
     spectra = Spectra.of(events.mass, model.bins, selections=kept)
     enough = spectra.counts[:, :-1].sum(axis=1) >= MIN_BACKGROUND
     table = pd.DataFrame(cuts, columns=["pt_cut", "ip3d_cut"]).assign(n_obs=spectra.counts[:, -1], valid=False)

@@ -14,6 +14,7 @@ from dimuon.captions import CAPTIONS
 from dimuon.errors import UserError
 from dimuon.plotting import CHARGE_NAMES, describe_test
 from dimuon.significance import Spectra, discoveries
+from dimuon.working_points import nearest
 
 
 @dataclass(frozen=True)
@@ -326,7 +327,7 @@ def _efficiency(saved):
 
 def _nearest_flag(flagged, fpr):
     """Whether the working point of step 5 nearest to a false-positive rate is flagged."""
-    return bool(flagged.loc[np.log(flagged["fpr"] / fpr).abs().idxmin(), "sculpted"])
+    return bool(flagged["sculpted"].iloc[nearest(flagged["fpr"], fpr)])
 
 
 def _losses(saved):

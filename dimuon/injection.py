@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from dimuon import bumphunt, chain, ledger
+from dimuon import bumphunt, chain, choices, ledger
 from dimuon.background import sample_masses
 from dimuon.classifiers import CLASSIFIERS, Split
 from dimuon.errors import UserError
@@ -23,7 +23,7 @@ from dimuon.execution import AtOnce, generator, integer_seed
 from dimuon.ledger import work_off
 from dimuon.nulls import NullModel
 from dimuon.simulation import upsilon_events
-from dimuon.working_points import CutVariable, rates
+from dimuon.working_points import CutVariable, nearest, rates
 
 METHODS = ("no_cut", "best_feature", "cathode_fixed", "cathode_max", "likelihood", "supervised_fixed", "supervised")
 FIXED_FPR = 0.1
@@ -109,12 +109,12 @@ def search(config, model, ideal, n_injected, index):
 def _rows(config, events, is_signal, outcome, ideal):
     """The outcome of every method. is_signal: (n_events,) True for injected events in the SR."""
     cathode = outcome.curves[outcome.curves["variable"] == "cathode"]
-    fixed = _nearest(cathode, FIXED_FPR)
+    fixed = cathode.iloc[nearest(cathode["fpr"], FIXED_FPR)]
     by_mean = config.bdt.combination == "mean"  # otherwise no single cut says which events are kept
     truth = CutVariable("supervised", ideal.score(events.features))
     fprs = rates(config.significance.n_working_points, config.significance.fpr_min)
-    curve, _ = bumphunt.cut_and_count(events.mass, [truth], fprs, chain.model_of(config))
-    best, ideal_fixed = curve.loc[curve["z0"].idxmax()], _nearest(curve, FIXED_FPR)
+    curve, _ = bumphunt.cut_and_count(events.mass, [truth], fprs, choices.model_of(config.significance, config.window))
+    best, ideal_fixed = curve.loc[curve["z0"].idxmax()], curve.iloc[nearest(curve["fpr"], FIXED_FPR)]
     found = {
         "no_cut": (outcome.summary["no_cut"], is_signal.sum()),
         "best_feature": (outcome.summary["best_feature"], None),
@@ -129,11 +129,6 @@ def _rows(config, events, is_signal, outcome, ideal):
         yield {"method": method, "fpr": record.get("fpr", 1.0), "n_kept": n_kept} | {
             name: record[name] for name in ("z0", "n_obs", "n_bkg")
         }
-
-
-def _nearest(curve, fpr):
-    """The row of the working point nearest to a false-positive rate."""
-    return curve.loc[np.log(curve["fpr"] / fpr).abs().idxmin()]
 
 
 def table(records):

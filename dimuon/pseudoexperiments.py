@@ -16,6 +16,7 @@ from dimuon.errors import UserError
 from dimuon.execution import AtOnce, generator, integer_seed
 from dimuon.ledger import work_off
 from dimuon.nulls import NullModel
+from dimuon.working_points import nearest
 
 FIXED_FPR = 0.1  # the working point whose coverage is shown beside that of the maximum
 CAVEAT = "The null datasets are drawn from flows of the same sidebands: what all flows have wrong, no null shows."
@@ -85,8 +86,8 @@ def statistics(rows, fixed_fpr=FIXED_FPR):
     """
     values = {row["variable"]: row["z0"] or 0.0 for row in rows if row["variable"] != "cathode"}
     values |= {row["fpr"]: row["z0"] for row in rows if row["variable"] == "cathode"}
-    nearest = min((name for name in values if isinstance(name, float)), key=lambda fpr: abs(np.log(fpr / fixed_fpr)))
-    return values | {"fixed": values[nearest]}
+    fprs = [name for name in values if isinstance(name, float)]
+    return values | {"fixed": values[fprs[nearest(fprs, fixed_fpr)]]}
 
 
 def summarise(config, charge, records):

@@ -63,15 +63,10 @@ def steps(config):
     optional = [
         step
         for step in artifacts.SETTINGS
-        if step not in numbered and given.scores is None and (step != "-m dimuon.ensemble" or keeps_members(config))
+        if step not in numbered and given.scores is None and (step != "-m dimuon.ensemble" or config.bdt.keeps_members)
     ]
     *before, last = numbered[first:]
     return [*((step, False) for step in before), *((step, True) for step in optional), (last, False)]
-
-
-def keeps_members(config):
-    """Whether step 5 writes the scores of every member of the ensemble, for `python -m dimuon.ensemble`."""
-    return config.bdt.keep_members or config.bdt.combination == "median"
 
 
 def _environment():
@@ -218,7 +213,8 @@ def verdicts(saved):
             ("half_split", f"half of the {CHARGE_NAMES[charge]} sidebands", AUC_CLOSED),
             ("shifted_windows", f"{CHARGE_NAMES[charge]} windows of mass", AUC_INTERPOLATED),
         ):
-            if records := tests.get(test):
+            records = {place: record for place, record in tests.get(test, {}).items() if "auc" in record}
+            if records:
                 closes = all(record["auc"] < limit for record in records.values())
                 seen = ", ".join(f"{place}: {r['auc']:.3f} ± {r['auc_err']:.3f}" for place, r in records.items())
                 name = f"Samples agree with {what} that the flows did not see"

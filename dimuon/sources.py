@@ -17,13 +17,14 @@ import cramjam
 import uproot
 
 from dimuon import nanoaod, published_skim
+from dimuon.config import Input
 from dimuon.errors import UserError
 
 log = logging.getLogger("dimuon")
 
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0  # s, between attempts
 REMOTE = ("root://", "https://", "http://")
-PORTAL = "https://opendata.cern.ch"
+PORTAL = Input.model_fields["portal"].default
 EOS = "root://eospublic.cern.ch/"  # where the portal's files lie; the portal serves the same paths over https
 RESERVED = ("spectrum",)  # names of skim files that belong to no input
 

@@ -36,12 +36,8 @@ def run(study):
     done, tasks = study.ledger(), {}
     for charge in study.events:
         for name, (_, changes) in chosen.items():
-            varied = chain.vary(study.config, changes)
-            key = f"{charge}/{name}"
-            if key in done.records:
-                tasks[key] = ()  # done before: neither flows nor events are needed
-                continue
-            tasks[key] = task(study, varied, charge)
+            key, varied = f"{charge}/{name}", chain.vary(study.config, changes)
+            tasks[key] = () if key in done.records else task(study, varied, charge)  # done: no flows are needed
     records = work_off(done, tasks, study.pool, "variations")
     frame = table(study.config, chosen, records)
     study.write_table("variations.parquet", frame)

@@ -61,6 +61,11 @@ def rates(n_working_points=25, fpr_min=1e-3):
     return np.geomspace(1.0, fpr_min, n_working_points)
 
 
+def nearest(fprs, fpr):
+    """Index of the one of some false-positive rates that is nearest to fpr, by their ratio. fprs: (n,)."""
+    return int(np.abs(np.log(np.asarray(fprs, dtype=float) / fpr)).argmin())
+
+
 def _check(name, values, sideband):
     bad = ~np.isfinite(values)
     if bad.any():

@@ -14,8 +14,8 @@ import json
 import numpy as np
 from tqdm import tqdm
 
-from dimuon import artifacts, bdt, config, dimuons, execution
-from dimuon.background import ConditionalBackground, sample_signal_region
+from dimuon import artifacts, bdt, chain, config, dimuons, execution
+from dimuon.background import sample_signal_region
 from dimuon.families import Polynomial
 from dimuon.significance import Spectra, discoveries, fit_sidebands, likelihood_weights
 from dimuon.working_points import CutVariable, rates
@@ -65,12 +65,7 @@ def main():
     arguments = parser.parse_args()
     run = artifacts.Run(config.load(arguments.config), "05_train_bdts.py", arguments.config)
     tables = {charge: dimuons.read(run, charge, run.config.features.names) for charge in dimuons.paths(run)}
-    paths = {charge: run.data / f"flows_{charge}.pt" for charge in tables}
-    flows = {
-        charge: ConditionalBackground.from_bytes(run.require(path).read_bytes())
-        for charge, path in paths.items()
-        if path.exists()
-    }
+    flows = {charge: chain.read_flows(run, charge) for charge in tables if chain.flows_path(run, charge).exists()}
     settings = run.config.significance
     model = Polynomial(run.config.window.binning(settings.n_bins_sr), settings.degree)
     with execution.executor(run.config.execution.workers, preload=["dimuon.bdt"]) as pool:
