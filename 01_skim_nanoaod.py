@@ -12,8 +12,9 @@ mass spectrum). Run again after an interruption, it does only what is not done y
 import logging
 from pathlib import Path
 
-from dimuon import cli, execution, inputs, skim
-from dimuon.manifest import Manifest
+from dimuon.data import inputs, skim
+from dimuon.data.manifest import Manifest
+from dimuon.workflow import cli, executor
 
 log = logging.getLogger("dimuon")
 
@@ -49,7 +50,7 @@ def main(run, arguments):
         for source in undone
         if manifest.failed(source) or not arguments.retry_failed
     ]
-    with execution.executor(settings.workers, settings.scheduler) as pool:
+    with executor.executor(settings.workers, settings.scheduler) as pool:
         layouts = skim.survey_all(pool, tasks, manifest)
         skim.skim_all(pool, tasks, layouts, manifest)
     is_toy = run.config.input.simulation is not None

@@ -11,7 +11,8 @@ Writes data/<name>/dimuons.parquet, one row per dimuon, and cutflow.json, the ev
 import logging
 from pathlib import Path
 
-from dimuon import cli, selection, skim
+from dimuon.data import selection, skim
+from dimuon.workflow import cli
 
 log = logging.getLogger("dimuon")
 

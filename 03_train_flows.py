@@ -13,27 +13,29 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from dimuon import chain, cli, dimuons, execution
+from dimuon.bumphunt import steps
+from dimuon.data import dimuons
+from dimuon.workflow import cli, executor
 
 
 def main(run):
     """Train the flows of every charge, all charges side by side: their stacks of members fill the cores."""
     config, files = run.config, dimuons.paths(run)
-    events = {charge: chain.read_events(run, charge) for charge in files}
-    scaler = chain.scaler_of(config, events)
+    events = {charge: steps.read_events(run, charge) for charge in files}
+    scaler = steps.scaler_of(config, events)
 
     def train(charge):
-        checkpoint = chain.flows_path(run, charge).with_suffix(".checkpoint")
-        return chain.train_flows(config, charge, events[charge], scaler, pool, checkpoint)
+        checkpoint = steps.flows_path(run, charge).with_suffix(".checkpoint")
+        return steps.train_flows(config, charge, events[charge], scaler, pool, checkpoint)
 
     at_a_time = len(files) if config.flow.device == "cpu" else 1  # a GPU trains in this very process, one after another
     with (
-        execution.executor(config.execution.workers, config.execution.scheduler) as pool,
+        executor.executor(config.execution.workers, config.execution.scheduler) as pool,
         ThreadPoolExecutor(at_a_time) as side_by_side,
     ):
         for charge, background in zip(files, side_by_side.map(train, files), strict=True):
             sources = sorted({files[charge], files.get("os", files[charge])})  # the scaler is the OS dimuons'
-            run.write_bytes(chain.flows_path(run, charge), background.to_bytes(), sources)
+            run.write_bytes(steps.flows_path(run, charge), background.to_bytes(), sources)
             losses = losses_table(background.estimator.losses)
             run.write_table(run.data / f"flow_losses_{charge}.parquet", losses, sources)
 

@@ -13,10 +13,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from dimuon import chain, cli, closure, dimuons, execution, heldout
-from dimuon.background import fit_record
-from dimuon.execution import integer_seed
-from dimuon.flows import make_estimator
+from dimuon.background import closure, held_out
+from dimuon.background.conditional import fit_record
+from dimuon.background.flow_ensemble import make_estimator
+from dimuon.bumphunt import steps
+from dimuon.data import dimuons
+from dimuon.workflow import cli, executor
+from dimuon.workflow.executor import integer_seed
 
 log = logging.getLogger("dimuon")
 
@@ -25,13 +28,15 @@ def main(run):
     """Sample the background of every charge and compare it with the sidebands."""
     config, settings, window = run.config, run.config.background, run.config.window
     names = config.features.names
-    with execution.executor(config.execution.workers, config.execution.scheduler, preload=["dimuon.chain"]) as pool:
+    with executor.executor(
+        config.execution.workers, config.execution.scheduler, preload=["dimuon.bumphunt.steps"]
+    ) as pool:
         for charge, path in dimuons.paths(run).items():
-            events, background = chain.read_events(run, charge), chain.read_flows(run, charge)
-            sources = [chain.flows_path(run, charge), path]
-            fit = chain.fit_masses(config, events)
+            events, background = steps.read_events(run, charge), steps.read_flows(run, charge)
+            sources = [steps.flows_path(run, charge), path]
+            fit = steps.fit_masses(config, events)
             run.write_json(run.data / f"mass_fit_{charge}.json", fit_record(fit, window, settings.n_bins_sr), [path])
-            sampled = chain.sample_background(config, charge, fit, background)
+            sampled = steps.sample_background(config, charge, fit, background)
             log.info("%s", beyond_the_data(sampled["features"], events.features, charge))
 
             sidebands = events[window.in_sidebands(events.mass)]
@@ -46,12 +51,12 @@ def main(run):
                 "sidebands": closure.in_sidebands(
                     sidebands.features, by_copy, sidebands.mass, window, names, closure_seed, pool
                 ),
-                **held_out(config, sidebands, copies, seed, pool),
+                **held_out_records(config, sidebands, copies, seed, pool),
             }
             run.write_json(run.data / f"closure_{charge}.json", records, sources)
 
 
-def held_out(config, sidebands, copies, seed, pool):
+def held_out_records(config, sidebands, copies, seed, pool):
     """The checks with flows trained without the events compared, those that the configuration asks for."""
     settings, names, records = config.background, config.features.names, {}
     common = {"copies": copies, "pool": pool}
@@ -61,12 +66,12 @@ def held_out(config, sidebands, copies, seed, pool):
 
     if settings.half_split:
         split_seed = integer_seed(seed, "half split")
-        records["half_split"] = heldout.half_split(
+        records["half_split"] = held_out.half_split(
             make, sidebands.features, sidebands.mass, names, config.window, seed=split_seed, **common
         )
     for low, high in settings.shifted_windows:
         place = f"{low:g}-{high:g} GeV"
-        records.setdefault("shifted_windows", {})[place] = heldout.shifted_window(
+        records.setdefault("shifted_windows", {})[place] = held_out.shifted_window(
             make, sidebands.features, sidebands.mass, names, config.window, (low, high),
             seed=integer_seed(seed, place), **common,
         )  # fmt: skip

@@ -12,24 +12,29 @@ YAML asks for them.
 
 from pathlib import Path
 
-from dimuon import bdt, cli, dimuons, execution, scores, sculpting
+from dimuon.classifiers import cross_validation
+from dimuon.data import dimuons, scores
 from dimuon.errors import UserError
-from dimuon.working_points import rates
+from dimuon.statistics import sculpting
+from dimuon.statistics.working_points import rates
+from dimuon.workflow import cli, executor
 
 
 def main(run):
     """Train and apply the classifiers of every charge."""
     config, files, names = run.config, dimuons.paths(run), run.config.features.names
     tables = {charge: dimuons.read(run, charge, names) for charge in files}
-    backgrounds = {charge: bdt.read_background(run, charge, names) for charge in files}
+    backgrounds = {charge: cross_validation.read_background(run, charge, names) for charge in files}
     features = {charge: table[names].to_numpy(dtype=float) for charge, table in tables.items()}
 
-    with execution.executor(config.execution.workers, config.execution.scheduler, preload=["dimuon.bdt"]) as pool:
+    with executor.executor(
+        config.execution.workers, config.execution.scheduler, preload=["dimuon.classifiers.cross_validation"]
+    ) as pool:
         for train in files:
             in_sr = (tables[train]["region"] == "SR").to_numpy()
             events = features[train], in_sr, backgrounds[train][names].to_numpy(dtype=float)
             common = {"kind": config.bdt.classifier, "seed": (config.seed, "bdt", train), "pool": pool}
-            ensemble = bdt.train(
+            ensemble = cross_validation.train(
                 *events,
                 settings=config.bdt.classifier_settings,
                 n_members=config.bdt.members,
@@ -37,8 +42,8 @@ def main(run):
                 others={test: features[test] for test in files if test != train},
                 **common,
             )
-            importance = bdt.importance(ensemble, *events, **common)
-            sampled_file = bdt.background_path(run, train)
+            importance = cross_validation.importance(ensemble, *events, **common)
+            sampled_file = cross_validation.background_path(run, train)
             models = save_models(run, train, ensemble, importance, [files[train], sampled_file])
             save_scores(run, train, "background", backgrounds[train], ensemble.background, [models, sampled_file])
             for test, of_test in {train: ensemble.data, **ensemble.others}.items():
@@ -54,7 +59,7 @@ def save_models(run, train, ensemble, importance, sources):
     content = {"train": train, "classifier": run.config.bdt.classifier, "features": names}
     by_name = dict(zip(names, importance.pop("features"), strict=True))
     run.write_json(run.data / f"importance_{train}.json", content | importance | {"features": by_name}, sources)
-    return run.write_bytes(run.data / f"bdts_{train}.zip", bdt.pack(ensemble.models, content), sources)
+    return run.write_bytes(run.data / f"bdts_{train}.zip", cross_validation.pack(ensemble.models, content), sources)
 
 
 def save_scores(run, train, test, table, of_test, sources):
@@ -68,7 +73,7 @@ def check_sculpting(run, train, test, table, of_test, sampled, sources):
     """Write how the score and its cuts depend on the mass, in the bins of the background fit."""
     bins, degree = run.config.window.binning(run.config.background.n_bins_sr), run.config.background.degree
     mass, fprs = table["dimu_mass"].to_numpy(dtype=float), rates()
-    rng = execution.generator(run.config.seed, "sculpting", train, test)
+    rng = executor.generator(run.config.seed, "sculpting", train, test)
     try:
         record, efficiencies = sculpting.report(mass, of_test.mean, fprs, bins, degree, rng, sampled)
     except ValueError as error:

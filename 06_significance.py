@@ -16,10 +16,14 @@ from pathlib import Path
 import pandas as pd
 from threadpoolctl import threadpool_limits
 
-from dimuon import artifacts, bumphunt, choices, cli, samples, standing
+from dimuon.bumphunt import cut_and_count
+from dimuon.data import samples
 from dimuon.errors import UserError
-from dimuon.execution import generator
-from dimuon.working_points import rates
+from dimuon.statistics import model_choice
+from dimuon.statistics.working_points import rates
+from dimuon.studies import standing
+from dimuon.workflow import cli, provenance
+from dimuon.workflow.executor import generator
 
 log = logging.getLogger("dimuon")
 
@@ -28,15 +32,15 @@ log = logging.getLogger("dimuon")
 def main(run):
     """Test every sample, print the headline numbers and write the results."""
     settings = run.config.significance
-    model = choices.model_of(settings, run.config.window)
+    model = model_choice.model_of(settings, run.config.window)
     found = samples.read(run)
     outcomes = {sample.name: search(run, sample, model) for sample in found}
 
     sources = sorted({source for sample in found for source in sample.sources})
     tests = {name: summary for name, (summary, tables) in outcomes.items()}
-    log.info("%s", "\n".join([bumphunt.headlines(tests), *standing.lines(run.results, run)]))
+    log.info("%s", "\n".join([cut_and_count.headlines(tests), *standing.lines(run.results, run)]))
     content = {
-        "origin": artifacts.origin_of(*sources),
+        "origin": provenance.origin_of(*sources),
         "settings": settings.model_dump(include={"choice", "family", "degree", "n_bins_sr"}),
         "tests": tests,
     }
@@ -51,25 +55,27 @@ def search(run, sample, model):
     """Both tests on one sample: the headline numbers, and {name of a table: DataFrame}."""
     settings, mass = run.config.significance, sample.mass
     stream = partial(generator, run.config.seed, sample.name)
-    variables = bumphunt.cut_variables(sample.score, sample.features, stream("random cut"), sample.members)
+    variables = cut_and_count.cut_variables(sample.score, sample.features, stream("random cut"), sample.members)
     classifier, fprs = variables[0], rates(settings.n_working_points, settings.fpr_min)
     try:
-        curves, spectra = bumphunt.cut_and_count(mass, variables, fprs, model)
-        curves = bumphunt.add_toys(curves, spectra, model, settings.toys.local, stream("toys"))
-        curves = bumphunt.add_sculpting(curves, mass, variables, fprs, model.bins, settings.degree, stream("sculpting"))
-        others = bumphunt.variations(mass, [classifier], fprs, model, settings.degrees, settings.binnings)
-        likelihood, weights = bumphunt.reweighted(mass, sample.score, model, sample.weight)
-        summary = bumphunt.summary(curves, spectra, model, settings.toys, stream)
-        summary |= bumphunt.summary_of_weights(likelihood, mass, weights, model, settings.toys, stream("weights"))
-        histograms = bumphunt.mass_histograms(mass, classifier, settings.figure_fprs, model, weights)
+        curves, spectra = cut_and_count.cut_and_count(mass, variables, fprs, model)
+        curves = cut_and_count.add_toys(curves, spectra, model, settings.toys.local, stream("toys"))
+        curves = cut_and_count.add_sculpting(
+            curves, mass, variables, fprs, model.bins, settings.degree, stream("sculpting")
+        )
+        others = cut_and_count.variations(mass, [classifier], fprs, model, settings.degrees, settings.binnings)
+        likelihood, weights = cut_and_count.reweighted(mass, sample.score, model, sample.weight)
+        summary = cut_and_count.summary(curves, spectra, model, settings.toys, stream)
+        summary |= cut_and_count.summary_of_weights(likelihood, mass, weights, model, settings.toys, stream("weights"))
+        histograms = cut_and_count.mass_histograms(mass, classifier, settings.figure_fprs, model, weights)
     except ValueError as error:
         raise UserError(f"{sample.sources[-1]}: {error}") from error
-    features = bumphunt.feature_histograms(
+    features = cut_and_count.feature_histograms(
         mass, sample.features, classifier, settings.figure_fprs, run.config.window, sample.before
     )
     labels = {"train": sample.train, "test": sample.test}
     tables = {
-        "significance_curves": bumphunt.marked(curves, others),
+        "significance_curves": cut_and_count.marked(curves, others),
         "mass_histograms": histograms,
         "feature_histograms": features,
     }

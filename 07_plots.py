@@ -8,7 +8,10 @@ Writes results/<name>/figures/*.{pdf,png,csv} with their index.json, and results
 import logging
 from pathlib import Path
 
-from dimuon import bumphunt, cli, gallery, report, standing
+from dimuon.bumphunt import cut_and_count
+from dimuon.figures import gallery, report
+from dimuon.studies import standing
+from dimuon.workflow import cli
 
 log = logging.getLogger("dimuon")
 
@@ -24,7 +27,7 @@ def main(run):
     page = report.page(saved, drawings, files)
     path = run.write_bytes(run.results / "report.html", page.encode(), saved.used, saved.origin)
     if saved.summary is not None:
-        log.info("%s", "\n".join([bumphunt.headlines(saved.summary["tests"]), *standing.lines(run.results, run)]))
+        log.info("%s", "\n".join([cut_and_count.headlines(saved.summary["tests"]), *standing.lines(run.results, run)]))
     log.info("%d figures in %s, all of it on one page: %s", len(drawings), folder, path)
 
 

@@ -113,7 +113,7 @@ def http(folder, faults=None, answers=None):
 
 def has_xrootd_server():
     """True where both the server `xrootd` and the client libraries are installed."""
-    from dimuon import sources
+    from dimuon.data import sources
 
     return shutil.which("xrootd") is not None and sources.has_xrootd()
 

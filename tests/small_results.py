@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 from scipy.stats import norm
 
-from dimuon import artifacts, config, schema
-from dimuon.execution import generator
 from dimuon.features import FEATURES
+from dimuon.workflow import config, products, provenance
+from dimuon.workflow.executor import generator
 
 NAME = "small"
 CONFIG = """\
@@ -42,7 +42,7 @@ def build(folder, name=NAME, charges=("os", "ss"), scale=0.1, events=1.0):
         chosen = config.load(path)
 
         def step(script):
-            return artifacts.Run(chosen, script, path)
+            return provenance.Run(chosen, script, path)
 
         frames = {charge: _dimuons(chosen, charge, events) for charge in charges}
         dimuons = _write_selection(step("02_select_dimuons.py"), frames)
@@ -254,10 +254,10 @@ def write_studies(chosen, folder, charges=("os", "ss")):
         "cut_scan": ["charge", "pt_cut", "ip3d_cut", "z0", "valid"],
     }
     with contextlib.chdir(folder):
-        run = artifacts.Run(chosen, "06_significance.py", f"{chosen.name}.yaml")
+        run = provenance.Run(chosen, "06_significance.py", f"{chosen.name}.yaml")
         for name, rows in frames.items():
             frame = pd.DataFrame(rows, columns=columns[name])
-            for column in schema.FILES[f"studies/{name}.parquet"].columns:
+            for column in products.FILES[f"studies/{name}.parquet"].columns:
                 if column not in frame:
                     frame[column] = 0
             run.write_table(run.results / "studies" / f"{name}.parquet", frame, [run.data / "dimuons.parquet"])

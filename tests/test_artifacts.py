@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dimuon import artifacts, config
 from dimuon.errors import UserError
+from dimuon.workflow import config, provenance
 
 
 @pytest.fixture
@@ -18,7 +18,7 @@ def run(tmp_path, monkeypatch):
     def run(step, more=""):
         path = tmp_path / "analysis.yaml"
         path.write_text(f"name: test\nseed: 1\ninput: {{simulation: {{}}}}\n{more}\n")
-        return artifacts.Run(config.load(path), step, path)
+        return provenance.Run(config.load(path), step, path)
 
     return run
 
@@ -30,7 +30,7 @@ def test_a_table_comes_back_as_it_was_with_its_sidecar(run):
     step = run("02_select_dimuons.py")
     path = step.write_table(step.data / "dimuons.parquet", FRAME)
     pd.testing.assert_frame_equal(run("03_train_flows.py").read_table(path), FRAME)
-    meta = json.loads(artifacts.sidecar_path(path).read_text())
+    meta = json.loads(provenance.sidecar_path(path).read_text())
     assert meta["rows"] == 2
     assert meta["units"] == {"dimu_mass": "GeV", "dimu_pt": "GeV"}
     assert meta["settings"]["window.sr_low"] == 9.0
@@ -48,7 +48,7 @@ def test_an_interrupted_write_leaves_the_old_file(run):
     step = run("02_select_dimuons.py")
     path = step.write_table(step.data / "dimuons.parquet", FRAME)
     before = path.read_bytes()
-    with pytest.raises(UnicodeEncodeError), artifacts.atomic(path) as temporary:
+    with pytest.raises(UnicodeEncodeError), provenance.atomic(path) as temporary:
         temporary.write_text("half a fi\udc80le", encoding="utf-8")
     assert path.read_bytes() == before
     assert sorted(item.name for item in path.parent.iterdir()) == ["dimuons.parquet", "dimuons.parquet.meta.json"]
@@ -106,7 +106,7 @@ def test_a_missing_column_and_an_unreadable_table_are_named(run):
     broken = step.data / "mine.parquet"
     broken.write_text("not parquet")
     with pytest.raises(UserError, match="not a readable parquet file"):
-        artifacts.load_table(broken)
+        provenance.load_table(broken)
 
 
 def test_a_column_without_unit_is_not_written(run):
@@ -127,12 +127,12 @@ def test_origin_is_handed_on(run):
     skim = step.write_table(step.data / "skim" / "a.parquet", FRAME, origin="simulated")
     select = run("02_select_dimuons.py")
     path = select.write_table(select.data / "dimuons.parquet", FRAME, inputs=[skim])
-    assert artifacts.origin_of(path) == "simulated"
+    assert provenance.origin_of(path) == "simulated"
 
 
 def test_rebuilt_features_are_known_for_what_they_are(tmp_path):
     path = tmp_path / "table.parquet"
     FRAME.assign(features_measured=[True, False]).to_parquet(path)
-    assert artifacts.origin_of(path) == "rebuilt"
+    assert provenance.origin_of(path) == "rebuilt"
     FRAME.assign(features_measured=True).to_parquet(path)
-    assert artifacts.origin_of(path) == "measured"
+    assert provenance.origin_of(path) == "measured"

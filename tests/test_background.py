@@ -12,13 +12,14 @@ import pytest
 import torch
 from scipy.stats import kstest
 
-from dimuon import background, closure, heldout, significance
-from dimuon.config import Flow
+from dimuon.background import closure, conditional, held_out
+from dimuon.background.flow_ensemble import make_estimator
 from dimuon.errors import UserError
-from dimuon.execution import AtOnce
 from dimuon.features import LogitScaler
-from dimuon.flows import make_estimator
 from dimuon.regions import MassWindow
+from dimuon.statistics import significance
+from dimuon.workflow.config import Flow
+from dimuon.workflow.executor import AtOnce
 
 ROOT = Path(__file__).resolve().parent.parent
 WINDOW = MassWindow(5.0, 9.0, 10.6, 16.0)
@@ -40,8 +41,8 @@ def trained():
     """A small `ConditionalBackground` and the events it was trained on."""
     features, mass = toy()
     sidebands = WINDOW.in_sidebands(mass)
-    scaler = background.fit_scaler(features, sidebands, NAMES)
-    model = background.ConditionalBackground.train(
+    scaler = conditional.fit_scaler(features, sidebands, NAMES)
+    model = conditional.ConditionalBackground.train(
         make_estimator(SMALL), scaler, features[sidebands], mass[sidebands], 3
     )
     return model, features, mass
@@ -56,7 +57,7 @@ class Spectrum:
 
 
 def test_masses_follow_the_spectrum():
-    mass = background.sample_masses(Spectrum(), 9.0, 10.6, 40_000, np.random.default_rng(1))
+    mass = conditional.sample_masses(Spectrum(), 9.0, 10.6, 40_000, np.random.default_rng(1))
     assert mass.min() >= 9.0
     assert mass.max() <= 10.6
     cdf = lambda m: (m**3 - 9.0**3) / (10.6**3 - 9.0**3)  # noqa: E731
@@ -70,13 +71,13 @@ def test_masses_of_an_empty_spectrum_are_refused():
             return np.zeros(len(edges) - 1)
 
     with pytest.raises(UserError, match=r"no event between 9 and 10.6 GeV"):
-        background.sample_masses(Empty(), 9.0, 10.6, 10, np.random.default_rng(1))
+        conditional.sample_masses(Empty(), 9.0, 10.6, 10, np.random.default_rng(1))
 
 
 def test_signal_region_sample(trained):
     model, _, mass = trained
     fit = significance.fit_sidebands(mass, WINDOW, n_bins_sr=11, degree=3)
-    sampled = background.sample_signal_region(model, fit, WINDOW, 5.0, 7)
+    sampled = conditional.sample_signal_region(model, fit, WINDOW, 5.0, 7)
     expected = fit.expected([9.0, 10.6]).sum()
     n_events = len(sampled["mass"])
     assert n_events == round(5 * expected)
@@ -86,8 +87,8 @@ def test_signal_region_sample(trained):
     assert counts["validation"] == round(0.25 * n_events)
     assert counts["train"] + counts["validation"] == n_events
     assert np.isfinite(sampled["features"]).all()
-    again = background.sample_signal_region(model, fit, WINDOW, 5.0, 7)
-    other = background.sample_signal_region(model, fit, WINDOW, 5.0, 8)
+    again = conditional.sample_signal_region(model, fit, WINDOW, 5.0, 7)
+    other = conditional.sample_signal_region(model, fit, WINDOW, 5.0, 8)
     assert np.array_equal(again["features"], sampled["features"])
     assert not np.array_equal(other["mass"], sampled["mass"])
 
@@ -116,13 +117,13 @@ def test_density_in_physical_units(trained):
 def test_saved_background_is_the_same(trained):
     model, _, mass = trained
     content = model.to_bytes()
-    again = background.ConditionalBackground.from_bytes(content)
+    again = conditional.ConditionalBackground.from_bytes(content)
     assert np.array_equal(again.sample(mass, 2), model.sample(mass, 2))
     assert model.to_bytes() == content
     torch.load(io.BytesIO(content), weights_only=True)  # holds tensors, numbers and words, nothing else
     for damaged in (b"nothing", content[: len(content) // 2]):
         with pytest.raises(ValueError, match="torch file"):
-            background.ConditionalBackground.from_bytes(damaged)
+            conditional.ConditionalBackground.from_bytes(damaged)
 
 
 def test_bad_training_data_is_refused():
@@ -131,14 +132,14 @@ def test_bad_training_data_is_refused():
     constant = features.copy()
     constant[sidebands, 1] = 0.01  # varies in the SR alone
     with pytest.raises(UserError, match=r"feature mu0_ip3d is constant in the sidebands \(0.01 in every event\)"):
-        background.fit_scaler(constant, sidebands, NAMES)
+        conditional.fit_scaler(constant, sidebands, NAMES)
     broken = features.copy()
     broken[5, 0] = np.nan
     with pytest.raises(UserError, match="feature dimu_pt: 1 values are not finite"):
-        background.fit_scaler(broken, sidebands, NAMES)
-    scaler = background.fit_scaler(features, sidebands, NAMES)
+        conditional.fit_scaler(broken, sidebands, NAMES)
+    scaler = conditional.fit_scaler(features, sidebands, NAMES)
     with pytest.raises(UserError, match="499 sideband events .* at least 500"):
-        background.ConditionalBackground.train(make_estimator(SMALL), scaler, features[:499], mass[:499], 1)
+        conditional.ConditionalBackground.train(make_estimator(SMALL), scaler, features[:499], mass[:499], 1)
 
 
 def test_events_outside_the_scaler_are_counted_and_left_out(caplog):
@@ -148,7 +149,7 @@ def test_events_outside_the_scaler_are_counted_and_left_out(caplog):
     assert n_outside > 0
     settings = SMALL.model_copy(update={"epochs": 1})
     with caplog.at_level("WARNING", logger="dimuon"):
-        model = background.ConditionalBackground.train(make_estimator(settings), scaler, features, mass, 1)
+        model = conditional.ConditionalBackground.train(make_estimator(settings), scaler, features, mass, 1)
     assert model.n_outside == n_outside
     assert f"{n_outside} of 900 sideband events lie outside" in caplog.text
 
@@ -198,19 +199,19 @@ def test_held_out_checks():
     def make():
         return make_estimator(SMALL)
 
-    records = heldout.half_split(make, features, mass, NAMES, WINDOW, 1, 2, AtOnce())
+    records = held_out.half_split(make, features, mass, NAMES, WINDOW, 1, 2, AtOnce())
     assert records["sidebands"]["n_train"] + records["sidebands"]["n_real"] == len(mass)
     assert records["sidebands"]["n_real"] == records["SBL"]["n_real"] + records["SBH"]["n_real"]
     assert {"SBL 1/3", "SBH 3/3"} <= set(records)
-    record = heldout.shifted_window(make, features, mass, NAMES, WINDOW, (11.0, 12.6), 1, 2, AtOnce())
+    record = held_out.shifted_window(make, features, mass, NAMES, WINDOW, (11.0, 12.6), 1, 2, AtOnce())
     assert record["n_real"] == ((mass >= 11.0) & (mass <= 12.6)).sum()
     assert record["n_train"] == len(mass) - record["n_real"]
     assert record["auc"] < 0.65
     for bad in ((8.5, 9.5), (4.0, 6.0), (12.0, 11.0)):
         with pytest.raises(UserError, match="not inside a sideband"):
-            heldout.shifted_window(make, features, mass, NAMES, WINDOW, bad, 1, 2, AtOnce())
+            held_out.shifted_window(make, features, mass, NAMES, WINDOW, bad, 1, 2, AtOnce())
     with pytest.raises(UserError, match="widen it"):
-        heldout.shifted_window(make, features, mass, NAMES, WINDOW, (15.999, 16.0), 1, 2, AtOnce())
+        held_out.shifted_window(make, features, mass, NAMES, WINDOW, (15.999, 16.0), 1, 2, AtOnce())
 
 
 def write_dimuons(folder, n_events=2500):

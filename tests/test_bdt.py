@@ -13,10 +13,12 @@ import pytest
 import xgboost
 from sklearn.metrics import roc_auc_score
 
-from dimuon import artifacts, bdt, classifiers, config, dimuons, execution, scores
+from dimuon.classifiers import cross_validation, members
 from dimuon.columns import COLUMNS
+from dimuon.data import dimuons, scores
 from dimuon.errors import UserError
 from dimuon.features import FEATURE_SETS
+from dimuon.workflow import config, executor, provenance
 
 STEP = Path(__file__).resolve().parent.parent / "05_train_bdts.py"
 SEED = (7, "bdt", "os")
@@ -35,7 +37,7 @@ def toy(n_sr=400, n_sideband=600, n_background=1500, n_signal=120, seed=1):
 def train(data, in_sr, background, pool=None, **changes):
     settings = {"n_members": 4, "n_folds": 5, "seed": SEED} | changes
     with pool or ThreadPoolExecutor(1) as executor:
-        return bdt.train(data, in_sr, background, pool=executor, **settings)
+        return cross_validation.train(data, in_sr, background, pool=executor, **settings)
 
 
 class Memory:
@@ -57,7 +59,7 @@ class Memory:
 
 
 def test_no_event_is_scored_by_a_model_that_saw_it(monkeypatch):
-    monkeypatch.setitem(classifiers.CLASSIFIERS, "memory", Memory)
+    monkeypatch.setitem(members.CLASSIFIERS, "memory", Memory)
     data, in_sr, background, _ = toy()
     ensemble = train(data, in_sr, background, kind="memory", others={"copy": data})
     assert (ensemble.data.members == 0).all()
@@ -69,12 +71,12 @@ def test_no_event_is_scored_by_a_model_that_saw_it(monkeypatch):
 
 
 def test_folds_are_random_equal_and_rotate():
-    fold = bdt.assign_folds(1003, 5, np.random.default_rng(0))
+    fold = cross_validation.assign_folds(1003, 5, np.random.default_rng(0))
     assert np.ptp(np.bincount(fold)) <= 1
     assert np.abs(np.corrcoef(fold, np.arange(1003))[0, 1]) < 0.1
     tested = np.zeros(1003)
     for test in range(5):
-        masks = np.array(bdt.roles(fold, test))
+        masks = np.array(cross_validation.roles(fold, test))
         assert (masks.sum(axis=0) == 1).all()
         assert masks.sum(axis=1) == pytest.approx([3 / 5 * 1003, 1003 / 5, 1003 / 5], abs=3)
         tested += masks[2]
@@ -89,14 +91,18 @@ def test_folds_share_sr_and_sidebands_evenly():
 
 
 def test_same_bytes_for_any_number_of_workers(monkeypatch):
-    monkeypatch.setattr(bdt, "MEMBERS_PER_TASK", 2)
+    monkeypatch.setattr(cross_validation, "MEMBERS_PER_TASK", 2)
     data, in_sr, background, _ = toy()
     ensembles = [
         train(data, in_sr, background, pool=pool, others={"ss": data[:50]})
-        for pool in (ThreadPoolExecutor(1), execution.executor(1, preload=["dimuon.bdt"]), execution.executor(3))
+        for pool in (
+            ThreadPoolExecutor(1),
+            executor.executor(1, preload=["dimuon.classifiers.cross_validation"]),
+            executor.executor(3),
+        )
     ]
     manifest = {"classifier": "xgboost", "features": ["a", "b"]}
-    assert len({bdt.pack(ensemble.models, manifest) for ensemble in ensembles}) == 1
+    assert len({cross_validation.pack(ensemble.models, manifest) for ensemble in ensembles}) == 1
     for ensemble in ensembles[1:]:
         np.testing.assert_array_equal(ensemble.data.members, ensembles[0].data.members)
         np.testing.assert_array_equal(ensemble.others["ss"].members, ensembles[0].others["ss"].members)
@@ -116,12 +122,12 @@ def test_members_are_those_of_xgbclassifier():
     data, in_sr, background, _ = toy()
     ensemble = train(data, in_sr, background, n_members=2)
     fold, background_fold = (
-        bdt.assign_folds(n, 5, execution.generator(*SEED, "folds", name))
+        cross_validation.assign_folds(n, 5, executor.generator(*SEED, "folds", name))
         for n, name in ((in_sr.sum(), "sr"), (len(background), "background"))
     )
     sr = data[in_sr]
     for test in range(5):
-        (a, b, c), (d, e, _) = bdt.roles(fold, test), bdt.roles(background_fold, test)
+        (a, b, c), (d, e, _) = cross_validation.roles(fold, test), cross_validation.roles(background_fold, test)
         samples = [(sr[a], background[d]), (sr[b], background[e])]
         x = [np.concatenate(pair) for pair in samples]
         y = [np.r_[np.ones(len(s)), np.zeros(len(t))] for s, t in samples]
@@ -129,7 +135,7 @@ def test_members_are_those_of_xgbclassifier():
         for member in range(2):
             plain = xgboost.XGBClassifier(
                 n_estimators=300, max_depth=3, learning_rate=0.1, subsample=0.7, early_stopping_rounds=10,
-                eval_metric="logloss", random_state=execution.integer_seed(*SEED, test, member),
+                eval_metric="logloss", random_state=executor.integer_seed(*SEED, test, member),
             )  # fmt: skip
             plain.fit(
                 x[0],
@@ -172,8 +178,8 @@ def test_any_classifier_takes_the_place_of_the_trees(kind, settings):
     data, in_sr, background, is_signal = toy()
     ensemble = train(data, in_sr, background, kind=kind, settings=settings, n_members=2, n_folds=3)
     assert roc_auc_score(is_signal[in_sr], ensemble.data.mean[in_sr]) > 0.8
-    content = bdt.pack(ensemble.models, {"classifier": kind, "features": ["a", "b"]})
-    _, folds = bdt.unpack(io.BytesIO(content))
+    content = cross_validation.pack(ensemble.models, {"classifier": kind, "features": ["a", "b"]})
+    _, folds = cross_validation.unpack(io.BytesIO(content))
     own = np.stack([models.score(data).mean(axis=1) for models in folds], axis=1)
     np.testing.assert_allclose(own[np.arange(len(data)), ensemble.data.fold], ensemble.data.mean, rtol=1e-5)
 
@@ -182,7 +188,9 @@ def test_scores_of_another_charge_are_the_mean_of_all_models():
     data, in_sr, background, _ = toy()
     foreign = toy(seed=9)[0]
     ensemble = train(data, in_sr, background, others={"ss": foreign})
-    _, folds = bdt.unpack(io.BytesIO(bdt.pack(ensemble.models, {"classifier": "xgboost", "features": []})))
+    _, folds = cross_validation.unpack(
+        io.BytesIO(cross_validation.pack(ensemble.models, {"classifier": "xgboost", "features": []}))
+    )
     every = np.concatenate([models.score(foreign) for models in folds], axis=1)
     assert every.shape == (len(foreign), 20)
     np.testing.assert_allclose(ensemble.others["ss"].mean, every.mean(axis=1), rtol=1e-6)
@@ -209,7 +217,7 @@ def test_fewer_events_than_folds(n_sr, n_background, message):
 
 def test_one_class_only_is_refused():
     with pytest.raises(ValueError, match="two classes are needed, found 0 data and 3 background"):
-        classifiers.balanced(np.empty((0, 2)), np.ones((3, 2)))
+        members.balanced(np.empty((0, 2)), np.ones((3, 2)))
 
 
 @pytest.mark.parametrize("where", ["data", "background", "ss"])
@@ -224,7 +232,7 @@ def test_nan_is_refused(where):
 def test_unreadable_archive(tmp_path):
     (tmp_path / "bdts_os.zip").write_bytes(b"PK no zip")
     with pytest.raises(UserError, match=r"bdts_os.zip: not an archive of classifiers .* run 05_train_bdts.py"):
-        bdt.unpack(tmp_path / "bdts_os.zip")
+        cross_validation.unpack(tmp_path / "bdts_os.zip")
 
 
 @pytest.fixture
@@ -247,22 +255,22 @@ def analysis(tmp_path, monkeypatch):
         "name: small\nseed: 3\ninput: {dimuons: mine.parquet}\nbdt: {members: 3}\nexecution: {workers: 2}\n"
     )
     names = ["dimu_pt", "mu0_ip3d", "mu1_ip3d"]
-    fourth = artifacts.Run(config.load("small.yaml"), "04_sample_background.py", "small.yaml")
+    fourth = provenance.Run(config.load("small.yaml"), "04_sample_background.py", "small.yaml")
 
     def sample(charge, change=lambda frame: frame):
         events = frame[names].sample(500, replace=True, random_state=1, ignore_index=True)
         events = events.assign(dimu_mass=rng.uniform(9, 10.6, 500), region="SR", member=0, use="train")
-        fourth.write_table(bdt.background_path(fourth, charge), change(events), ["mine.parquet"])
+        fourth.write_table(cross_validation.background_path(fourth, charge), change(events), ["mine.parquet"])
 
     sample("os")
     sample("ss")
 
     def step(chosen=None, script=STEP.name):
-        run = artifacts.Run(chosen or config.load("small.yaml"), script, "small.yaml")
+        run = provenance.Run(chosen or config.load("small.yaml"), script, "small.yaml")
         runpy.run_path(str(STEP.with_name(script)))["main"](run)
         return run
 
-    run = artifacts.Run(config.load("small.yaml"), STEP.name, "small.yaml")
+    run = provenance.Run(config.load("small.yaml"), STEP.name, "small.yaml")
     return SimpleNamespace(run=run, frame=frame, sample=sample, step=step)
 
 
@@ -283,7 +291,7 @@ def test_step_5_scores_every_dimuon_in_the_window(analysis):
         in_sr = background.index[(background["region"] == "SR") & (background["use"] != "closure")]
         np.testing.assert_array_equal(sampled["row"], in_sr)
         assert set(sampled["fold"]) == set(range(5))
-        manifest, folds = bdt.unpack(f"data/small/bdts_{train_charge}.zip")
+        manifest, folds = cross_validation.unpack(f"data/small/bdts_{train_charge}.zip")
         assert manifest["features"] == ["dimu_pt", "mu0_ip3d", "mu1_ip3d"]
         assert [len(models.members) for models in folds] == [3] * 5
 
@@ -306,7 +314,7 @@ def test_step_5_again_gives_the_same_bytes(analysis):
         ),
         (lambda frame: frame.assign(region="SBL"), "background_os.parquet: no SR event for training"),
         (lambda frame: frame.assign(use="closure"), "background_os.parquet: no SR event for training"),
-        (lambda frame: frame[:4], "4 sampled background events for bdt.folds = 5"),
+        (lambda frame: frame[:4], "4 sampled background events for cross_validation.folds = 5"),
     ],
 )
 def test_background_that_cannot_be_trained_on(analysis, change, message):
@@ -357,7 +365,7 @@ def test_step_5_keeps_members_and_reports(analysis):
         members = scores.read_members(run, train_charge, test, table)
         np.testing.assert_allclose(members.mean(axis=1), table["score"], rtol=1e-6)
         assert members.shape[1] == 3
-        record = artifacts.load_json(f"data/small/sculpting_{train_charge}_on_{test}.json")
+        record = provenance.load_json(f"data/small/sculpting_{train_charge}_on_{test}.json")
         assert len(record["working_points"]) == 25
         assert ("sampled_background_in_sr" in record) == (train_charge == test)
         efficiency = pd.read_parquet(f"data/small/sculpting_{train_charge}_on_{test}.parquet")
@@ -367,7 +375,7 @@ def test_step_5_keeps_members_and_reports(analysis):
         in_bins = run.config.window.binning(11).index(analysis.frame["dimu_mass"][table["row"]]) >= 0
         passing = [(table["score"][in_bins] >= cut).sum() for cut in cuts["cut"]]
         assert cuts["n_after"].tolist() == passing
-    assert set(artifacts.load_json("data/small/importance_os.json")["features"]) == {"dimu_pt", "mu0_ip3d", "mu1_ip3d"}
+    assert set(provenance.load_json("data/small/importance_os.json")["features"]) == {"dimu_pt", "mu0_ip3d", "mu1_ip3d"}
 
 
 def test_step_6_takes_the_median_of_the_members(analysis):
@@ -383,7 +391,7 @@ def test_step_6_takes_the_median_of_the_members(analysis):
     analysis.step(chosen, "06_significance.py")
     curves = pd.read_parquet("results/small/significance_curves.parquet")
     curves = curves.query("train == 'os' and test == 'os' and variable == 'cathode'").sort_values("fpr")
-    run = artifacts.Run(chosen, "06_significance.py", "small.yaml")
+    run = provenance.Run(chosen, "06_significance.py", "small.yaml")
     events = dimuons.read(run, "os", [])
     members = scores.read_members(run, "os", "os", events)
     in_sr, bins = (events["region"] == "SR").to_numpy(), chosen.window.binning(11)
@@ -400,7 +408,7 @@ def test_step_6_takes_the_median_of_the_members(analysis):
 
 
 def test_members_that_were_not_kept(analysis):
-    with pytest.raises(UserError, match="members_os_on_os.parquet: not found; set bdt.keep_members: true"):
+    with pytest.raises(UserError, match="members_os_on_os.parquet: not found; set cross_validation.keep_members: true"):
         scores.read_members(analysis.run, "os", "os", pd.DataFrame({"row": [0]}))
 
 
@@ -410,7 +418,7 @@ def test_importance_names_the_feature_that_matters():
     in_sr = np.arange(1500) < 1000
     with ThreadPoolExecutor(1) as pool:
         ensemble = train(data, in_sr, background, pool=_borrowed(pool))
-        found = bdt.importance(ensemble, data, in_sr, background, seed=SEED, pool=pool)
+        found = cross_validation.importance(ensemble, data, in_sr, background, seed=SEED, pool=pool)
     matters, does_not = found["features"]
     assert found["auc"] == pytest.approx(0.76, abs=0.03)  # Phi(1 / sqrt 2)
     assert matters["auc_loss"] == pytest.approx(found["auc"] - 0.5, abs=0.05)

@@ -5,8 +5,9 @@ import pytest
 from scipy.special import expit
 from sklearn.metrics import roc_auc_score
 
-from dimuon import classifiers, config
-from dimuon.classifiers import CLASSIFIERS, Split
+from dimuon.classifiers import members
+from dimuon.classifiers.members import CLASSIFIERS, Split
+from dimuon.workflow import config
 
 SMALL = {"dense": {"epochs": 15, "hidden": (16, 16)}}
 
@@ -56,8 +57,8 @@ def test_node_tables_are_scikit_learns_trees():
     rng = np.random.default_rng(2)
     x = rng.normal(size=(500, 3))
     model = HistGradientBoostingClassifier(max_depth=3, max_iter=30).fit(x, x[:, 0] * x[:, 1] + x[:, 2] > 0)
-    table = classifiers._nodes(model)
-    np.testing.assert_allclose(expit(classifiers._sum_of_leaves(table, x)), model.predict_proba(x)[:, 1], rtol=1e-10)
+    table = members._nodes(model)
+    np.testing.assert_allclose(expit(members._sum_of_leaves(table, x)), model.predict_proba(x)[:, 1], rtol=1e-10)
 
 
 def test_network_without_torch_is_torchs():
@@ -68,9 +69,9 @@ def test_network_without_torch_is_torchs():
     member |= {name: value.numpy() for name, value in network.state_dict().items()}
     x = np.random.default_rng(0).normal(size=(50, 2))
     with torch.no_grad():
-        inputs = torch.as_tensor(classifiers._normal(x, member["quantiles"]), dtype=torch.float32)
+        inputs = torch.as_tensor(members._normal(x, member["quantiles"]), dtype=torch.float32)
         expected = torch.sigmoid(network(inputs))[:, 0].numpy()
-    np.testing.assert_allclose(classifiers._forward(member, x), expected, atol=1e-6)
+    np.testing.assert_allclose(members._forward(member, x), expected, atol=1e-6)
 
 
 def test_xgboost_keeps_the_best_tree_and_none_after_it():
@@ -78,7 +79,7 @@ def test_xgboost_keeps_the_best_tree_and_none_after_it():
 
     data, background = samples()
     kept = CLASSIFIERS["xgboost"]().fit(data, background, [5]).members[0].num_boosted_rounds()
-    train, validation = (classifiers.balanced(*pair) for pair in zip(data, background, strict=True))
+    train, validation = (members.balanced(*pair) for pair in zip(data, background, strict=True))
     plain = xgboost.XGBClassifier(
         n_estimators=300, max_depth=3, learning_rate=0.1, subsample=0.7, random_state=5, eval_metric="logloss"
     )  # all 300 trees, no early stopping
@@ -92,7 +93,7 @@ def test_xgboost_keeps_the_best_tree_and_none_after_it():
 
 
 def test_classes_weigh_the_same():
-    sample = classifiers.balanced(np.zeros((10, 2)), np.zeros((70, 2)))
+    sample = members.balanced(np.zeros((10, 2)), np.zeros((70, 2)))
     assert sample.weight[sample.label == 1].sum() == sample.weight[sample.label == 0].sum() == 70
 
 

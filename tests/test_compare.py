@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dimuon import compare
+from dimuon.commands import compare
 from dimuon.errors import UserError
 from tests import small_results
 

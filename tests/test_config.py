@@ -2,8 +2,8 @@
 
 import pytest
 
-from dimuon import config
 from dimuon.errors import UserError
+from dimuon.workflow import config
 from tests.conftest import ROOT
 
 SMALLEST = "name: test\nseed: 1\ninput: {simulation: {}}\n"

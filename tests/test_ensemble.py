@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from dimuon import ensemble
-from dimuon.families import Polynomial
 from dimuon.regions import MassWindow
-from dimuon.significance import Spectra, discoveries, likelihood_weights
-from dimuon.working_points import CutVariable
+from dimuon.statistics import ensemble
+from dimuon.statistics.families import Polynomial
+from dimuon.statistics.significance import Spectra, discoveries, likelihood_weights
+from dimuon.statistics.working_points import CutVariable
 
 WINDOW = MassWindow(5.0, 9.0, 10.6, 16.0)
 FAMILY = Polynomial(WINDOW.binning(11), 3)

@@ -6,9 +6,9 @@ from scipy.integrate import quad
 from scipy.optimize import minimize
 from scipy.special import xlogy
 
-from dimuon import choices, families
-from dimuon.families import FAMILIES, make
-from dimuon.significance import Spectra, discoveries, sideband_fits
+from dimuon.statistics import families, model_choice
+from dimuon.statistics.families import FAMILIES, make
+from dimuon.statistics.significance import Spectra, discoveries, sideband_fits
 from tests.test_significance import BINS, DECAY, expected_shape, toys
 
 LOW, HIGH = Spectra.of([7.0], BINS).low, Spectra.of([7.0], BINS).high
@@ -101,7 +101,7 @@ def test_dijet_functions_are_what_the_paper_writes():
 def test_the_ladder_takes_the_first_rung_that_fits():
     spectra = Spectra.joined([toys(12000, 1, seed=1), _bent_spectrum()])
     rungs = tuple(make("exponential", BINS, degree) for degree in (1, 2, 3))
-    ladder = choices.Ladder(rungs)
+    ladder = model_choice.Ladder(rungs)
     chosen = ladder.chosen(spectra)
     assert [family.degree for family in chosen] == [1, 2]
     found = ladder.discoveries(spectra)
@@ -113,25 +113,25 @@ def test_the_ladder_takes_the_first_rung_that_fits():
 
 
 def test_the_f_test_stops_where_another_coefficient_does_not_help():
-    model = choices.make_choice("f_test", BINS, "exponential", 6, 1.0)
+    model = model_choice.make_choice("f_test", BINS, "exponential", 6, 1.0)
     degrees = [family.degree for family in model.chosen(toys(12000, 200, seed=4))]
     assert np.mean(np.array(degrees) == 1) == pytest.approx(0.95, abs=0.05)  # a false step in p_max = 5 % of cases
     assert model.chosen(_bent_spectrum())[0].degree >= 2
     with pytest.raises(ValueError, match="F-test"):
-        choices.make_choice("f_test", BINS, "ua2", 5, 1.0)
+        model_choice.make_choice("f_test", BINS, "ua2", 5, 1.0)
 
 
 def test_the_envelope_of_one_is_that_one():
     spectra = toys(3000, 10, seed=5)
     family = make("polynomial", BINS, 4)
-    found = choices.Envelope((family,)).discoveries(spectra)
+    found = model_choice.Envelope((family,)).discoveries(spectra)
     np.testing.assert_allclose(found.q0, discoveries(spectra, family).q0, atol=1e-9)
 
 
 def test_the_envelope_profiles_the_choice():
     spectra, penalty = toys(12000, 40, seed=6), 1.0
     candidates = tuple(make("polynomial", BINS, degree) for degree in (1, 3, 5))
-    found = choices.Envelope(candidates, penalty).discoveries(spectra)
+    found = model_choice.Envelope(candidates, penalty).discoveries(spectra)
     outcomes = [discoveries(spectra, family) for family in candidates]
     pay = [penalty * family.n_coefficients for family in candidates]
     null = np.min(

@@ -11,9 +11,9 @@ from types import SimpleNamespace
 import pytest
 import uproot
 
-from dimuon import portal, skim, sources
+from dimuon.data import portal, skim, sources
+from dimuon.data.manifest import Manifest
 from dimuon.errors import UserError
-from dimuon.manifest import Manifest
 from tests import nanoaod_files, servers
 
 RUNS = 10  # of each kind of fault, in the slow form

@@ -10,10 +10,11 @@ import pytest
 import torch
 import uproot
 
-from dimuon import config, inspect, schema
-from dimuon.artifacts import MADE_BY, Run
 from dimuon.columns import COLUMNS
+from dimuon.commands import inspect
 from dimuon.errors import UserError
+from dimuon.workflow import config, products
+from dimuon.workflow.provenance import MADE_BY, Run
 from tests import small_results
 
 
@@ -137,33 +138,33 @@ def test_the_command(folder, monkeypatch, capsys):
         inspect.main()
     assert done.value.code == 2
     error = capsys.readouterr().err
-    assert error.startswith("dimuon.inspect: absent: no such file")
+    assert error.startswith("dimuon inspect: absent: no such file")
     assert error.count("\n") == 1
 
 
 def test_every_kind_of_file_that_a_step_makes_is_in_the_schema():
-    stems = [pattern.partition("*")[0] for pattern in schema.FILES]
+    stems = [pattern.partition("*")[0] for pattern in products.FILES]
     for pattern in MADE_BY:
         made = pattern.partition("*")[0]
         assert any(made.startswith(stem) or stem.startswith(made) for stem in stems), pattern
 
 
 def test_every_file_of_the_schema_is_made_by_a_step_and_has_known_columns():
-    for pattern, file in schema.FILES.items():
-        assert schema.step(pattern).endswith(".py") or schema.step(pattern).startswith("-m dimuon.")
+    for pattern, file in products.FILES.items():
+        assert products.step(pattern).endswith(".py") or products.step(pattern).startswith("-m dimuon.")
         assert set(file.columns) <= set(COLUMNS), pattern
 
 
 @pytest.mark.parametrize("name", ["data", "results"])
 def test_readmes_have_not_drifted_from_the_code(name, pytestconfig):
     written = (pytestconfig.rootpath / name / "README.md").read_text(encoding="utf-8")
-    assert written == schema.page(name), "run `python -m dimuon.schema`"
+    assert written == products.page(name), "run `python -m dimuon.workflow.products`"
 
 
 def test_small_results_have_the_columns_of_the_schema(folder):
     """So that what is tested on them holds for real ones; the toy dimuons lack what no figure shows."""
     for path in folder.glob("*/small/**/*.parquet"):
-        file, names = schema.find(path), set(pd.read_parquet(path).columns)
+        file, names = products.find(path), set(pd.read_parquet(path).columns)
         if file.further == "features":
             names -= {"dimu_pt", "mu0_ip3d", "mu1_ip3d"}
         assert names == set(file.columns) or (path.name == "dimuons.parquet" and names < set(file.columns)), path
@@ -172,9 +173,9 @@ def test_small_results_have_the_columns_of_the_schema(folder):
 def test_require_names_the_step_of_every_file_of_the_schema(folder, monkeypatch):
     monkeypatch.chdir(folder)
     run = Run(config.load("small.yaml"), "07_plots.py", "small.yaml")
-    for pattern, file in schema.FILES.items():
+    for pattern, file in products.FILES.items():
         root = run.data if file.folder == "data" else run.results
         absent = root / pattern.replace("*", "absent")
         if not absent.exists() and pattern != "studies/*":  # each study is its own step
-            with pytest.raises(UserError, match=schema.step(pattern)):
+            with pytest.raises(UserError, match=products.step(pattern)):
                 run.require(absent)

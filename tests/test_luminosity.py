@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from dimuon import luminosity
+from dimuon.data import luminosity
 from dimuon.errors import UserError
 
 

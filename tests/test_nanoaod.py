@@ -6,7 +6,7 @@ import pyarrow as pa
 import pytest
 import uproot
 
-from dimuon import nanoaod
+from dimuon.data import nanoaod
 from dimuon.errors import UserError
 from tests import nanoaod_files
 from tests.nanoaod_files import TRIGGER

@@ -11,7 +11,8 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from dimuon import artifacts, config, ensemble, schema
+from dimuon.statistics import ensemble
+from dimuon.workflow import config, products, provenance
 from tests.conftest import ROOT
 
 STEPS = sorted(path.name for path in ROOT.glob("0[1-7]_*.py"))
@@ -85,12 +86,12 @@ def test_every_table_has_the_columns_of_the_schema(finished):
     """And the features or the trigger, where the schema says so."""
     chosen = config.load(finished / "small.yaml")
     with contextlib.chdir(finished):
-        ensemble.main(artifacts.Run(chosen, "-m dimuon.ensemble", "small.yaml"))
+        ensemble.main(provenance.Run(chosen, "-m dimuon study convergence", "small.yaml"))
     further = {"": set(), "features": set(chosen.features.names), "triggers": {chosen.selection.trigger}}
     tables = sorted(finished.glob("*/small/**/*.parquet"))
     assert len(tables) > 15
     for path in tables:
-        file = schema.find(path)
+        file = products.find(path)
         assert set(pq.read_schema(path).names) == set(file.columns) | further[file.further], path
 
 

@@ -13,10 +13,12 @@ import pandas as pd
 import pytest
 from scipy.stats import chi2, norm
 
-from dimuon import artifacts, checks, config, features, figures, gallery, plotting
+from dimuon import features
+from dimuon.figures import checks, gallery, paper, style
+from dimuon.workflow import config, provenance
 from tests import small_results
 
-IMAGES = {"baseline_dir": "images", "tolerance": 12, "style": plotting.STYLE, "savefig_kwargs": {"dpi": 40}}
+IMAGES = {"baseline_dir": "images", "tolerance": 12, "style": style.STYLE, "savefig_kwargs": {"dpi": 40}}
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +27,7 @@ def saved(tmp_path_factory):
     folder = tmp_path_factory.mktemp("figures")
     small_results.write_studies(small_results.build(folder), folder)
     with contextlib.chdir(folder):
-        run = artifacts.Run(config.load("small.yaml"), "07_plots.py", "small.yaml")
+        run = provenance.Run(config.load("small.yaml"), "07_plots.py", "small.yaml")
         saved = gallery.Saved(run)
         saved.dimuons = pd.read_parquet("data/small/dimuons.parquet")
         saved.drawings = {drawing.name: drawing for drawing in gallery.drawings(saved)}
@@ -70,12 +72,12 @@ def variations_table(saved):
 def mass_figure(saved, train, test, origin="simulated"):
     spectra = chosen(saved, "mass_histograms.parquet", train=train, test=test, variable="cathode")
     points = gallery.histogram_points(spectra, saved.config)
-    return figures.mass_spectra(spectra, points, saved.config.window, origin)
+    return paper.mass_spectra(spectra, points, saved.config.window, origin)
 
 
 def p_figure(saved, train, test, origin="simulated"):
     curves = chosen(saved, "significance_curves.parquet", train=train, test=test)
-    return figures.p_values(curves, saved.summary["tests"][f"{train}_on_{test}"], origin)
+    return paper.p_values(curves, saved.summary["tests"][f"{train}_on_{test}"], origin)
 
 
 @pytest.mark.mpl_image_compare(filename="fig1a.png", **IMAGES)
@@ -142,7 +144,7 @@ def test_figure_2b(saved):
 def test_figure_3(saved):
     """Every feature with its unit, a curve for each cut and the dashed one before anti-isolation."""
     histograms = chosen(saved, "feature_histograms.parquet", train="os", test="os")
-    figure = figures.feature_spectra(histograms, "simulated")
+    figure = paper.feature_spectra(histograms, "simulated")
     assert [axes.get_xlabel().split("[")[-1] for axes in figure.axes] == ["GeV]", "cm]", "cm]"]
     for axes, name in zip(figure.axes, small_results.TRAINING, strict=True):
         assert len(axes.patches) == 8
@@ -155,7 +157,7 @@ def test_figure_3(saved):
 @pytest.mark.mpl_image_compare(filename="fig4.png", **IMAGES)
 def test_figure_4(saved):
     """Nine curves, the baseline bold."""
-    figure = figures.variations(variations_table(saved), "polynomial of degree 5", "simulated")
+    figure = paper.variations(variations_table(saved), "polynomial of degree 5", "simulated")
     legend = figure.axes[0].get_legend()
     assert len(legend.get_texts()) == 9
     bold = [line for line in legend.get_lines() if line.get_linewidth() > 2]
@@ -176,18 +178,18 @@ def test_nine_features_and_nine_working_points_are_all_drawn(saved):
     fprs = np.geomspace(1, 1e-3, 9)
     curves = chosen(saved, "significance_curves.parquet", train="os", test="os")
     own = [curves[curves["variable"] == "cathode"], nine(curves[curves["variable"] == "dimu_pt"], "variable", names)]
-    legend = figures.p_values(pd.concat(own), saved.summary["tests"]["os_on_os"], "simulated").axes[0].get_legend()
+    legend = paper.p_values(pd.concat(own), saved.summary["tests"]["os_on_os"], "simulated").axes[0].get_legend()
     shown = [line for line in legend.get_lines() if len(str(line.get_marker())) == 1]
     assert len(shown) == 10
     assert len({(str(line._unscaled_dash_pattern), line.get_marker()) for line in shown}) == 10
 
     spectra = nine(chosen(saved, "mass_histograms.parquet", train="os", test="os"), "fpr", fprs)
     points = gallery.histogram_points(spectra, saved.config)
-    figure = figures.mass_spectra(spectra, points, saved.config.window, "measured")
+    figure = paper.mass_spectra(spectra, points, saved.config.window, "measured")
     assert len(figure.axes[0].containers) == 9
     histograms = nine(nine(chosen(saved, "feature_histograms.parquet", train="os", test="os").dropna(), "fpr", fprs),
                       "feature", names)  # fmt: skip
-    panels = figures.feature_spectra(histograms, "measured").axes
+    panels = paper.feature_spectra(histograms, "measured").axes
     assert [len(axes.patches) for axes in panels] == [9] * 9
 
     efficiency = saved.drawings["efficiency_os_on_os"].table
@@ -203,7 +205,7 @@ def test_nine_features_and_nine_working_points_are_all_drawn(saved):
     fits = [(degree, n_bins) for degree in range(1, 10) for n_bins in range(5, 14)]
     cathode = curves[curves["variable"] == "cathode"]
     others = [cathode.assign(baseline=False, degree=degree, n_bins_sr=n_bins) for degree, n_bins in fits]
-    axes = figures.variations(pd.concat([cathode, *others]), "own", "measured").axes[0]
+    axes = paper.variations(pd.concat([cathode, *others]), "own", "measured").axes[0]
     assert len(axes.get_legend().get_texts()) == 1 + 81
 
 
@@ -223,7 +225,7 @@ def test_every_drawing_draws_and_says_that_it_is_simulated(saved):
         assert len(drawing.caption) > 60
 
 
-@pytest.mark.parametrize("origin", artifacts.ORIGINS)
+@pytest.mark.parametrize("origin", provenance.ORIGINS)
 def test_the_origin_is_said(saved, origin):
     figure = p_figure(saved, "os", "os", origin)
     said = figure_words(figure)
@@ -302,7 +304,7 @@ def test_closure_draws_data_samples_their_error_and_ratios_beyond_the_axis(saved
     assert any(np.array_equal(line.values, part["n_sampled"]) for line in lines)
     assert any(np.allclose(line.values, part["n_sampled"] + part["n_sampled_err"])
                and np.allclose(line.baseline, part["n_sampled"] - part["n_sampled_err"]) for line in lines)  # fmt: skip
-    arrows = {line.get_marker(): line.get_data() for line in ratio.lines if line.get_color() == plotting.COLOURS[0]
+    arrows = {line.get_marker(): line.get_data() for line in ratio.lines if line.get_color() == style.COLOURS[0]
               and line.get_marker() in ("^", "v")}  # fmt: skip
     low, high = ratio.get_ylim()
     for index, marker in ((3, "^"), (5, "v")):
@@ -465,7 +467,7 @@ def test_toy_values_are_starred_and_bounds_have_arrows(saved):
     curves = chosen(saved, "significance_curves.parquet", train="os", test="os")
     curves = curves.assign(n_toys=np.where(curves["valid"], 0, 1000), p0_toys=0.01, p0_toys_err=0.003)
     curves["toys_bound"] = curves["fpr"] < 2e-3
-    axes = figures.p_values(curves, saved.summary["tests"]["os_on_os"], "simulated").axes[0]
+    axes = paper.p_values(curves, saved.summary["tests"]["os_on_os"], "simulated").axes[0]
     assert "CATHODE, from toys" in words(axes)
     cathode = curves[(curves["variable"] == "cathode") & (curves["n_toys"] > 0)]
     starred = axes.containers[0].lines[0].get_xdata()
@@ -497,28 +499,28 @@ def test_score_figure_shows_the_sampled_background_and_the_signal_region_with_er
 
 def test_pulls_are_the_usual_ones_for_many_events_and_finite_for_few():
     expected = np.array([1e6, 1e6, 4.0, 0.3])
-    pulls = plotting.deviance_pull([1e6 + 2000, 1e6 - 3000, 0, 1], expected)
+    pulls = style.deviance_pull([1e6 + 2000, 1e6 - 3000, 0, 1], expected)
     assert pulls[:2] == pytest.approx([2.0, -3.0], rel=1e-2)
     assert pulls[2] == pytest.approx(-np.sqrt(8))
     assert 0 < pulls[3] < 1.3
-    assert np.isnan(plotting.deviance_pull([1.0], [0.0]))
+    assert np.isnan(style.deviance_pull([1.0], [0.0]))
 
 
 def test_pulls_of_weighted_events_do_not_depend_on_the_scale_of_the_weights():
     rng = np.random.default_rng(2)
     weights = rng.exponential(1, (400, 50))
     observed, error = weights.sum(axis=1), np.sqrt((weights**2).sum(axis=1))
-    pulls = plotting.deviance_pull(observed, np.full(400, 50.0), error)
-    again = plotting.deviance_pull(30 * observed, np.full(400, 1500.0), 30 * error)
+    pulls = style.deviance_pull(observed, np.full(400, 50.0), error)
+    again = style.deviance_pull(30 * observed, np.full(400, 1500.0), 30 * error)
     assert again == pytest.approx(pulls)
     counts = rng.poisson(20, 100).astype(float)
-    of_events = plotting.deviance_pull(counts, np.full(100, 20.0), np.sqrt(counts))
-    assert of_events == pytest.approx(plotting.deviance_pull(counts, np.full(100, 20.0)))
+    of_events = style.deviance_pull(counts, np.full(100, 20.0), np.sqrt(counts))
+    assert of_events == pytest.approx(style.deviance_pull(counts, np.full(100, 20.0)))
 
 
 def test_poisson_errors_are_garwoods():
     counts = np.array([0.0, 1.0, 7.0])
-    low, high = plotting.poisson_errors(counts)
+    low, high = style.poisson_errors(counts)
     tail = norm.sf(1)
     upper = chi2.isf(tail, 2 * (counts + 1)) / 2
     lower = np.array([0, *(chi2.ppf(tail, 2 * counts[1:]) / 2)])
@@ -531,13 +533,13 @@ def test_what_a_colour_says_marker_or_line_says_too(saved):
     legend = p_figure(saved, "os", "os").axes[0].get_legend()
     looks = [(line.get_linestyle(), line.get_marker()) for line in legend.get_lines()]
     assert len(set(looks)) == len(looks)
-    brightness = [np.dot(colour[:3], [0.2126, 0.7152, 0.0722]) for colour in plotting.shades(7)]
+    brightness = [np.dot(colour[:3], [0.2126, 0.7152, 0.0722]) for colour in style.shades(7)]
     assert (np.diff(brightness) > 0.03).all()
 
 
 def test_saved_files_have_fonts_inside_and_the_same_bytes_twice(saved, tmp_path):
     for stem in ("first", "second"):
-        pdf, png = plotting.save(p_figure(saved, "os", "os"), tmp_path / stem)
+        pdf, png = style.save(p_figure(saved, "os", "os"), tmp_path / stem)
         assert b"/FontFile2" in pdf.read_bytes()  # TrueType, as its CIDFontType2 promises
         assert b"FiraSans" in pdf.read_bytes()
         assert b"Gyre" not in pdf.read_bytes()

@@ -12,8 +12,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from dimuon import artifacts, cli, config, gallery, report
 from dimuon.errors import UserError
+from dimuon.figures import gallery, report
+from dimuon.workflow import cli, config, provenance
 from tests import servers, small_results
 
 CHROMIUM_FLAGS = (
@@ -29,7 +30,7 @@ ONE_PIXEL = bytes.fromhex(
 def make_page(folder, monkeypatch):
     """(saved, page) of the small results in `folder`, with one pixel for each figure."""
     monkeypatch.chdir(folder)
-    run = artifacts.Run(config.load("small.yaml"), "07_plots.py", "small.yaml")
+    run = provenance.Run(config.load("small.yaml"), "07_plots.py", "small.yaml")
     saved = gallery.Saved(run)
     drawings = gallery.drawings(saved)
     (folder / "dot.png").write_bytes(ONE_PIXEL)
@@ -80,10 +81,10 @@ def test_the_page_tells_the_whole_story(tmp_path, monkeypatch):
         assert heading in words
     best = saved.summary["tests"]["os_on_os"]["cathode_max"]
     assert f"{best['z0']:.1f}σ" in words
-    assert artifacts.file_hash("data/small/dimuons.parquet") in page
+    assert provenance.file_hash("data/small/dimuons.parquet") in page
     assert words.index("SIMULATED") < words.index("Result Local")  # said before any number
     assert "What is missing" not in words
-    assert "python 06_significance.py small.yaml python -m dimuon.studies variations small.yaml # optional" in words
+    assert "python 06_significance.py small.yaml python -m dimuon study variations small.yaml # optional" in words
     assert "<img" in page
     assert re.search(r'<img src="[^"]+" alt="[^"]{40,}"', page)
 
@@ -152,9 +153,9 @@ def test_what_was_not_made_is_named_with_its_command(tmp_path, monkeypatch):
     with open(tmp_path / "small.yaml", "a") as file:
         file.write("significance: {toys: {scan: 100}}\n")  # the default
     saved, page = make_page(tmp_path, monkeypatch)
-    expected = {name: f"run `python -m dimuon.studies {name.replace(' ', '_')} small.yaml`" for name in (
+    expected = {name: f"run `python -m dimuon study {name.replace(' ', '_')} small.yaml`" for name in (
         "variations", "pseudoexperiments", "controls", "injection", "cut scan")}  # fmt: skip
-    expected["convergence"] = "run `python -m dimuon.ensemble small.yaml`"
+    expected["convergence"] = "run `python -m dimuon study convergence small.yaml`"
     expected["members for the convergence"] = "set bdt.keep_members, run `python 05_train_bdts.py small.yaml`"
     expected["same-sign control"] = (
         "add ss to selection.charges, run `python 02_select_dimuons.py small.yaml` and the steps after it"
@@ -177,8 +178,8 @@ def test_scores_alone_lack_no_features_and_no_studies(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     chosen = config.load("mine.yaml")
     root = Path(report.__file__).parents[1]
-    runpy.run_path(str(root / "06_significance.py"))["main"](artifacts.Run(chosen, "06_significance.py", "mine.yaml"))
-    saved = gallery.Saved(artifacts.Run(chosen, "07_plots.py", "mine.yaml"))
+    runpy.run_path(str(root / "06_significance.py"))["main"](provenance.Run(chosen, "06_significance.py", "mine.yaml"))
+    saved = gallery.Saved(provenance.Run(chosen, "07_plots.py", "mine.yaml"))
     assert {drawing.name.split("_")[0] for drawing in gallery.drawings(saved)} == {"fig2a", "fig2b", "fig4"}
     assert report.verdicts(saved)
     assert saved.missing == {}
@@ -190,7 +191,7 @@ def test_scores_alone_lack_no_features_and_no_studies(tmp_path, monkeypatch):
 def test_warnings_stand_for_what_they_say(tmp_path, monkeypatch):
     small_results.build(tmp_path, charges=("os",))
     monkeypatch.chdir(tmp_path)
-    saved = gallery.Saved(artifacts.Run(config.load("small.yaml"), "07_plots.py", "small.yaml"))
+    saved = gallery.Saved(provenance.Run(config.load("small.yaml"), "07_plots.py", "small.yaml"))
     summary = json.loads(json.dumps(saved.summary))
     saved.used.clear()
 
@@ -207,7 +208,7 @@ def test_warnings_stand_for_what_they_say(tmp_path, monkeypatch):
 def test_doubtful_numbers_are_marked_in_the_table_and_said(tmp_path, monkeypatch):
     small_results.build(tmp_path, charges=("os",))
     monkeypatch.chdir(tmp_path)
-    saved = gallery.Saved(artifacts.Run(config.load("small.yaml"), "07_plots.py", "small.yaml"))
+    saved = gallery.Saved(provenance.Run(config.load("small.yaml"), "07_plots.py", "small.yaml"))
     test = saved.summary["tests"]["os_on_os"]
     for name in ("no_cut", "best_feature", "cathode_max", "likelihood"):
         for each in ("no_cut", "best_feature", "cathode_max", "likelihood"):
@@ -232,7 +233,7 @@ def test_the_commit_of_every_file_is_shown_and_different_ones_are_said(tmp_path,
     path = tmp_path / "data/small/flow_losses_os.parquet.meta.json"
     path.write_text(path.read_text().replace("a" * 40, "b" * 40 + "+changes"))
     page = make_page(tmp_path, monkeypatch)[1]
-    assert "<code title=\"" + "b" * 40 + "+changes\">bbbbbbbb+</code>" in page
+    assert '<code title="' + "b" * 40 + '+changes">bbbbbbbb+</code>' in page
     assert "The files were made with 2 different commits of the source" in page
 
 
@@ -251,7 +252,7 @@ def test_simulated_signal_in_a_study_does_not_make_the_data_simulated(tmp_path, 
     assert saved.origin == "rebuilt"
 
 
-STUDIES = [f"-m dimuon.studies {name}" for name in ("variations", "pseudoexperiments", "cut_scan", "controls",
+STUDIES = [f"-m dimuon study {name}" for name in ("variations", "pseudoexperiments", "cut_scan", "controls",
                                                     "injection")]  # fmt: skip
 
 
@@ -262,7 +263,7 @@ STUDIES = [f"-m dimuon.studies {name}" for name in ("variations", "pseudoexperim
                                      "04_sample_background.py", "05_train_bdts.py", "06_significance.py"], STUDIES),
         ("input: {dimuons: mine.parquet}\nbdt: {keep_members: true}",
          ["03_train_flows.py", "04_sample_background.py", "05_train_bdts.py", "06_significance.py"],
-         ["-m dimuon.ensemble", *STUDIES]),
+         ["-m dimuon study convergence", *STUDIES]),
         ("input: {scores: mine.parquet}", ["06_significance.py"], []),
     ],
 )  # fmt: skip
@@ -281,7 +282,7 @@ def _with_valid(summary, valid):
 def test_verdicts_follow_the_numbers(tmp_path, monkeypatch):
     small_results.build(tmp_path)
     monkeypatch.chdir(tmp_path)
-    saved = gallery.Saved(artifacts.Run(config.load("small.yaml"), "07_plots.py", "small.yaml"))
+    saved = gallery.Saved(provenance.Run(config.load("small.yaml"), "07_plots.py", "small.yaml"))
     saved.summary["tests"]["os_on_os"]["sidebands"]["p_chi2"] = 1e-4
     saved.summary["tests"]["ss_on_ss"]["cathode_max"]["z0"] = 3.5
     saved.json(saved.run.data / "closure_os.json")["sidebands"]["sidebands"]["auc"] = 0.6
@@ -302,7 +303,7 @@ def test_verdicts_follow_the_numbers(tmp_path, monkeypatch):
 def test_held_out_closure_is_judged(tmp_path, monkeypatch, test, place, auc, passes):
     small_results.build(tmp_path, charges=("os",))
     monkeypatch.chdir(tmp_path)
-    saved = gallery.Saved(artifacts.Run(config.load("small.yaml"), "07_plots.py", "small.yaml"))
+    saved = gallery.Saved(provenance.Run(config.load("small.yaml"), "07_plots.py", "small.yaml"))
     saved.json(saved.run.data / "closure_os.json")[test][place]["auc"] = auc
     found = {said["check"]: said for said in report.verdicts(saved)}
     what = {"half_split": "half of the OS sidebands", "shifted_windows": "OS windows of mass"}
@@ -350,7 +351,7 @@ def drawn_page(tmp_path_factory):
         (figures / name).write_bytes(ONE_PIXEL)
     (figures / "index.json").write_text('{"of_an_earlier_run": {"sha256": {"of_an_earlier_run.png": "0"}}}')
     with contextlib.chdir(folder):
-        run = artifacts.Run(config.load("small.yaml"), "07_plots.py", "small.yaml")
+        run = provenance.Run(config.load("small.yaml"), "07_plots.py", "small.yaml")
         assert cli.guarded("07_plots.py", lambda: step.main(run)) == 0
         assert run.stale(run.results / "report.html") is None
     return folder / "results" / "small" / "report.html"
@@ -363,7 +364,7 @@ def test_every_figure_is_there_with_its_numbers_and_its_hash(drawn_page):
     listed = {name: digest for entry in index.values() for name, digest in entry["sha256"].items()}
     assert len(listed) == 3 * len(index)
     for name, digest in listed.items():
-        assert artifacts.file_hash(figures / name) == digest
+        assert provenance.file_hash(figures / name) == digest
     drawn = {name for name in listed if not name.endswith(".csv")}
     assert {path.name for path in figures.glob("*.p??")} == drawn | {"of_mine.png"}
     page = drawn_page.read_text()

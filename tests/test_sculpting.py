@@ -5,10 +5,11 @@ import pytest
 from scipy.spatial.distance import pdist, squareform
 from scipy.stats import kstest, spearmanr
 
-from dimuon import bumphunt, sculpting
-from dimuon.families import Polynomial
+from dimuon.bumphunt import cut_and_count
 from dimuon.regions import MassWindow
-from dimuon.working_points import CutVariable
+from dimuon.statistics import sculpting
+from dimuon.statistics.families import Polynomial
+from dimuon.statistics.working_points import CutVariable
 
 WINDOW = MassWindow(5.0, 9.0, 10.6, 16.0)
 BINS = WINDOW.binning(11)
@@ -144,6 +145,6 @@ def test_step_6_flags_the_working_points():
     clean, sculpted = rng.uniform(size=len(mass)), rng.uniform(size=len(mass)) + 0.4 * (np.abs(mass - 7) < 0.15)
     variables = [CutVariable("cathode", sculpted), CutVariable("random", clean)]
     fprs, model = np.array([1.0, 0.1]), Polynomial(BINS, 5)
-    curves, _ = bumphunt.cut_and_count(mass, variables, fprs, model)
-    flagged = bumphunt.add_sculpting(curves, mass, variables, fprs, BINS, 5, rng)
+    curves, _ = cut_and_count.cut_and_count(mass, variables, fprs, model)
+    flagged = cut_and_count.add_sculpting(curves, mass, variables, fprs, BINS, 5, rng)
     assert flagged["sculpted"].tolist() == [False, True, False, False]

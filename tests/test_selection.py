@@ -4,10 +4,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dimuon import kinematics, nanoaod, selection
-from dimuon.config import Range
+from dimuon import kinematics
+from dimuon.data import nanoaod, selection
 from dimuon.errors import UserError
 from dimuon.regions import MassWindow
+from dimuon.workflow.config import Range
 
 WINDOW = MassWindow(5.0, 9.0, 10.6, 16.0)
 CUTS = {"mu0_pt": Range(min=17.0), "dimu_eta": Range(min=-1.5, max=1.5), "mu1_pt": Range(min=8.0)}

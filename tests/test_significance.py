@@ -9,11 +9,11 @@ import pytest
 from scipy.special import ndtr
 from scipy.stats import chi2 as chi2_distribution
 
-from dimuon import fits
-from dimuon.families import Polynomial
-from dimuon.fits import FitError, deviance
 from dimuon.regions import MassWindow
-from dimuon.significance import (
+from dimuon.statistics import poisson_fits
+from dimuon.statistics.families import Polynomial
+from dimuon.statistics.poisson_fits import FitError, deviance
+from dimuon.statistics.significance import (
     MIN_BACKGROUND,
     Spectra,
     discoveries,
@@ -116,7 +116,7 @@ def test_no_point_inside_the_constraints_is_likelier():
 def test_fit_certificate_and_sums(n_events):
     spectra = toys(n_events, 200, seed=2)
     fit = Polynomial(BINS, 5).fit(spectra.low[:-1], spectra.high[:-1], spectra.counts[:, :-1])
-    assert (fit.gap < fits.TOLERANCE).all()
+    assert (fit.gap < poisson_fits.TOLERANCE).all()
     assert (fit.min_eigenvalue > 0).all()
     assert (fit.gradient_norm < 1e-6).all()
     assert (fit.expected >= 0).all()
@@ -126,7 +126,7 @@ def test_fit_certificate_and_sums(n_events):
 
 
 def test_a_fit_that_is_not_at_its_minimum_raises(monkeypatch):
-    monkeypatch.setattr(fits, "MAX_STEPS", 4)
+    monkeypatch.setattr(poisson_fits, "MAX_STEPS", 4)
     with pytest.raises(FitError, match="1 of 1 fits are not at their minimum; the first, to .* events, stays"):
         discovery(masses(300), WINDOW)
 
@@ -137,8 +137,8 @@ def test_distance_from_the_minimum_is_what_is_left(displacement):
     rows, a, b, empty = np.ones((5, 1)), np.full((1, 5), 60.0), np.full((1, 5), 60.0), np.zeros((1, 5))
     u = np.full((1, 5), 1 + displacement)
     left = 300 * (displacement - np.log1p(displacement))
-    hessian = fits._hessian(fits._outer(rows), b / u**2, 1)
-    distance = fits._distance(rows, a, b, empty, u, b / u, hessian)[0]
+    hessian = poisson_fits._hessian(poisson_fits._outer(rows), b / u**2, 1)
+    distance = poisson_fits._distance(rows, a, b, empty, u, b / u, hessian)[0]
     assert left < distance < 2.1 * left  # the Newton decrement is twice what is left
 
 
@@ -151,20 +151,20 @@ def test_no_bin_of_the_sr_is_negative_either():
 
 
 def test_certificate_refuses_a_displaced_solution(monkeypatch):
-    honest = fits._interior_point
+    honest = poisson_fits._interior_point
 
     def displaced(*arguments, **keywords):
         point = honest(*arguments, **keywords)
         point.gap[:] = 1e-3
         return point
 
-    monkeypatch.setattr(fits, "_interior_point", displaced)
+    monkeypatch.setattr(poisson_fits, "_interior_point", displaced)
     with pytest.raises(FitError):
         discovery(masses(500), WINDOW)
 
 
 def test_one_at_a_time_or_all_at_once_is_the_same(monkeypatch):
-    monkeypatch.setattr(fits, "CHUNK", 7)
+    monkeypatch.setattr(poisson_fits, "CHUNK", 7)
     spectra, family = toys(200, 20, seed=6), Polynomial(BINS, 5)
     together = discoveries(spectra, family)
     alone = [discoveries(spectra[i], family).one(0).q0 for i in range(20)]

@@ -12,9 +12,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dimuon import artifacts, config, gallery
+from dimuon.figures import gallery
 from dimuon.regions import MassWindow
-from dimuon.significance import discovery
+from dimuon.statistics.significance import discovery
+from dimuon.workflow import config, provenance
 from tests import small_results
 
 SCRIPT = Path(__file__).resolve().parent.parent / "06_significance.py"
@@ -98,7 +99,7 @@ def test_another_choice_of_the_function_is_marked_and_drawn_as_it_is(analysis, t
     settings = "choice: f_test, degree: 4, degrees: [2, 3], binnings: [11], toys: {local: 0, scan: 0, weights: 0}"
     text = Path("small.yaml").read_text().partition("significance:")[0] + f"significance: {{{settings}}}\n"
     Path("small.yaml").write_text(text)
-    run_as = artifacts.Run(config.load("small.yaml"), SCRIPT.name, "small.yaml")
+    run_as = provenance.Run(config.load("small.yaml"), SCRIPT.name, "small.yaml")
     runpy.run_path(str(SCRIPT))["main"](run_as)
     curves = pd.read_parquet("results/small/significance_curves.parquet")
     curves = curves[(curves["train"] == "os") & (curves["test"] == "os") & (curves["variable"] == "cathode")]
@@ -109,7 +110,7 @@ def test_another_choice_of_the_function_is_marked_and_drawn_as_it_is(analysis, t
     assert set(others["degree"]) == {2, 3}
     assert set(own["degree"]) & {2, 3}  # which degree and bins alone would not tell apart
 
-    saved = gallery.Saved(artifacts.Run(run_as.config, "07_plots.py", "small.yaml"))
+    saved = gallery.Saved(provenance.Run(run_as.config, "07_plots.py", "small.yaml"))
     found = {drawing.name: drawing for drawing in gallery.drawings(saved)}
     shown = found["fig2b_p_values_os_on_os"].table
     np.testing.assert_array_equal(shown.loc[shown["variable"] == "cathode", "z0"], own["z0"])

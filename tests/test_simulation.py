@@ -10,10 +10,11 @@ import uproot
 from scipy.optimize import curve_fit
 from scipy.stats import ks_2samp, norm
 
-from dimuon import processes, significance, simulation
-from dimuon.config import Simulation
 from dimuon.kinematics import dimuon
 from dimuon.regions import MassWindow
+from dimuon.simulation import nanoaod_files, processes
+from dimuon.statistics import significance
+from dimuon.workflow.config import Simulation
 
 TRIGGER = "HLT_TrkMu15_DoubleTrkMu5NoFiltersNoVtx"
 WINDOW = MassWindow(5.0, 9.0, 10.6, 16.0)
@@ -21,7 +22,7 @@ WORLD_AVERAGES = {"Upsilon(1S)": 9.4604, "Upsilon(2S)": 10.0234, "Upsilon(3S)": 
 
 
 def write(folder, seed=1, **settings):
-    return simulation.write_nanoaod(folder, Simulation(**settings), seed, TRIGGER)
+    return nanoaod_files.write_nanoaod(folder, Simulation(**settings), seed, TRIGGER)
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +88,7 @@ def mixture():
 
 
 def good_dimuons(scale, seed):
-    muons, fates = simulation.dimuons(scale, seed)
+    muons, fates = nanoaod_files.dimuons(scale, seed)
     good = fates == "good"
     frame = table([{name: values[good, i] for name, values in muons.items()} for i in (0, 1)])
     return frame[WINDOW.in_window(frame.dimu_mass)]
@@ -269,7 +270,7 @@ def test_sideband_masses_are_like_the_real_ones(mixture, reference):
 
 def test_anti_isolated_upsilons_are_prompt_and_hard(mixture):
     """The paper's Fig. 3: the anti-isolated Upsilon is more prompt and harder than what it hides in."""
-    signal = simulation.upsilon_events(2000, np.random.default_rng(6))
+    signal = nanoaod_files.upsilon_events(2000, np.random.default_rng(6))
     background = mixture[mixture.anti_isolated & (mixture.charge == "OS") & WINDOW.in_sr(mixture.dimu_mass)]
     assert len(signal) == 2000
     assert np.isfinite(signal).all(axis=None)

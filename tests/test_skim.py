@@ -22,8 +22,10 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from dimuon import execution, kinematics, nanoaod
-from dimuon import skim as step_1
+from dimuon import kinematics
+from dimuon.data import nanoaod
+from dimuon.data import skim as step_1
+from dimuon.workflow import executor
 from tests import nanoaod_files
 from tests.conftest import ROOT
 from tests.nanoaod_files import TRIGGER
@@ -63,7 +65,7 @@ def here(folder, script, *options, pool=None):
         contextlib.chdir(folder),
         contextlib.redirect_stderr(err),
         mock.patch.object(sys, "argv", [script, "test.yaml", *options]),
-        mock.patch.object(execution, "executor", return_value=pool or ThreadPoolExecutor(2)),
+        mock.patch.object(executor, "executor", return_value=pool or ThreadPoolExecutor(2)),
     ):
         with pytest.raises(SystemExit) as ended:
             runpy.run_path(str(ROOT / script), run_name="__main__")
@@ -277,8 +279,8 @@ def test_a_disk_without_room_for_the_manifest_is_one_line(inputs, tmp_path, monk
         yield
 
     write_config(tmp_path, {"files": [f"{inputs}/part*.root"]})
-    monkeypatch.setattr("dimuon.manifest.atomic", full)
-    monkeypatch.setattr("dimuon.artifacts.atomic", full)
+    monkeypatch.setattr("dimuon.data.manifest.atomic", full)
+    monkeypatch.setattr("dimuon.workflow.provenance.atomic", full)
     done = skim(tmp_path)
     refused(done, "no space left on the disk")
     assert "manifest.json: cannot be written" in done.stdout
@@ -300,7 +302,7 @@ def survey_or_die(task):
 @pytest.mark.parametrize(("victim", "n_missing"), [("skim", 1), ("survey", 2)])
 def test_a_killed_worker_ends_in_a_list_of_what_is_missing(inputs, tmp_path, monkeypatch, victim, n_missing):
     write_config(tmp_path, {"files": [f"{inputs}/part*.root"]})
-    with monkeypatch.context() as patched, execution.executor(1) as pool:
+    with monkeypatch.context() as patched, executor.executor(1) as pool:
         patched.setattr(step_1, victim, {"skim": skim_or_die, "survey": survey_or_die}[victim])
         done = skim(tmp_path, run=functools.partial(here, pool=pool))
     refused(done, f"{n_missing} of 2 inputs are missing", "part1.root: a worker process was killed", "--retry-failed")

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from dimuon import nanoaod, portal, published_skim, sources
+from dimuon.data import nanoaod, portal, published_skim, sources
 from dimuon.errors import UserError
 from tests import nanoaod_files, servers
 from tests.conftest import ROOT

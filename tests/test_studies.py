@@ -9,26 +9,13 @@ import pandas as pd
 import pytest
 from scipy.stats import kstest, norm
 
-from dimuon import (
-    artifacts,
-    calibration,
-    chain,
-    config,
-    controls,
-    cut_scan,
-    execution,
-    injection,
-    ledger,
-    nulls,
-    pseudoexperiments,
-    schema,
-    standing,
-    studies,
-    variations,
-)
-from dimuon.background import ConditionalBackground
+from dimuon.background.conditional import ConditionalBackground
+from dimuon.bumphunt import steps
 from dimuon.errors import UserError
 from dimuon.regions import MassWindow
+from dimuon.statistics import calibration
+from dimuon.studies import controls, cut_scan, injection, ledger, nulls, pseudoexperiments, standing, study, variations
+from dimuon.workflow import config, executor, products, provenance
 from tests.conftest import ROOT
 
 CONFIG = """\
@@ -83,7 +70,7 @@ def folder(tmp_path_factory):
     with contextlib.chdir(place):
         chosen = config.load(path)
         for script in ("03_train_flows.py", "04_sample_background.py", "05_train_bdts.py", "06_significance.py"):
-            runpy.run_path(str(ROOT / script))["main"](artifacts.Run(chosen, script, path))
+            runpy.run_path(str(ROOT / script))["main"](provenance.Run(chosen, script, path))
     return place
 
 
@@ -99,19 +86,19 @@ def inside(folder, monkeypatch):
 @pytest.fixture(autouse=True)
 def tables_follow_the_schema(monkeypatch):
     """Whatever table a study writes has the columns that the pages name."""
-    write = studies.Study.write_table
+    write = study.Study.write_table
 
     def checked(self, file, frame, origin=None):
-        assert set(frame.columns) == set(schema.FILES[f"studies/{file}"].columns), file
+        assert set(frame.columns) == set(products.FILES[f"studies/{file}"].columns), file
         return write(self, file, frame, origin)
 
-    monkeypatch.setattr(studies.Study, "write_table", checked)
+    monkeypatch.setattr(study.Study, "write_table", checked)
 
 
 def make_study(name, path):
     """A `Study` that works in this process."""
-    run = artifacts.Run(config.load(path), f"-m dimuon.studies {name}", path)
-    return studies.Study(run, name, execution.AtOnce())
+    run = provenance.Run(config.load(path), f"-m dimuon study {name}", path)
+    return study.Study(run, name, executor.AtOnce())
 
 
 def the_null_model(study, charge="os"):
@@ -122,7 +109,7 @@ def the_null_model(study, charge="os"):
 def test_chain_is_the_scripts(inside):
     study = make_study("variations", inside / "tiny.yaml")
     for charge in ("os", "ss"):
-        outcome = chain.search(study.config, charge, study.events[charge], study.background(charge), execution.AtOnce())
+        outcome = steps.search(study.config, charge, study.events[charge], study.background(charge), executor.AtOnce())
         scores = pd.read_parquet(f"data/tiny/scores_{charge}_on_{charge}.parquet")
         np.testing.assert_array_equal(outcome.score, scores["score"])
         curves = pd.read_parquet("results/tiny/significance_curves.parquet")
@@ -139,16 +126,16 @@ def test_chain_is_the_scripts(inside):
 
 def test_flows_of_the_chain_are_those_of_step_3(inside):
     study = make_study("variations", inside / "tiny.yaml")
-    scaler = chain.scaler_of(study.config, study.events)
-    trained = chain.train_flows(study.config, "ss", study.events["ss"], scaler, execution.AtOnce())
+    scaler = steps.scaler_of(study.config, study.events)
+    trained = steps.train_flows(study.config, "ss", study.events["ss"], scaler, executor.AtOnce())
     assert trained.to_bytes() == (inside / "data/tiny/flows_ss.pt").read_bytes()
 
 
 def test_vary_changes_nothing_else(inside):
     chosen = config.load(inside / "tiny.yaml")
-    varied = chain.vary(chosen, {"seed": 9, "background.degree": 4})
+    varied = steps.vary(chosen, {"seed": 9, "background.degree": 4})
     assert (varied.seed, varied.background.degree, chosen.background.degree) == (9, 4, 3)
-    assert chain.vary(varied, {"seed": 5, "background.degree": 3}) == chosen
+    assert steps.vary(varied, {"seed": 5, "background.degree": 3}) == chosen
 
 
 def test_some_members_alone(inside):
@@ -156,7 +143,7 @@ def test_some_members_alone(inside):
     rng = np.random.default_rng(0)
     features, mass = rng.normal(size=(20, 3)), rng.normal(size=20)
     every = background.estimator.member_log_prob(features, mass)
-    part = chain.with_members(background, [2, 0]).estimator.member_log_prob(features, mass)
+    part = steps.with_members(background, [2, 0]).estimator.member_log_prob(features, mass)
     np.testing.assert_allclose(part, every[[2, 0]], rtol=1e-6, atol=1e-6)
     assert np.abs(every[0] - every[2]).max() > 1e-3  # members differ, so a mix-up would show
 
@@ -187,7 +174,7 @@ def test_null_datasets_follow_the_fit_and_are_searched_with_other_flows(inside):
 
 def test_flows_trained_on_the_null_itself(inside):
     study = make_study("pseudoexperiments", inside / "tiny.yaml")
-    varied = chain.vary(study.config, {"studies.retrain_flows": True, "flow.epochs": 1})
+    varied = steps.vary(study.config, {"studies.retrain_flows": True, "flow.epochs": 1})
     model = the_null_model(study)
     events = model.sample(varied, 0, 1)
     retrained = model.background(varied, 0, events)
@@ -199,13 +186,13 @@ def test_injection_with_retrained_flows_is_another_study(inside):
     make_study("injection", inside / "tiny.yaml").ledger()
     other = write_config(inside, "retrain.yaml")
     other.write_text(other.read_text().replace("members: 1\n", "members: 1\n  retrain_flows: true\n"))
-    with pytest.raises(UserError, match="begun with studies.retrain_flows = False"):
+    with pytest.raises(UserError, match="begun with study.retrain_flows = False"):
         make_study("injection", other).ledger()
 
 
 def test_one_flow_cannot_make_nulls(inside):
     study = make_study("pseudoexperiments", inside / "tiny.yaml")
-    one = chain.vary(study.config, {"flow.members": 1})
+    one = steps.vary(study.config, {"flow.members": 1})
     with pytest.raises(UserError, match="flow.members = 1"):
         nulls.NullModel.of(one, "os", study.events["os"], study.background("os"))
 
@@ -219,8 +206,8 @@ def test_killed_study_repeats_nothing_and_ends_the_same(inside, monkeypatch):
     assert len(lines) == 1 + 2 * (4 + 2)  # settings; two searches of the data and four nulls for each charge
     (place / "pseudoexperiments.ledger.jsonl").write_text("".join(lines[:6]) + lines[6][:40])
     (place / "pseudoexperiments.parquet").unlink()
-    done, whole = [], chain.search
-    monkeypatch.setattr(chain, "search", lambda *arguments: done.append(arguments[0].seed) or whole(*arguments))
+    done, whole = [], steps.search
+    monkeypatch.setattr(steps, "search", lambda *arguments: done.append(arguments[0].seed) or whole(*arguments))
     pseudoexperiments.run(make_study("pseudoexperiments", path))
     assert len(done) == 2 * (4 + 2) - 5
     assert (place / "pseudoexperiments.parquet").read_bytes() == table
@@ -248,9 +235,9 @@ def test_the_data_are_searched_like_the_nulls_too(inside):
     headline = json.loads((inside / "results/tiny/significance.json").read_text())["tests"]["os_on_os"]
     assert summary["members"] == {"analysis": 2, "like_nulls": 1}
     assert summary["data"]["analysis"]["cathode_max"]["asymptotic"] == headline["cathode_max"]["z0"]
-    like = chain.vary(study.config, {"bdt.members": 1})
-    others = chain.with_members(study.background("os"), [1, 2])
-    outcome = chain.search(like, "os", study.events["os"], others, execution.AtOnce())
+    like = steps.vary(study.config, {"bdt.members": 1})
+    others = steps.with_members(study.background("os"), [1, 2])
+    outcome = steps.search(like, "os", study.events["os"], others, executor.AtOnce())
     assert summary["data"]["like_nulls"]["cathode_max"]["asymptotic"] == outcome.summary["cathode_max"]["z0"]
     assert set(summary["by_truth"]) == set(pseudoexperiments.STATISTICS)
     table = pd.read_parquet(place / "pseudoexperiments.parquet")
@@ -264,8 +251,8 @@ def test_too_few_nulls_that_succeed(inside, monkeypatch):
             raise UserError("no excess, no deficit, no fit")
         return whole(chosen, charge, events, background, pool)
 
-    whole = chain.search
-    monkeypatch.setattr(chain, "search", search)
+    whole = steps.search
+    monkeypatch.setattr(steps, "search", search)
     with pytest.raises(UserError, match="os: 0 of 4 pseudoexperiments succeeded .* the first with: UserError: no exc"):
         pseudoexperiments.run(make_study("pseudoexperiments", inside / "tiny.yaml"))
 
@@ -273,25 +260,25 @@ def test_too_few_nulls_that_succeed(inside, monkeypatch):
 def test_null_whose_training_diverges_is_counted(inside):
     """A real training that fails: a network with an absurd learning rate."""
     study = make_study("pseudoexperiments", inside / "tiny.yaml")
-    diverging = chain.vary(study.config, {
+    diverging = steps.vary(study.config, {
         "bdt.classifier": "dense", "bdt.dense": config.Dense(learning_rate=1e30, epochs=2),
     })  # fmt: skip
     book = ledger.Ledger(inside / "results/tiny/studies/one.ledger.jsonl", {})
     task = {"os/0": (pseudoexperiments.search_null, diverging, the_null_model(study), 0)}
-    record = ledger.work_off(book, task, execution.AtOnce(), "nulls")["os/0"]
+    record = ledger.work_off(book, task, executor.AtOnce(), "nulls")["os/0"]
     assert record["failed"].startswith("UserError: dense network, seed ")
     assert "lower bdt.dense.learning_rate (1e+30)" in record["failed"]
 
 
 def test_failed_nulls_are_counted_and_count_against_the_claim(inside, monkeypatch):
-    whole = chain.search
+    whole = steps.search
 
     def search(chosen, charge, events, background, pool):
-        if chosen.seed == execution.integer_seed(5, "pseudoexperiment", "os", 1):
+        if chosen.seed == executor.integer_seed(5, "pseudoexperiment", "os", 1):
             raise UserError("flow member 0: loss is nan")
         return whole(chosen, charge, events, background, pool)
 
-    monkeypatch.setattr(chain, "search", search)
+    monkeypatch.setattr(steps, "search", search)
     pseudoexperiments.run(make_study("pseudoexperiments", inside / "tiny.yaml"))
     place = inside / "results/tiny/studies"
     summary = json.loads((place / "pseudoexperiments.json").read_text())
@@ -313,7 +300,7 @@ def test_same_table_for_any_number_of_workers(inside):
     for file in place.glob("*"):
         file.unlink()
     study = make_study("pseudoexperiments", path)
-    with execution.executor(2) as pool:
+    with executor.executor(2) as pool:
         study.pool = pool
         pseudoexperiments.run(study)
     assert (place / "pseudoexperiments.parquet").read_bytes() == alone
@@ -322,8 +309,8 @@ def test_same_table_for_any_number_of_workers(inside):
 def test_study_before_its_inputs_exist(inside, capfd):
     early = write_config(inside, "early.yaml")
     early.write_text(early.read_text().replace("name: tiny", "name: early"))
-    for name in studies.STUDIES:
-        assert studies.main([name, str(early)]) == 2
+    for name in study.STUDIES:
+        assert study.main([name, str(early)]) == 2
         said = capfd.readouterr().err
         assert "flows_os.pt: not found; run `python 03_train_flows.py" in said
         assert len(said.splitlines()) == 1
@@ -423,7 +410,7 @@ def test_scan_that_leaves_nothing_is_said_before_the_toys(inside, monkeypatch):
 
 def test_cut_scan_needs_its_features(inside):
     study = make_study("cut_scan", inside / "tiny.yaml")
-    study.config = chain.vary(study.config, {"features.set": "single_3"})
+    study.config = steps.vary(study.config, {"features.set": "single_3"})
     with pytest.raises(UserError, match="dimu_pt is not among the features"):
         cut_scan.run(study)
 
@@ -482,12 +469,12 @@ def test_studies_with_other_windows_on_the_dimuons_of_step_2(tmp_path, monkeypat
     monkeypatch.chdir(tmp_path)
     path = write_config(tmp_path, choices="sr_edges, sideband_edges")
     path.write_text(path.read_text().replace("dimuons: dimuons.parquet", "files: [events.root]"))
-    run = artifacts.Run(config.load(path), "02_select_dimuons.py", path)
+    run = provenance.Run(config.load(path), "02_select_dimuons.py", path)
     table = toy_dimuons(np.random.default_rng(1)).assign(anti_isolated=True)
     run.write_table(run.data / "dimuons.parquet", table)
-    runpy.run_path(str(ROOT / "03_train_flows.py"))["main"](artifacts.Run(run.config, "03_train_flows.py", path))
+    runpy.run_path(str(ROOT / "03_train_flows.py"))["main"](provenance.Run(run.config, "03_train_flows.py", path))
     for name in ("controls", "variations"):
-        studies.STUDIES[name](make_study(name, path))
+        study.STUDIES[name](make_study(name, path))
         content = json.loads((tmp_path / f"results/tiny/studies/{name}.json").read_text())
         parts = content["controls"] if name == "controls" else content
         assert not any(part["failures"] for part in parts.values()), parts
@@ -496,7 +483,7 @@ def test_studies_with_other_windows_on_the_dimuons_of_step_2(tmp_path, monkeypat
     (tmp_path / "results/tiny/studies/variations.ledger.jsonl").unlink()
     variations.run(make_study("variations", path))
     assert {file: file.stat().st_mtime_ns for file in kept} == kept  # nothing is trained twice
-    events = make_study("controls", path).read(chain.vary(run.config, {"window": MassWindow(5.0, 6.2, 7.8, 9.0)}), "os")
+    events = make_study("controls", path).read(steps.vary(run.config, {"window": MassWindow(5.0, 6.2, 7.8, 9.0)}), "os")
     assert len(events) == ((table["charge"] == "OS") & table["dimu_mass"].between(5.0, 9.0)).sum()
 
 
@@ -510,7 +497,7 @@ def test_verdicts_stand_beside_the_headline(inside):
     said = standing.lines(folder, study.run)
     assert said[0].startswith("controls without a signal: NOT PASSED by ss;")
     assert said[1].startswith("os, calibrated by 4 null datasets (0 failed): best classifier cut ")
-    like = artifacts.load_json(folder / "studies/pseudoexperiments.json")["os"]["data"]["like_nulls"]
+    like = provenance.load_json(folder / "studies/pseudoexperiments.json")["os"]["data"]["like_nulls"]
     assert f"best classifier cut {like['cathode_max']['asymptotic']:.1f} sigma" in said[1]
     other = make_study("controls", write_config(inside, "other.yaml", members=3))
     assert all("out of date" in line for line in standing.lines(folder, other.run))
@@ -525,17 +512,17 @@ def said_names(said):
 def test_every_config_of_the_project_can_be_varied(path, monkeypatch):
     monkeypatch.setenv("DIMUON_REFERENCE", "/some/folder")
     analysis = config.load(path)
-    windows = [chain.vary(analysis, changes).window for _, changes in variations.choices(analysis).values()]
+    windows = [steps.vary(analysis, changes).window for _, changes in variations.choices(analysis).values()]
     edges = {(w.sb_low, w.sr_low, w.sr_high, w.sb_high) for w in windows}
     assert len(edges) == 1 + 2 * len({"sr_edges", "sideband_edges"} & {*analysis.studies.variations})
 
 
 def test_only_the_windows_asked_for_are_made(inside):
     analysis = make_study("variations", inside / "tiny.yaml").config
-    analysis = chain.vary(analysis, {"studies.sideband_shift": 5.0, "studies.variations": ["sr_edges"]})
+    analysis = steps.vary(analysis, {"studies.sideband_shift": 5.0, "studies.variations": ["sr_edges"]})
     assert list(variations.choices(analysis)) == ["baseline", "SR 8.9-10.7 GeV", "SR 9.1-10.5 GeV"]
     with pytest.raises(UserError, match="sideband_shift is too large for sideband_edges: window edges must rise"):
-        variations.choices(chain.vary(analysis, {"studies.variations": ["sideband_edges"]}))
+        variations.choices(steps.vary(analysis, {"studies.variations": ["sideband_edges"]}))
 
 
 def test_variations_share_flows_and_have_no_doubles(inside):
@@ -543,14 +530,14 @@ def test_variations_share_flows_and_have_no_doubles(inside):
     chosen = variations.choices(study.config)
     assert list(chosen) == ["baseline", "degree 3, 7 bins", "SR 8.9-10.7 GeV", "SR 9.1-10.5 GeV"]
     of_step_3 = (inside / "data/tiny/flows_os.pt").read_bytes()
-    by_name = {name: variations.flows(study, chain.vary(study.config, changes), "os")
+    by_name = {name: variations.flows(study, steps.vary(study.config, changes), "os")
                for name, (_, changes) in chosen.items()}  # fmt: skip
     assert by_name["baseline"] == by_name["degree 3, 7 bins"]
     assert ConditionalBackground.from_bytes(of_step_3).to_bytes() == by_name["baseline"]
     assert by_name["SR 8.9-10.7 GeV"] != by_name["SR 9.1-10.5 GeV"]
     kept = sorted((inside / "data/tiny/studies").glob("flows_os_*.pt"))
     written = [path.stat().st_mtime_ns for path in kept]
-    assert variations.flows(study, chain.vary(study.config, chosen["SR 8.9-10.7 GeV"][1]), "os") in by_name.values()
+    assert variations.flows(study, steps.vary(study.config, chosen["SR 8.9-10.7 GeV"][1]), "os") in by_name.values()
     assert [path.stat().st_mtime_ns for path in kept] == written
 
 
@@ -586,7 +573,7 @@ def test_variation_that_cannot_train_is_counted_and_the_others_go_on(inside, mon
 
     for path in (inside / "data/tiny/studies").glob("flows_*"):
         path.unlink()
-    monkeypatch.setattr(chain, "train_flows", train)
+    monkeypatch.setattr(steps, "train_flows", train)
     said = variations.run(make_study("variations", inside / "tiny.yaml"))
     summary = json.loads((inside / "results/tiny/studies/variations.json").read_text())["os"]
     assert set(summary["failures"]) == {"SR 8.9-10.7 GeV", "SR 9.1-10.5 GeV"}
@@ -598,7 +585,7 @@ def test_injected_events_are_found(inside):
     study = make_study("injection", inside / "tiny.yaml")
     injection.run(study)
     table = pd.read_parquet(inside / "results/tiny/studies/injection.parquet")
-    assert artifacts.sidecar(inside / "results/tiny/studies/injection.parquet")["origin"] == "simulated"
+    assert provenance.sidecar(inside / "results/tiny/studies/injection.parquet")["origin"] == "simulated"
     assert set(table["method"]) == set(injection.METHODS)
     median = table.groupby(["method", "n_injected"])["z0"].median().unstack()
     assert (median.loc["supervised"] >= median.loc["supervised_fixed"]).all()

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from scipy.special import ndtr
 
-from dimuon import toys
-from dimuon.families import Polynomial
-from dimuon.significance import Spectra, discoveries
+from dimuon.statistics import toys
+from dimuon.statistics.families import Polynomial
+from dimuon.statistics.significance import Spectra, discoveries
 from tests.test_significance import BINS, expected_shape, masses
 
 FAMILY = Polynomial(BINS, 5)

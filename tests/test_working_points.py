@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from dimuon.working_points import CutVariable, rates
+from dimuon.statistics.working_points import CutVariable, rates
 
 SIDEBAND = np.r_[np.ones(1000, bool), np.zeros(200, bool)]
 RNG = np.random.default_rng(1)

@@ -18,9 +18,10 @@ import numpy as np
 import pandas as pd
 import xgboost
 
-from dimuon import bdt, execution
+from dimuon.classifiers import cross_validation
 from dimuon.features import FEATURE_SETS
 from dimuon.regions import MassWindow
+from dimuon.workflow import executor
 from tests.benchmarks import common
 
 WINDOW = MassWindow(5.0, 9.0, 10.6, 16.0)
@@ -54,10 +55,12 @@ def sample():
 def ensemble(features, in_sr, background):
     """(seconds, of them after the workers have loaded xgboost, mean score of every dimuon, the `Ensemble`)."""
     start = time.perf_counter()
-    with execution.executor(preload=["dimuon.bdt"]) as pool:
+    with executor.executor(preload=["dimuon.classifiers.cross_validation"]) as pool:
         pool.submit(os.getpid).result()
         loaded = time.perf_counter()
-        result = bdt.train(features, in_sr, background, n_members=N_MEMBERS, n_folds=N_FOLDS, seed=SEED, pool=pool)
+        result = cross_validation.train(
+            features, in_sr, background, n_members=N_MEMBERS, n_folds=N_FOLDS, seed=SEED, pool=pool
+        )
     end = time.perf_counter()
     return end - start, end - loaded, result.data.mean, result
 
@@ -68,14 +71,16 @@ def one_by_one(features, in_sr, background, result, *, n_members=N_MEMBERS, watc
     fold, background_fold = result.data.fold, result.background.fold
     watched = slice(0 if watch_training else 1, None)
     for test in range(N_FOLDS):
-        masks = zip(bdt.roles(fold, test)[:2], bdt.roles(background_fold, test)[:2], strict=True)
+        masks = zip(
+            cross_validation.roles(fold, test)[:2], cross_validation.roles(background_fold, test)[:2], strict=True
+        )
         samples = [_labelled(features[a & in_sr], background[b]) for a, b in masks]
         (x, y, w), watched_samples = samples[0], samples[watched]
         for member in range(n_members):
             model = xgboost.XGBClassifier(
                 n_estimators=300, max_depth=3, learning_rate=0.1, subsample=0.7, early_stopping_rounds=10,
                 objective="binary:logistic", eval_metric="logloss",
-                random_state=execution.integer_seed(*SEED, test, member),
+                random_state=executor.integer_seed(*SEED, test, member),
             )  # fmt: skip
             model.fit(
                 x, y, sample_weight=w, verbose=False,
@@ -98,7 +103,7 @@ def main():
     seconds, loaded_s, score, result = ensemble(*tables)
     published_s, published_score = one_by_one(*tables, result, watch_training=True)
     validation_s = 5 * one_by_one(*tables, result, n_members=N_MEMBERS // 5, watch_training=False)[0]
-    models = bdt.pack(result.models, {"classifier": "xgboost", "features": []})
+    models = cross_validation.pack(result.models, {"classifier": "xgboost", "features": []})
     threads = f"{os.cpu_count()} threads"
 
     def against(name, peer, peer_s, seconds=seconds):

@@ -2,7 +2,7 @@
 
 python -m tests.benchmarks.closure [NAME ...]
 
-For each estimator: seconds to train five members; KS distances and the AUC of `dimuon.closure` in the sidebands it was
+For each estimator: seconds to train five members; KS distances and the AUC of `dimuon.background.closure` in the sidebands it was
 trained on; the same in windows inside the sidebands that the training left out. A line per estimator; every figure in
 results/bench/closure.json. Without the reference data the events are a toy of the same size.
 
@@ -16,11 +16,12 @@ import time
 
 import numpy as np
 
-from dimuon import closure, execution, heldout
-from dimuon.background import ConditionalBackground, fit_scaler
-from dimuon.config import Flow
+from dimuon.background import closure, held_out
+from dimuon.background.conditional import ConditionalBackground, fit_scaler
+from dimuon.background.flow_ensemble import make_estimator
 from dimuon.features import FEATURE_SETS
-from dimuon.flows import make_estimator
+from dimuon.workflow import executor
+from dimuon.workflow.config import Flow
 from tests.benchmarks import common
 from tests.benchmarks.bdts import WINDOW, events
 
@@ -52,7 +53,7 @@ def study(name, flow, features, mass, pool):
     sampled = background.sample(np.tile(mass, COPIES), SEED).reshape(COPIES, *features.shape)
     found = {"sidebands": closure.compare(features, sampled, mass, NAMES, SEED)}
     for window in WINDOWS:
-        found["{:g}-{:g}_GeV".format(*window)] = heldout.shifted_window(
+        found["{:g}-{:g}_GeV".format(*window)] = held_out.shifted_window(
             lambda: make_estimator(flow), features, mass, NAMES, WINDOW, window, SEED, COPIES, pool
         )
     return [
@@ -91,7 +92,7 @@ def main():
     chosen = {name: ESTIMATORS[name] for name in sys.argv[1:] or ESTIMATORS}
     features, mass = sidebands()
     found = []
-    with execution.executor(preload=["dimuon.chain"]) as pool:
+    with executor.executor(preload=["dimuon.bumphunt.steps"]) as pool:
         for name, flow in chosen.items():
             figures_of_one, background = study(name, flow, features, mass, pool)
             found += figures_of_one

@@ -12,10 +12,11 @@ import time
 import numpy as np
 import torch
 
-from dimuon import execution, flows
-from dimuon.config import Flow
-from dimuon.maf import reference_flow
-from dimuon.training import _batches
+from dimuon.background import flow_ensemble
+from dimuon.background.maf import reference_flow
+from dimuon.background.training import _batches
+from dimuon.workflow import executor
+from dimuon.workflow.config import Flow
 from tests.benchmarks.common import save
 
 N_EVENTS = 10_640  # the published OS sidebands: 8,512 to train, 2,128 to validate
@@ -35,17 +36,17 @@ def toy():
 
 def plain_training(x, mass, settings, member):
     """One nflows flow, a loop, batch 256; returns the lowest validation loss."""
-    torch.manual_seed(execution.integer_seed(SEED, "member", member, "initial"))
+    torch.manual_seed(executor.integer_seed(SEED, "member", member, "initial"))
     flow = reference_flow(x.shape[1], settings.hidden, settings.blocks)
     optimizer = torch.optim.Adam(flow.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
-    order = execution.generator(SEED, "member", member, "split").permutation(len(mass))
+    order = executor.generator(SEED, "member", member, "split").permutation(len(mass))
     n_validation = round(settings.validation_fraction * len(mass))
     x, mass = torch.tensor(x[order]), torch.tensor(mass[order])[:, None]
     validation, train = (x[:n_validation], mass[:n_validation]), (x[n_validation:], mass[n_validation:])
     best = np.inf
     for epoch in range(1, settings.epochs + 1):
         flow.train()
-        order = execution.generator(SEED, "member", member, "epoch", epoch).permutation(len(train[0]))
+        order = executor.generator(SEED, "member", member, "epoch", epoch).permutation(len(train[0]))
         order = torch.tensor(order)
         for batch in _batches(len(order), settings.batch_size):
             optimizer.zero_grad()
@@ -62,11 +63,11 @@ def plain_training(x, mass, settings, member):
 def compare_training(x, mass, hidden, n_epochs):
     """Figures of the ensemble and of the plain trainings: seconds per epoch of all five members."""
     settings = Flow(hidden=hidden, epochs=n_epochs)
-    with execution.executor(os.cpu_count()) as pool:
+    with executor.executor(os.cpu_count()) as pool:
         warm = settings.model_copy(update={"epochs": 1})
-        flows.make_estimator(warm).fit(x[:600], mass[:600], SEED, pool)  # the workers are started
+        flow_ensemble.make_estimator(warm).fit(x[:600], mass[:600], SEED, pool)  # the workers are started
         start = time.perf_counter()
-        ensemble = flows.make_estimator(settings).fit(x, mass, SEED, pool)
+        ensemble = flow_ensemble.make_estimator(settings).fit(x, mass, SEED, pool)
         seconds = time.perf_counter() - start
     start = time.perf_counter()
     plain = np.mean([plain_training(x, mass, settings, member) for member in range(settings.members)])

@@ -14,11 +14,14 @@ import json
 import numpy as np
 from tqdm import tqdm
 
-from dimuon import artifacts, bdt, chain, config, dimuons, execution
-from dimuon.background import sample_signal_region
-from dimuon.families import Polynomial
-from dimuon.significance import Spectra, discoveries, fit_sidebands, likelihood_weights
-from dimuon.working_points import CutVariable, rates
+from dimuon.background.conditional import sample_signal_region
+from dimuon.bumphunt import steps
+from dimuon.classifiers import cross_validation
+from dimuon.data import dimuons
+from dimuon.statistics.families import Polynomial
+from dimuon.statistics.significance import Spectra, discoveries, fit_sidebands, likelihood_weights
+from dimuon.statistics.working_points import CutVariable, rates
+from dimuon.workflow import config, executor, provenance
 
 PUBLISHED = {"os_on_os": (5.7, 6.4), "ss_on_ss": (2.4, 1.6), "os_on_ss": (1.3, 1.0), "ss_on_os": (2.1, 1.9)}
 
@@ -42,9 +45,9 @@ def one_seed(run, seed, tables, flows, model, pool):
     for train in flows:
         mass = tables[train]["dimu_mass"].to_numpy(dtype=float)
         fit = fit_sidebands(mass, window, n_bins_sr=settings.background.n_bins_sr, degree=settings.background.degree)
-        sample_seed = execution.integer_seed(seed, "background", train)
+        sample_seed = executor.integer_seed(seed, "background", train)
         background = sample_signal_region(flows[train], fit, window, settings.background.oversampling, sample_seed)
-        ensemble = bdt.train(
+        ensemble = cross_validation.train(
             features[train], window.in_sr(mass), background["features"],
             kind=settings.bdt.classifier, settings=settings.bdt.classifier_settings, n_members=settings.bdt.members,
             n_folds=settings.bdt.folds, seed=(seed, "bdt", train), pool=pool,
@@ -63,12 +66,12 @@ def main():
     parser.add_argument("config")
     parser.add_argument("--seeds", type=int, default=10)
     arguments = parser.parse_args()
-    run = artifacts.Run(config.load(arguments.config), "05_train_bdts.py", arguments.config)
+    run = provenance.Run(config.load(arguments.config), "05_train_bdts.py", arguments.config)
     tables = {charge: dimuons.read(run, charge, run.config.features.names) for charge in dimuons.paths(run)}
-    flows = {charge: chain.read_flows(run, charge) for charge in tables if chain.flows_path(run, charge).exists()}
+    flows = {charge: steps.read_flows(run, charge) for charge in tables if steps.flows_path(run, charge).exists()}
     settings = run.config.significance
     model = Polynomial(run.config.window.binning(settings.n_bins_sr), settings.degree)
-    with execution.executor(run.config.execution.workers, preload=["dimuon.bdt"]) as pool:
+    with executor.executor(run.config.execution.workers, preload=["dimuon.classifiers.cross_validation"]) as pool:
         seeds = tqdm(range(1, arguments.seeds + 1), desc="seeds")
         found = [one_seed(run, seed, tables, flows, model, pool) for seed in seeds]
     report = {}

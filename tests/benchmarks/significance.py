@@ -18,9 +18,9 @@ from pathlib import Path
 
 import numpy as np
 
-from dimuon import toys
-from dimuon.families import Polynomial
-from dimuon.significance import Spectra, discoveries
+from dimuon.statistics import toys
+from dimuon.statistics.families import Polynomial
+from dimuon.statistics.significance import Spectra, discoveries
 from tests import minuit, small_results
 from tests.benchmarks.common import save
 from tests.test_significance import BINS, expected_shape, masses

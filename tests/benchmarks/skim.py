@@ -31,7 +31,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import uproot
 
-from dimuon import artifacts, columns, config, execution, luminosity, nanoaod, skim, sources
+from dimuon import columns
+from dimuon.data import luminosity, nanoaod, skim, sources
+from dimuon.workflow import config, executor, provenance
 from tests.benchmarks import common
 from tests.conftest import ROOT
 
@@ -186,7 +188,7 @@ def two_workers(path, folder):
     tasks = [task_of(link, folder / f"{link.stem}.parquet") for link in links]
     seconds = {}
     for workers in (1, 2):
-        with execution.executor(workers) as pool:
+        with executor.executor(workers) as pool:
             layouts = list(pool.map(skim.survey, tasks[:workers] * 2))  # both workers are up before the clock starts
             start = time.perf_counter()
             list(pool.map(skim.skim, tasks, [layouts[0]] * 4))
@@ -229,7 +231,7 @@ def write_skim(folder):
     n_all = n_rows * N_LINKS
     totals = {"events_read": n_all, "events_certified": n_all, "os": n_all // 2, "ss": n_all - n_all // 2}
     with contextlib.chdir(folder):
-        run = artifacts.Run(config.load("bench.yaml"), "01_skim_nanoaod.py", "bench.yaml")
+        run = provenance.Run(config.load("bench.yaml"), "01_skim_nanoaod.py", "bench.yaml")
         paths = [run.data / "skim" / name for name in names]
         for path in paths:
             run.seal(path, origin="simulated", rows=n_rows, units=columns.units(batch.schema.names))

@@ -19,9 +19,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from dimuon import artifacts, chain, config, execution, pseudoexperiments, studies
-from dimuon.ledger import work_off
-from dimuon.nulls import NullModel
+from dimuon.bumphunt import steps
+from dimuon.studies import pseudoexperiments, study
+from dimuon.studies.ledger import work_off
+from dimuon.studies.nulls import NullModel
+from dimuon.workflow import config, executor, provenance
 from tests.benchmarks import common
 from tests.conftest import ROOT
 
@@ -66,7 +68,7 @@ def analysis(path):
 def in_parallel(study, model):
     """Seconds for all pseudoexperiments with every core at work, starting the workers included."""
     start = time.perf_counter()
-    with execution.executor() as pool:
+    with executor.executor() as pool:
         tasks = {
             f"os/{index}": (pseudoexperiments.search_null, study.config, model, index)
             for index in range(N_PSEUDOEXPERIMENTS)
@@ -79,18 +81,18 @@ def in_parallel(study, model):
 
 def stages(study, model, n=3):
     """{stage: seconds} of one pseudoexperiment on one core, mean of n."""
-    chosen = chain.vary(study.config, {"bdt.members": study.config.studies.members})
+    chosen = steps.vary(study.config, {"bdt.members": study.config.studies.members})
     total = dict.fromkeys(("sample the null dataset", "sample its background", "classifiers", "tests"), 0.0)
     for index in range(n):
         marks = [time.perf_counter()]
         events = model.sample(chosen, index, index)
         marks.append(time.perf_counter())
         background = model.background(chosen, index, events)
-        sampled = chain.sample_background(chosen, "os", chain.fit_masses(chosen, events), background)
+        sampled = steps.sample_background(chosen, "os", steps.fit_masses(chosen, events), background)
         marks.append(time.perf_counter())
-        score = chain.classify(chosen, "os", events, sampled["features"], execution.AtOnce())
+        score = steps.classify(chosen, "os", events, sampled["features"], executor.AtOnce())
         marks.append(time.perf_counter())
-        chain.test(chosen, "os", events, score)
+        steps.test(chosen, "os", events, score)
         marks.append(time.perf_counter())
         for name, seconds in zip(total, np.diff(marks), strict=True):
             total[name] += seconds / n
@@ -103,10 +105,10 @@ def main():
         path = write_config(Path(folder))
         with contextlib.chdir(folder):
             steps = analysis(path)
-            run = artifacts.Run(config.load(path), "-m dimuon.studies pseudoexperiments", path)
-            study = studies.Study(run, "pseudoexperiments", None)
-            model = NullModel.of(run.config, "os", study.events["os"], study.background("os"))
-            by_stage, together = stages(study, model), in_parallel(study, model)
+            run = provenance.Run(config.load(path), "-m dimuon study pseudoexperiments", path)
+            one = study.Study(run, "pseudoexperiments", None)
+            model = NullModel.of(run.config, "os", one.events["os"], one.background("os"))
+            by_stage, together = stages(one, model), in_parallel(one, model)
     figures = [{"name": "analysis_s", "value": sum(steps.values()), "unit": "s"}]
     figures += [{"name": step.removesuffix(".py"), "value": value, "unit": "s"} for step, value in steps.items()]
     figures.append({"name": "pseudoexperiment_s", "value": together / N_PSEUDOEXPERIMENTS, "unit": "s"})

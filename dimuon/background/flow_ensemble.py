@@ -1,0 +1,180 @@
+"""Density estimators: ensembles that learn the density of the features given the mass, and sample from it.
+
+`make_estimator(flow_config)` gives one with `fit(features, mass, seed)`, `log_prob(features, mass)` and
+`sample(mass, seed)`: numpy in, numpy out. `flow.kind` in the YAML chooses the model; all share one training
+(`dimuon.background.training`). A new model is a class like `maf.StackedMaf` and one line in `MODELS`.
+"""
+
+import numpy as np
+import torch
+from scipy.special import logsumexp
+
+from dimuon.background import training
+from dimuon.background.flow_matching import FlowMatching
+from dimuon.background.maf import StackedMaf
+from dimuon.background.splines import SplineAutoregressive, SplineCoupling
+from dimuon.errors import UserError
+from dimuon.workflow.config import Flow
+from dimuon.workflow.executor import AtOnce, generator
+
+MODELS = {
+    "maf": StackedMaf,
+    "spline_autoregressive": SplineAutoregressive,
+    "spline_coupling": SplineCoupling,
+    "flow_matching": FlowMatching,
+}
+CHUNK = 512  # events of each member at a time: memory stays the same for any number of them, larger ones are no faster
+
+
+def make_estimator(flow_config):
+    """An untrained `FlowEnsemble`. flow_config: `dimuon.workflow.config.Flow`. Raises `UserError` for a device not there."""
+    if flow_config.device != "cpu" and not torch.cuda.is_available():
+        raise UserError(f"flow.device is {flow_config.device!r} but no such device is available; use cpu")
+    return FlowEnsemble(flow_config)
+
+
+class FlowEnsemble:
+    """Members of one kind, trained on the same events, each in the state of its lowest validation loss.
+
+    After `fit`: `best_epoch` (members,), the epoch of that state, counted from 1; `losses` (members, epochs, 2), the
+    train and validation loss after every epoch, NaN where a member had stopped.
+    """
+
+    def __init__(self, settings):
+        self.settings = settings
+        self.model = self.best_epoch = self.losses = None
+
+    def fit(self, features, mass, seed, pool=None, checkpoint=None):
+        """Train; returns itself.
+
+        features: (n_events, n_features), prepared (`LogitScaler`); mass: (n_events,), standard scaled. seed: whole
+        number. pool: `concurrent.futures.Executor` for the stacks of members (None: one after the other; the result
+        is the same). checkpoint: path; an interrupted training goes on from the files beside it.
+        Raises `UserError` for a loss that is not finite, naming member and epoch.
+        """
+        features, mass = _arrays(features, mass)
+        if len(mass) < 3:
+            raise UserError(
+                f"{len(mass)} events to train flows on: at least 3 are needed to split off a validation set"
+            )
+        stacks = training.stacks(self.settings.members, self.settings.device)
+        places = [checkpoint and checkpoint.with_name(f"{checkpoint.name}.{members[0]}") for members in stacks]
+        shared = (MODELS[self.settings.kind], self.settings, features, mass, seed)
+        executor = pool if pool and self.settings.device == "cpu" else AtOnce()
+        futures = [
+            executor.submit(training.train_stack, *shared, members, place)
+            for members, place in zip(stacks, places, strict=True)
+        ]
+        results = [future.result() for future in futures]
+        state = {name: np.concatenate([part["state"][name] for part in results]) for name in results[0]["state"]}
+        self._load(state, features.shape[1])
+        self.best_epoch = np.concatenate([part["best_epoch"] for part in results])
+        self.losses = _padded([part["losses"] for part in results])
+        for place in filter(None, places):  # not before all are done: a finished stack need not train again
+            place.unlink(missing_ok=True)
+        return self
+
+    def log_prob(self, features, mass):
+        """Log of the members' mean density [nats]: (n_events,). features, mass: as in `fit`."""
+        return logsumexp(self.member_log_prob(features, mass), axis=0) - np.log(self.settings.members)
+
+    def member_log_prob(self, features, mass):
+        """Log-density of each member [nats]: (members, n_events)."""
+        features, mass = _arrays(features, mass)
+        parts = []
+        with training.one_thread():
+            for start in range(0, len(mass), CHUNK):
+                part = slice(start, start + CHUNK)
+                x = self._tensor(features[part].T).expand(self.settings.members, -1, -1)
+                m = self._tensor(mass[part][None]).expand(self.settings.members, -1, -1)
+                parts.append(self.model.log_prob(x, m).detach().cpu().numpy())
+        return np.concatenate(parts, axis=1).astype(float)
+
+    def member_of(self, n_events):
+        """The member that `sample` takes for each event: (n_events,); equal shares, whatever the masses' order."""
+        return np.arange(n_events) % self.settings.members
+
+    def sample(self, mass, seed):
+        """Features at given masses: (n_events, n_features), float32, prepared as those of `fit`.
+
+        mass: (n_events,), scaled. Event i comes from member i modulo the number of members. Raises `UserError`
+        naming member and epoch where a sample is not finite.
+        """
+        mass = np.ascontiguousarray(mass, dtype=np.float32)
+        members, n_features = self.settings.members, self.n_features
+        share = -(-len(mass) // members)
+        padded = np.zeros(share * members, dtype=np.float32)
+        padded[: len(mass)] = mass
+        by_member = padded.reshape(share, members).T
+        randoms = [generator(seed, "member", member, "sample") for member in range(members)]
+        samples = np.empty((share, members, n_features), dtype=np.float32)
+        with training.one_thread(), torch.no_grad():
+            for start in range(0, share, CHUNK):
+                m = by_member[:, start : start + CHUNK]
+                noise = [random.standard_normal((m.shape[1], n_features), dtype=np.float32).T for random in randoms]
+                x = self.model.from_noise(self._tensor(np.stack(noise)), self._tensor(m[:, None]))
+                samples[start : start + CHUNK] = x.cpu().numpy().transpose(2, 0, 1)
+        samples = samples.reshape(-1, n_features)[: len(mass)]
+        self._refuse_non_finite(samples)
+        return samples
+
+    @property
+    def n_features(self):
+        """Features that the members were trained on."""
+        return self.model.n_features
+
+    def state(self):
+        """What `from_state` needs, as plain tensors and numbers."""
+        return {
+            "settings": self.settings.model_dump(mode="json"),
+            "n_features": self.n_features,
+            "model": {name: value.cpu() for name, value in self.model.state_dict().items()},
+            "best_epoch": torch.tensor(self.best_epoch),
+        }
+
+    @classmethod
+    def from_state(cls, state):
+        """The trained ensemble that `state()` described."""
+        ensemble = make_estimator(Flow.model_validate(state["settings"]))
+        ensemble._load(state["model"], state["n_features"])
+        ensemble.best_epoch = state["best_epoch"].numpy()
+        return ensemble
+
+    def _load(self, state, n_features):
+        model = MODELS[self.settings.kind].build(n_features, self.settings, range(self.settings.members))
+        model.load_state_dict({name: torch.as_tensor(value) for name, value in state.items()})
+        self.model = model.to(self.settings.device).eval().requires_grad_(False)
+
+    def _tensor(self, values):
+        return torch.as_tensor(np.ascontiguousarray(values), device=self.settings.device)
+
+    def _refuse_non_finite(self, samples):
+        bad = np.flatnonzero(~np.isfinite(samples).all(axis=1))
+        if bad.size:
+            member = self.member_of(len(samples))[bad[0]]
+            raise UserError(
+                f"flow member {member} (state of epoch {self.best_epoch[member]}): sampled features "
+                f"{samples[bad[0]].tolist()} are not finite ({bad.size} such events); train the flows again with "
+                "a lower flow.learning_rate"
+            )
+
+
+def _arrays(features, mass):
+    features, mass = np.asarray(features, dtype=np.float32), np.asarray(mass, dtype=np.float32)
+    if features.ndim != 2 or mass.shape != features.shape[:1]:
+        raise ValueError(
+            f"features {features.shape} and mass {mass.shape} must be (n_events, n_features) and (n_events,)"
+        )
+    for name, values in (("features", features), ("mass", mass)):
+        if not np.isfinite(values).all():
+            raise ValueError(f"{(~np.isfinite(values)).sum()} values of {name} are not finite")
+    return features, mass
+
+
+def _padded(losses):
+    """Losses of stacks that stopped after different numbers of epochs, as one array: (members, epochs, 2)."""
+    n_epochs = max(part.shape[1] for part in losses)
+    missing = [((0, 0), (0, n_epochs - part.shape[1]), (0, 0)) for part in losses]
+    return np.concatenate(
+        [np.pad(part, pad, constant_values=np.nan) for part, pad in zip(losses, missing, strict=True)]
+    )

@@ -1,0 +1,273 @@
+"""Training of an ensemble: a stack of members at once, each with its own split, batch order and initial state.
+
+Which members share a stack is fixed (`stacks`), and a stack is computed by one thread, so the result does not depend
+on the number of processes that the stacks are spread over. A stack writes a checkpoint after every epoch; training
+that finds the checkpoint of the very same training goes on from there, to the same result.
+"""
+
+import hashlib
+import io
+import json
+import logging
+import multiprocessing
+import pickle
+import zipfile
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from dimuon.errors import UserError
+from dimuon.workflow import provenance
+from dimuon.workflow.executor import generator, integer_seed
+
+log = logging.getLogger("dimuon")
+
+STACK = 3  # members computed together on a CPU: two stacks of the paper's five keep two cores busy
+EVALUATION_CHUNK = 4096  # events at a time in the validation loss
+
+
+def stacks(n_members, device):
+    """The members trained together, as a list of lists: at most `STACK` of them on a CPU, all of them on a GPU."""
+    n_stacks = -(-n_members // STACK) if device == "cpu" else 1
+    return [part.tolist() for part in np.array_split(np.arange(n_members), n_stacks)]
+
+
+@contextmanager
+def one_thread():
+    """Torch computes with one thread inside: sums come out the same whatever machine or worker computes them."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def train_stack(model_class, settings, features, mass, seed, members, checkpoint=None):
+    """Train some members of an ensemble; returns {"state", "best_epoch", "losses"} of numpy arrays, members first.
+
+    model_class: with `build`, `loss`, `finish_epoch` (see `maf.StackedMaf`). settings: `config.Flow`. features:
+    (n_events, n_features), float32, prepared; mass: (n_events,), scaled. members: their numbers in the ensemble.
+    checkpoint: file to go on from and to write after every epoch. losses: (members, epochs, 2),
+    train and validation, NaN after a member has stopped. Raises `UserError` for a loss that is not finite.
+    """
+    with one_thread():
+        training = StackTraining(model_class, settings, features, mass, seed, members)
+        if checkpoint is not None:
+            training.resume(checkpoint)
+        epochs = range(training.epoch + 1, settings.epochs + 1)
+        with tqdm(epochs, unit="epoch", leave=False, disable=None, **_place_of_bar(members, checkpoint)) as bar:
+            for _ in bar:
+                if not len(training.active):
+                    break
+                train_loss, validation_loss = training.run_epoch()
+                bar.set_postfix(train=f"{train_loss:.4f}", validation=f"{validation_loss:.4f}")
+                if checkpoint is not None:
+                    training.save(checkpoint)
+        return {
+            "state": {name: value.cpu().numpy() for name, value in training.best.items()},
+            "best_epoch": training.best_epoch.numpy(),
+            "losses": training.losses[:, : training.epoch].numpy(),
+        }
+
+
+def _place_of_bar(members, checkpoint):
+    """Name and line of a stack's progress bar: several stacks, of several charges, train at the same time."""
+    name = "flows" if checkpoint is None else checkpoint.name.partition(".")[0]
+    worker = multiprocessing.current_process().name.rpartition("-")[2]  # as in ForkServerProcess-2
+    position = int(worker) - 1 if worker.isdecimal() else None
+    return {"desc": f"{name} {members[0]}-{members[-1]}", "position": position}
+
+
+class StackTraining:
+    """A stack of members in training. Everything that the next epoch depends on is in its checkpoint."""
+
+    def __init__(self, model_class, settings, features, mass, seed, members):
+        self.settings, self.seed, self.members = settings, seed, members
+        self.fingerprint = _fingerprint(model_class, settings, features, mass, seed, members)
+        seeds = [integer_seed(seed, "member", member, "initial") for member in members]
+        self.model = model_class.build(features.shape[1], settings, seeds).to(settings.device)
+        self.optimizer = torch.optim.Adam(
+            self.model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
+        )
+        self.epoch = 0
+        self.active = torch.arange(len(members))  # places in the stack still in training
+        self._split(features, mass)
+        self.losses = torch.full((len(members), settings.epochs, 2), torch.nan, dtype=torch.float64)
+        self.best = {name: value.clone() for name, value in self.model.state_dict().items()}
+        self.best_loss = torch.full((len(members),), torch.inf, dtype=torch.float64)
+        self.best_epoch = torch.zeros(len(members), dtype=torch.int64)
+
+    def run_epoch(self):
+        """One pass over the training events; returns the mean train and validation loss of the active members."""
+        self.epoch += 1
+        train_loss = self._train()
+        self.model.finish_epoch(self.train_x, self.train_mass)
+        self.model.eval()
+        validation_loss = self._validate()
+        for which, losses in (("train", train_loss), ("validation", validation_loss)):
+            self._refuse_non_finite(which, losses)
+        self.losses[self.active, self.epoch - 1] = torch.stack([train_loss, validation_loss], dim=1)
+        self._keep_best(validation_loss)
+        self._stop_members()
+        return float(train_loss.mean()), float(validation_loss.mean())
+
+    def save(self, path):
+        """Write the checkpoint."""
+        names = ("fingerprint", "epoch", "active", "losses", "best", "best_loss", "best_epoch")
+        content = {name: getattr(self, name) for name in names}
+        content |= {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}
+        with provenance.atomic(path) as temporary:
+            torch.save(content, temporary)
+
+    def resume(self, path):
+        """Take up the checkpoint at `path` if there is one and it belongs to this very training."""
+        if not path.exists():
+            return
+        try:
+            content = load_tensors(path.read_bytes())
+        except ValueError as error:
+            log.warning("%s: %s; training starts at the first epoch", path, error)
+            return
+        if content["fingerprint"] != self.fingerprint:
+            log.info(
+                "%s: left by another training (data or settings differ); training starts at the first epoch",
+                path,
+            )
+            return
+        for name in ("epoch", "losses", "best_loss", "best_epoch"):
+            setattr(self, name, content[name])
+        self.best = {name: value.to(self.settings.device) for name, value in content["best"].items()}
+        self._keep(content["active"])
+        self.model.load_state_dict(content["model"])
+        self.optimizer.load_state_dict(content["optimizer"])
+        log.info("%s: training goes on after epoch %d", path, self.epoch)
+
+    def _split(self, features, mass):
+        """Every member's own training and validation events, as tensors (members, features, events)."""
+        n_validation = max(1, round(self.settings.validation_fraction * len(mass)))
+        orders = [generator(self.seed, "member", member, "split").permutation(len(mass)) for member in self.members]
+        tables = {"validation": slice(None, n_validation), "train": slice(n_validation, None)}
+        for use, part in tables.items():
+            chosen = np.stack([order[part] for order in orders])
+            x, m = features[chosen].transpose(0, 2, 1), mass[chosen][:, None]
+            setattr(self, f"{use}_x", torch.tensor(x, dtype=torch.float32, device=self.settings.device))
+            setattr(self, f"{use}_mass", torch.tensor(m, dtype=torch.float32, device=self.settings.device))
+        self.batches = _batches(self.train_x.shape[2], self.settings.batch_size)
+        self.validation_noise = self._noise(n_validation, "validation noise")
+
+    def _train(self):
+        n_events = self.train_x.shape[2]
+        active = [self.members[place] for place in self.active]
+        orders = [
+            generator(self.seed, "member", member, "epoch", self.epoch).permutation(n_events) for member in active
+        ]
+        order = torch.tensor(np.stack(orders), device=self.settings.device)[:, None]
+        x = self.train_x.gather(2, order.expand(-1, self.train_x.shape[1], -1))
+        mass = self.train_mass.gather(2, order)
+        noise = self._noise(n_events, "noise", self.epoch)
+        total = torch.zeros(len(active), dtype=torch.float64)
+        self.model.train()
+        for batch in self.batches:
+            self.optimizer.zero_grad()
+            losses = self.model.loss(x[..., batch], mass[..., batch], None if noise is None else noise[..., batch])
+            losses.mean(dim=1).sum().backward()
+            self.optimizer.step()
+            total += losses.detach().sum(dim=1).cpu()
+        return total / n_events
+
+    @torch.no_grad()
+    def _validate(self):
+        total = torch.zeros(len(self.active), dtype=torch.float64)
+        n_events = self.validation_x.shape[2]
+        for start in range(0, n_events, EVALUATION_CHUNK):
+            part = slice(start, start + EVALUATION_CHUNK)
+            noise = None if self.validation_noise is None else self.validation_noise[..., part]
+            losses = self.model.loss(self.validation_x[..., part], self.validation_mass[..., part], noise)
+            total += losses.sum(dim=1).cpu()
+        return total / n_events
+
+    def _noise(self, n_events, *names):
+        """Standard normal numbers for losses that are themselves random: (members, n_features + 1, n_events)."""
+        if not self.model.needs_noise:
+            return None
+        shape = (self.train_x.shape[1] + 1, n_events)
+        active = [self.members[place] for place in self.active]
+        draws = [generator(self.seed, "member", member, *names).standard_normal(shape, np.float32) for member in active]
+        return torch.tensor(np.stack(draws), device=self.settings.device)
+
+    def _refuse_non_finite(self, which, losses):
+        bad = torch.nonzero(~torch.isfinite(losses)).flatten()
+        if len(bad):
+            member, value = self.members[self.active[bad[0]]], float(losses[bad[0]])
+            raise UserError(
+                f"flow member {member}: {which} loss is {value} in epoch {self.epoch}; lower flow.learning_rate "
+                f"({self.settings.learning_rate:g}) or look at the features for extreme values"
+            )
+
+    def _keep_best(self, validation_loss):
+        better = validation_loss < self.best_loss[self.active]
+        places = self.active[better]
+        self.best_loss[places], self.best_epoch[places] = validation_loss[better], self.epoch
+        for name, value in self.model.state_dict().items():
+            self.best[name][places] = value[better]
+
+    def _stop_members(self):
+        """Take members out of the stack whose validation loss has not improved for `patience` epochs."""
+        if self.settings.patience is not None:
+            waiting = self.epoch - self.best_epoch[self.active]
+            if (waiting >= self.settings.patience).any():
+                self._keep(torch.nonzero(waiting < self.settings.patience).flatten())
+
+    def _keep(self, places):
+        """Go on with these places of the current stack only."""
+        for name in (
+            "active",
+            "train_x",
+            "train_mass",
+            "validation_x",
+            "validation_mass",
+            "validation_noise",
+        ):
+            if getattr(self, name) is not None:
+                setattr(self, name, getattr(self, name)[places])
+        for parameter in self.model.parameters():
+            for name, value in self.optimizer.state[parameter].items():
+                if name != "step":
+                    self.optimizer.state[parameter][name] = value[places]
+            parameter.data = parameter.data[places]
+        persistent = self.model.state_dict()
+        for name, value in self.model.named_buffers():
+            if name in persistent:
+                setattr(self.model, name, value[places])
+
+
+def load_tensors(content):
+    """The tensors and numbers in the bytes of a torch file; ValueError where it is damaged or holds anything else.
+
+    Tensors come to the CPU, wherever they were written.
+    """
+    if not zipfile.is_zipfile(io.BytesIO(content)):
+        raise ValueError("not a whole torch file")
+    try:
+        return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        raise ValueError(f"not a torch file of tensors and numbers ({type(error).__name__})") from error
+
+
+def _batches(n_events, size):
+    """Slices of at most `size` events in order; a single event left over joins the batch before it."""
+    edges = [*range(0, n_events, size), n_events]
+    if len(edges) > 2 and edges[-1] - edges[-2] == 1:
+        del edges[-2]
+    return [slice(low, high) for low, high in zip(edges[:-1], edges[1:], strict=True)]
+
+
+def _fingerprint(model_class, settings, features, mass, seed, members):
+    words = [model_class.__name__, settings.model_dump(mode="json"), seed, members, torch.__version__]
+    digest = hashlib.sha256(json.dumps(words, sort_keys=True).encode())
+    for values in (features, mass):
+        digest.update(np.ascontiguousarray(values).tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,151 @@
+"""Two sets of results side by side: `python -m dimuon compare results/a results/b [--plot]`.
+
+Prints the headline numbers of both with their difference, where their curves differ most, and every setting that
+differs; `--plot` draws the
+significance curves of both over each other.
+"""
+
+import argparse
+import logging
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from dimuon.errors import UserError
+from dimuon.figures.paper import FLOOR, p_value_axes, variable_label
+from dimuon.figures.style import COLOURS, LINES, MARKERS, describe_test, panels, save, say_origin, styled
+from dimuon.studies import standing
+from dimuon.workflow import cli, products, provenance
+
+log = logging.getLogger("dimuon")
+NUMBERS = {
+    "no_cut": "no cut", "best_feature": "best feature", "cathode_max": "CATHODE, best cut", "likelihood": "likelihood",
+    "global": "global",
+}  # fmt: skip
+
+
+def read(folder):
+    """(summary, curves, sidecar) of a results folder; `UserError` names what is missing or damaged."""
+    folder = Path(folder)
+    paths = folder / "significance.json", folder / "significance_curves.parquet"
+    for path in paths:
+        if not path.exists():
+            raise UserError(f"{path}: not found; give a folder results/<name>/ in which step 6 has written")
+    curves = provenance.load_table(paths[1], products.FILES[paths[1].name].columns)
+    return provenance.load_json(paths[0]), curves, provenance.sidecar(paths[0])
+
+
+def headlines(first, second):
+    """The Z0 of two summaries side by side: test, quantity, first, second, difference (NaN where one has none)."""
+    names = list(dict.fromkeys([*first["tests"], *second["tests"]]))
+    rows = []
+    for name in names:
+        for key, words in NUMBERS.items():
+            values = [_z0(summary["tests"].get(name), key) for summary in (first, second)]
+            if not np.isnan(values).all():
+                rows.append([name, words, *values, values[1] - values[0]])
+    return pd.DataFrame(rows, columns=["test", "quantity", "first", "second", "difference"])
+
+
+def _z0(test, key):
+    value = (test or {}).get(key) or {}
+    return np.nan if value.get("z0") is None else value["z0"]
+
+
+def largest_differences(first, second):
+    """Where the curves differ most in Z0, one row per test: test, variable, fpr, first, second, difference.
+
+    first, second: as `significance_curves.parquet`. Compared are the analyses' own functions at the false-positive
+    rates that both have, for the classifier and the features.
+    """
+    keys = ["train", "test", "variable", "fpr"]
+    own = [table[table["baseline"] & (table["variable"] != "random")] for table in (first, second)]
+    sides = [table[keys].assign(fpr=table["fpr"].round(9), z0=table["z0"]) for table in own]
+    both = sides[0].merge(sides[1], on=keys, suffixes=("_a", "_b")).rename(columns={"z0_a": "first", "z0_b": "second"})
+    both = both.assign(test=both["train"] + "_on_" + both["test"], difference=both["second"] - both["first"])
+    largest = both["difference"].abs().groupby(both["test"], sort=False).idxmax()
+    return both.loc[largest, ["test", "variable", "fpr", "first", "second", "difference"]].reset_index(drop=True)
+
+
+def labels(folders):
+    """What to call two folders: the ends of their paths, as long as it takes to tell them apart."""
+    parts = [Path(folder).resolve().parts for folder in folders]
+    ends = (["/".join(part[-depth:]) for part in parts] for depth in range(1, max(map(len, parts)) + 1))
+    return next((pair for pair in ends if pair[0] != pair[1]), [parts[0][-1], parts[1][-1]])
+
+
+def settings(first, second):
+    """The settings that differ between two sidecars: setting, first, second ("–" where one does not have it)."""
+    made = [meta.get("settings", {}) for meta in (first, second)]
+    rows = [
+        [key, *(str(values.get(key, "–")) for values in made)]
+        for key in sorted(made[0].keys() | made[1].keys())
+        if made[0].get(key) != made[1].get(key) and key != "name"
+    ]
+    for key in ("git_commit", "origin"):
+        if first.get(key) != second.get(key):
+            rows.append([key, str(first.get(key)), str(second.get(key))])
+    return pd.DataFrame(rows, columns=["setting", "first", "second"])
+
+
+def text(folders):
+    """Everything there is to say about two results folders, as lines of text."""
+    (summary_a, curves_a, meta_a), (summary_b, curves_b, meta_b) = (read(folder) for folder in folders)
+    numbers, differing = headlines(summary_a, summary_b), settings(meta_a, meta_b)
+    named = dict(zip(("first", "second"), labels(folders), strict=True))
+    said = []
+    for folder, summary in zip(folders, (summary_a, summary_b), strict=True):
+        said += [f"{folder}: {provenance.ORIGIN_LABELS[summary['origin']]}"]
+        said += [f"  {line}" for line in standing.lines(Path(folder))]
+    changed = differing.rename(columns=named).to_string(index=False) if len(differing) else "no setting differs"
+    table = numbers.rename(columns=named).to_string(index=False, float_format="%.2f", na_rep="–")
+    apart = largest_differences(curves_a, curves_b).rename(columns=named)
+    most = apart.to_string(index=False, float_format="%.3g") if len(apart) else "no working point in common"
+    parts = {"Z0": table, "where the curves differ most in Z0": most, "settings that differ": changed}
+    return "\n".join([*said, *(f"\n{heading}:\n{part}" for heading, part in parts.items())])
+
+
+@styled
+def curves(tables, names, origin):
+    """The classifier's p-value against the false-positive rate in two results, one panel per train-test combination.
+
+    tables: two DataFrames as `significance_curves.parquet`. names: of the two, for the legend. Faint: their variations.
+    """
+    chosen = [table[table["variable"] == "cathode"] for table in tables]
+    tests = list(dict.fromkeys(key for table in chosen for key in zip(table["train"], table["test"], strict=True)))
+    figure, axes = panels(1, len(tests), size=(7.5 * len(tests), 7.0), squeeze=False, sharey=True)
+    lowest = min(table["p0"].min() for table in chosen)
+    for axis, (train, test) in zip(axes[0], tests, strict=True):
+        for table, name, colour, line, marker in zip(chosen, names, COLOURS, LINES, MARKERS, strict=False):
+            part = table[(table["train"] == train) & (table["test"] == test)].sort_values("fpr")
+            own = part[part["baseline"]]
+            for _, curve in part[~part["baseline"]].groupby(["degree", "n_bins_sr"]):
+                axis.plot(curve["fpr"], curve["p0"].clip(lower=FLOOR), color=colour, linestyle=line, alpha=0.25)
+            axis.plot(own["fpr"], own["p0"].clip(lower=FLOOR), color=colour, linestyle=line, marker=marker,
+                      markersize=6, label=f"{name}: {variable_label('cathode')}")  # fmt: skip
+        p_value_axes(axis, lowest)
+        axis.legend(loc="lower right", fontsize=11)
+        say_origin(figure if axis is axes[0, 0] else None, axis, origin, describe_test(train, test))
+    return figure
+
+
+def main():
+    """The command."""
+    parser = argparse.ArgumentParser(prog="python -m dimuon compare", description=__doc__)
+    parser.add_argument("folders", nargs=2, type=Path, metavar="results/NAME", help="two results folders")
+    parser.add_argument("--plot", action="store_true", help="write compare_A_B.{pdf,png} beside the two folders")
+    arguments = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+
+    def call():
+        log.info("%s", text(arguments.folders))
+        if arguments.plot:
+            names = labels(arguments.folders)
+            tables = [read(folder)[1] for folder in arguments.folders]
+            origin = provenance.origin_of(*(folder / "significance.json" for folder in arguments.folders))
+            stem = arguments.folders[0].parent / f"compare_{'_'.join(names).replace('/', '_')}"
+            log.info("wrote %s", ", ".join(map(str, save(curves(tables, names, origin), stem))))
+
+    sys.exit(cli.guarded("dimuon compare", call))

@@ -1,0 +1,303 @@
+"""Looking between the steps: `python -m dimuon inspect FILE [--config CONFIG.yaml] [--plot]`.
+
+Says of any file of an analysis what it is, which step made it from what and with which settings, whether it is stale,
+and what is in it: columns with unit, range and missing values, first rows, headline numbers, parts of an archive.
+"""
+
+import argparse
+import json
+import logging
+import sys
+import zipfile
+from pathlib import Path
+from pickle import UnpicklingError
+
+import numpy as np
+import pandas as pd
+
+from dimuon import columns
+from dimuon.data import nanoaod
+from dimuon.errors import UserError
+from dimuon.features import FEATURES
+from dimuon.figures.style import COLOURS, LINES, panels, save, say_origin, styled
+from dimuon.studies import standing
+from dimuon.workflow import cli, config, products, provenance
+
+log = logging.getLogger("dimuon")
+N_ROWS = 5  # first rows shown
+N_VALUES = 3  # events of a ROOT file shown
+MAX_COLUMNS = 48  # histograms on a page
+OVERLAYS = ("region", "charge")
+
+
+def describe(path, chosen=None):
+    """All there is to say about a file, as lines of text. chosen: the `config.Config` to judge it by, or None."""
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; give a file of data/<name>/ or results/<name>/")
+    readers = {
+        ".parquet": _table,
+        ".json": _json,
+        ".pt": _weights,
+        ".zip": _archive,
+        ".root": _root,
+        ".html": _page,
+    }
+    if path.suffix not in readers:
+        raise UserError(f"{path}: files of kind {path.suffix!r} are not known; known: {', '.join(readers)}")
+    title = f"{path}: {products.meaning(path) or 'not a file of the seven steps'}"
+    content = readers[path.suffix](path)  # first of all: it names a damaged file
+    return "\n".join([title, *origin_lines(path, chosen), "", *content])
+
+
+def origin_lines(path, chosen=None):
+    """Lines that say who made a file from what, and whether it is still what its sidecar says."""
+    meta = provenance.sidecar(path)
+    if not meta:
+        return [
+            f"origin: {provenance.ORIGIN_LABELS[provenance.origin_of(path)]}",
+            "no sidecar: not made by one of the steps",
+        ]
+    inputs = [f"  {name} {digest[:12]}" for name, digest in meta["inputs"].items()]
+    return [
+        f"origin: {provenance.ORIGIN_LABELS[meta['origin']]}",
+        f"made by {meta['step']} on {meta['written']} in {meta['wall_time_s']:.1f} s, seed {meta['seed']}, "
+        f"commit {meta['git_commit'] or 'unknown'}",
+        f"state: {state(path, meta, chosen)}",
+        "settings: " + ", ".join(f"{key} = {value}" for key, value in meta["settings"].items() if value is not None),
+        *(["made from:", *inputs] if inputs else ["made from no other file"]),
+    ]
+
+
+def state(path, meta, chosen=None):
+    """Whether a file is stale, in words. meta: its sidecar. chosen: the configuration to compare with, or None."""
+    if chosen is not None:
+        reason = provenance.Run(chosen, meta["step"]).stale(path)
+        return f"STALE: {reason}" if reason else "as this configuration and these inputs would make it"
+    if meta["sha256"] != provenance.file_hash(path):
+        return f"STALE: its content is not what {meta['step']} wrote"
+    for name, digest in meta["inputs"].items():
+        place = next((folder / name for folder in path.resolve().parents if (folder / name).exists()), None)
+        if place is not None and provenance.file_hash(place) != digest:
+            return f"STALE: {name} has changed since it was made"
+    return "as written, from inputs as they are now (give --config to compare the settings)"
+
+
+def _table(path):
+    """Lines on a parquet file: its columns and first rows."""
+    frame = provenance.load_table(path)
+    head = frame.head(N_ROWS).to_string(max_cols=12, float_format=lambda value: f"{value:.5g}")
+    table = column_table(frame).to_string(index=False, justify="left")
+    return [
+        f"{len(frame):,} rows, {len(frame.columns)} columns",
+        "",
+        table,
+        "",
+        f"first {N_ROWS} rows:",
+        head,
+    ]
+
+
+def column_table(frame):
+    """One row per column of a table: column, unit, type, missing (values), values (range or names), meaning."""
+    rows = []
+    for name in frame.columns:
+        known = columns.find(name)
+        rows.append({
+            "column": name, "unit": known.unit if known else "?", "type": str(frame[name].dtype),
+            "missing": int(frame[name].isna().sum()), "values": _range(frame[name]),
+            "meaning": known.meaning if known else "not a column of the seven steps",
+        })  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def _range(column):
+    values = column.dropna()
+    if values.empty:
+        return "none"
+    if pd.api.types.is_bool_dtype(values):
+        return f"{100 * values.mean():.1f} % true"
+    if pd.api.types.is_numeric_dtype(values):
+        return f"{values.min():.5g} ... {values.max():.5g}"
+    names = sorted(map(str, values.unique()))
+    return ", ".join(names[:4]) + (f", ... ({len(names)})" if len(names) > 4 else "")
+
+
+def _json(path):
+    """Lines on a JSON file: the headline numbers of a significance, else the content, long parts cut."""
+    content = provenance.load_json(path)
+    if isinstance(content, dict) and path.name == "significance.json" and "tests" in content:
+        return [headline_table(content).to_string(index=False), *standing.lines(path.parent)]
+    text = json.dumps(content, indent=1).splitlines()
+    return text[:120] + ([f"... {len(text) - 120} more lines"] if len(text) > 120 else [])
+
+
+def headline_table(summary):
+    """The headline numbers of `significance.json` as a DataFrame, one row per train-test combination."""
+    rows = []
+    for test in summary["tests"].values():
+        best, cathode = test["best_feature"], test["cathode_max"]
+        rows.append({
+            "trained on": test["train"].upper(), "applied to": test["test"].upper(), "events": test["n_events"],
+            "no cut": _sigma(test["no_cut"]),
+            "best feature": f"{_sigma(best)} {best['variable']}" if best else "-",
+            "CATHODE": f"{_sigma(cathode)} at FPR {cathode['fpr']:.3g}" if cathode else "-",
+            "likelihood": _sigma(test["likelihood"]), "global": _sigma(test.get("global")),
+        })  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def _sigma(value):
+    if value is None or value.get("z0") is None:
+        return "-"
+    return f"{'>' if value.get('bound') else ''}{value['z0']:.2f}"
+
+
+def _weights(path):
+    """Lines on saved flows: what the file holds, tensors by shape. Loaded as weights only: no code in it is run."""
+    import torch
+
+    try:
+        content = torch.load(path, weights_only=True, map_location="cpu")
+    except (OSError, RuntimeError, ValueError, EOFError, UnpicklingError) as error:
+        reason = str(error).partition(".")[0]
+        raise UserError(f"{path}: not readable as saved weights ({reason}); make it again") from error
+    lines = list(_leaves(content, ""))
+    return lines[:60] + ([f"... {len(lines) - 60} more"] if len(lines) > 60 else [])
+
+
+def _leaves(value, name):
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield from _leaves(item, f"{name}.{key}" if name else str(key))
+    elif isinstance(value, (list, tuple)) and len(value) and isinstance(value[0], (dict, list, tuple)):
+        for index, item in enumerate(value):
+            yield from _leaves(item, f"{name}[{index}]")
+    elif hasattr(value, "shape"):
+        yield f"{name}: {tuple(value.shape)} {value.dtype}"
+    else:
+        yield f"{name}: {str(value)[:100]}"
+
+
+def _archive(path):
+    """Lines on a ZIP archive of classifiers: its manifest, its parts and their sizes."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            parts = archive.infolist()
+            names = [part.filename for part in parts if part.filename.endswith("manifest.json")]
+            manifest = json.loads(archive.read(names[0])) if names else {}
+    except (OSError, zipfile.BadZipFile, ValueError) as error:
+        raise UserError(f"{path}: not a readable ZIP archive ({error})") from error
+    size = sum(part.file_size for part in parts)
+    shown = [f"  {part.filename} {part.file_size:,} bytes" for part in parts[:10]]
+    rest = [f"  ... {len(parts) - 10} more"] if len(parts) > 10 else []
+    return [f"{key}: {value}" for key, value in manifest.items()] + [
+        f"{len(parts)} parts, {size:,} bytes:",
+        *shown,
+        *rest,
+    ]
+
+
+def _root(path):
+    """Lines on a ROOT file: its trees, and of `Events` the branches that the skim reads, with type and first events."""
+    import uproot
+
+    try:
+        with uproot.open(path) as file:
+            trees = {name: file[name] for name in file.keys(cycle=False, filter_classname="TTree")}
+            lines = [
+                f"tree {name}: {tree.num_entries:,} entries, {len(tree.keys())} branches"
+                for name, tree in trees.items()
+            ]
+            branches = list(_branches(trees["Events"])) if "Events" in trees else []
+    except (OSError, ValueError, KeyError, uproot.DeserializationError) as error:
+        raise UserError(f"{path}: not a readable ROOT file ({error})") from error
+    return lines + branches
+
+
+def _branches(tree):
+    """Lines on the tree `Events`: what the skim reads of it, and how many more there are."""
+    usual = config.Selection()
+    asked = (*nanoaod.EVENT_BRANCHES, *nanoaod.MUON_BRANCHES.values(), usual.muon_id, "nJet", usual.trigger)
+    present = [name for name in asked if name in tree]
+    for name in present:
+        yield f"  {name}: {tree[name].typename}, first {tree[name].array(entry_stop=N_VALUES)}"
+    yield from (f"  {name}: missing" for name in asked if name not in present)
+    yield f"  ... {len(tree.keys()) - len(present)} more"
+
+
+def _page(path):
+    return [f"{path.stat().st_size:,} bytes; open it in a browser"]
+
+
+def histogram_page(path):
+    """Draw every numeric column of a parquet file, per region and charge, on one page; returns the Figure."""
+    frame = provenance.load_table(path)
+    names = [n for n in frame.columns if pd.api.types.is_numeric_dtype(frame[n]) and frame[n].nunique() > 1]
+    if not names:
+        raise UserError(f"{path}: no column with numbers that differ; nothing to draw")
+    if len(names) > MAX_COLUMNS:
+        log.warning("%s: the first %d of %d columns are drawn", path, MAX_COLUMNS, len(names))
+    return draw_columns(frame, names[:MAX_COLUMNS], provenance.origin_of(path))
+
+
+@styled
+def draw_columns(frame, names, origin):
+    """One small histogram per named column, overlaid per charge and region where the table has them."""
+    keys = [key for key in OVERLAYS if key in frame and frame[key].nunique() > 1]
+    groups = list(frame.groupby(keys)) if keys else [((), frame)]
+    n_rows = -(-len(names) // 4)
+    figure, axes = panels(n_rows, 4, size=(18, 3.6 * n_rows + 0.6), squeeze=False)
+    for axis, name in zip(axes.flat, names, strict=False):
+        edges, is_log = _edges(frame[name].dropna().astype(float), name)
+        for index, (key, part) in enumerate(groups):
+            counts = np.histogram(part[name].dropna().astype(float), edges)[0]
+            axis.stairs(counts, edges, color=COLOURS[index % len(COLOURS)], linestyle=LINES[index // 3 % len(LINES)],
+                        linewidth=1.5, label=" ".join(map(str, key)))  # fmt: skip
+        known = columns.find(name)
+        unit = known.unit if known else ""
+        axis.set_xlabel(f"{name} [{unit}]" if unit not in ("", "flag") else name, fontsize=13)
+        axis.set(xscale="log" if is_log else "linear", yscale="log")
+        axis.set_ylim(bottom=0.5)
+        axis.tick_params(labelsize=10)
+    for axis in axes.flat[len(names) :]:
+        axis.set_visible(False)
+    if keys:
+        axes[0, 0].legend(fontsize=9)
+    say_origin(figure, axes[0, 0], origin, last=axes[0, -1])
+    return figure
+
+
+def _edges(values, name):
+    """(edges, whether the axis is logarithmic): the feature's own, else the range of the values."""
+    if name in FEATURES:
+        return FEATURES[name].edges, FEATURES[name].log
+    low, high = values.min(), values.max()
+    if low > 0 and high / low > 1000:
+        return np.geomspace(low, high, 51), True
+    if (values == values.round()).all() and high - low <= 60:
+        return np.arange(low - 0.5, high + 1), False
+    return np.linspace(low, high, 51), False
+
+
+def main():
+    """The command."""
+    parser = argparse.ArgumentParser(prog="python -m dimuon inspect", description=__doc__)
+    parser.add_argument("file", type=Path, help="any file of data/<name>/ or results/<name>/, or a NanoAOD file")
+    parser.add_argument("--config", help="the configuration to judge by whether the file is stale")
+    parser.add_argument(
+        "--plot", action="store_true", help="write <file>_columns.{png,pdf}: a histogram of every column"
+    )
+    arguments = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+
+    def call():
+        chosen = config.load(arguments.config) if arguments.config else None
+        log.info("%s", describe(arguments.file, chosen))
+        if arguments.plot:
+            if arguments.file.suffix != ".parquet":
+                raise UserError(f"{arguments.file}: --plot draws the columns of parquet files only")
+            stem = arguments.file.with_name(f"{arguments.file.stem}_columns")
+            log.info("wrote %s", ", ".join(map(str, save(histogram_page(arguments.file), stem))))
+
+    sys.exit(cli.guarded("dimuon inspect", call))

@@ -1,0 +1,267 @@
+"""The skim: every input file to one parquet file, in parallel, resumable, with a manifest of what was read.
+
+The manifest holds one entry per input: where it came from, what was read and kept, what was missing, its status. It
+is rewritten after every file; the sidecars, without which no later step accepts the skim, are written only when every
+input is done.
+"""
+
+import json
+import logging
+import time
+from collections import Counter
+from concurrent.futures import BrokenExecutor, Future, as_completed
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from tqdm import tqdm
+
+from dimuon import kinematics
+from dimuon.data import luminosity, nanoaod, portal, sources
+from dimuon.errors import UserError
+from dimuon.workflow.provenance import atomic, file_hash
+
+log = logging.getLogger("dimuon")
+
+# the textbook spectrum: bins of 1 % of the mass
+SPECTRUM_EDGES = np.geomspace(0.25, 200.0, 673)  # GeV
+ROWS_PER_BATCH = 200_000
+SPECTRUM_KEY = b"dimuon_spectrum"
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a worker needs to skim one input. mask: `LuminosityMask`, or None to keep every luminosity section."""
+
+    source: sources.Source
+    output: Path
+    muon_id: str
+    triggers: tuple
+    mask: luminosity.LuminosityMask | None
+    attempts: int
+    timeout: float
+    download: bool
+
+    @property
+    def tries(self):
+        """Attempts at this input: a local file is read once, since its faults do not pass."""
+        return self.attempts if self.source.is_remote else 1
+
+
+def survey(task):
+    """The `nanoaod.Layout` of an input. Raises `UserError` (not NanoAOD) or `sources.ReadFailed`."""
+
+    def look(attempt):
+        with sources.opened(task.source, task.timeout, attempt) as events:
+            return task.source.reader.layout(events, task.muon_id, task.triggers, task.source.address)
+
+    return sources.retry(look, task.source, task.tries)
+
+
+def skim(task, layout):
+    """Skim one input into the parquet file `task.output`; returns its manifest entry.
+
+    Raises `sources.ReadFailed`, also where the output cannot be written.
+    """
+    start = time.perf_counter()
+    count, spectrum = Counter(), np.zeros((2, len(SPECTRUM_EDGES) - 1), dtype=int)
+    seen = certified_seen = np.zeros(0, np.uint64)
+    with _readable(task) as (source, checksum_verified), _written(task) as temporary:
+        with _writer(temporary, nanoaod.schema(task.triggers)) as writer:
+            for arrays in sources.stream(source, layout.present, task.tries, task.timeout):
+                keys, good = _certified(arrays, task)
+                pairs = nanoaod.muon_pairs(arrays, task.muon_id, task.triggers, good)
+                writer.write_batch(pairs)
+                seen = np.union1d(seen, keys)
+                certified_seen = np.union1d(certified_seen, keys[good[: len(keys)]])
+                count.update(events_read=len(good), events_certified=int(good.sum()))
+                spectrum += fill_spectrum(pairs, count)
+            writer.add_key_value_metadata({SPECTRUM_KEY: json.dumps(spectrum.tolist())})
+    return {
+        **_input(task.source),
+        "checksum_verified": checksum_verified,
+        "output": task.output.name,
+        "sha256": file_hash(task.output),
+        "entries": layout.entries,
+        **{name: count[name] for name in ("events_read", "events_certified", "events_two_muons", "os", "ss")},
+        "sections_seen": len(seen),
+        "sections_certified": len(certified_seen),
+        "certified": luminosity.as_sections(certified_seen),
+        "lost": luminosity.as_sections(np.setdiff1d(seen, certified_seen)),
+        "missing_branches": list(layout.missing),
+        "simulated": layout.simulated,
+        "seconds": round(time.perf_counter() - start, 3),
+        "status": "done",
+    }
+
+
+def _input(source):
+    """How a manifest entry names an input."""
+    return {"input": source.name, "address": source.address, **source.identity}
+
+
+@contextmanager
+def _written(task):
+    """`artifacts.atomic`; where the disk is full, or fails, the input has failed and the others go on."""
+    try:
+        with atomic(task.output) as temporary:
+            yield temporary
+    except OSError as error:
+        raise sources.ReadFailed(f"{task.source.address}: {task.output}: {sources.reason(error)}") from error
+
+
+def _writer(path, schema):
+    """A parquet writer with encodings for what the columns hold: half the time of the defaults, and smaller files."""
+    reals = [field.name for field in schema if pa.types.is_floating(field.type)]
+    few_values = [name for name in schema.names if name not in (*reals, "event")]
+    return pq.ParquetWriter(path, schema, compression="zstd", use_dictionary=few_values, use_byte_stream_split=reals)
+
+
+@contextmanager
+def _readable(task):
+    """(source to read, whether its checksum was verified): fetched whole first where that is asked for."""
+    source = task.source
+    if not (task.download and source.is_remote):
+        yield source, sources.retry(lambda attempt: sources.verify(source, task.timeout), source, task.tries)
+        return
+    copy = task.output.with_name(f".{source.name}.root")
+    try:
+        portal.fetch(source, copy, task.attempts, task.timeout)
+        yield replace(source, addresses=(str(copy),)), source.adler32 is not None
+    finally:
+        copy.unlink(missing_ok=True)
+
+
+def _certified(arrays, task):
+    """(section keys, mask of the certified events); no keys where the input has no run numbers."""
+    if "run" in arrays and "luminosityBlock" in arrays:
+        keys = luminosity.section_key(arrays["run"], arrays["luminosityBlock"])
+        return keys, np.ones(len(keys), bool) if task.mask is None else task.mask.certified_keys(keys)
+    if task.mask is not None:
+        raise UserError(
+            f"{task.source.address}: no run and section numbers, so no certified luminosity can be asked for; "
+            "leave out input.certified_luminosity (the published skim has been certified already)"
+        )
+    return np.zeros(0, np.uint64), np.ones(len(arrays["Muon_pt"]), bool)
+
+
+def fill_spectrum(pairs, count):
+    """(2, n_bins) histogram of the dimuon mass in `SPECTRUM_EDGES`, OS and SS; adds to the counts by charge.
+
+    pairs: RecordBatch of `nanoaod.schema`. count: `collections.Counter`.
+    """
+    mass = kinematics.mass_of_pairs(pairs)
+    opposite = kinematics.is_opposite_sign(pairs["mu0_charge"], pairs["mu1_charge"])
+    count.update(events_two_muons=len(mass), os=int(opposite.sum()), ss=int((~opposite).sum()))
+    return np.stack([np.histogram(mass[chosen], SPECTRUM_EDGES)[0] for chosen in (opposite, ~opposite)])
+
+
+def read_spectrum(path):
+    """(2, n_bins) OS and SS mass histogram in `SPECTRUM_EDGES` that a skim file carries."""
+    return np.array(json.loads(pq.read_metadata(path).metadata[SPECTRUM_KEY]))
+
+
+def survey_all(pool, tasks, manifest):
+    """{input name: Layout} of the inputs that can be opened; the others are entered in the manifest as failed.
+
+    Raises `UserError` where every input is no NanoAOD or lacks a needed branch, and for the first trigger that none of
+    the inputs has that can be read. Nothing is written before every input has been looked at.
+    """
+    layouts, failures = {}, []
+    calls = [(survey, task) for task in tasks]
+    for task, found in _each(pool, tasks, calls, (sources.ReadFailed, UserError), "inputs surveyed"):
+        if isinstance(found, Exception):
+            failures.append((task, found))
+        else:
+            layouts[task.source.name] = found
+    refused = [error for _, error in failures if isinstance(error, UserError)]
+    if refused and len(refused) == len(tasks) and not manifest.done():
+        raise refused[0]  # one for all: the mistake is in the configuration rather than in the files
+    for task, error in failures:
+        manifest.add(failed(task, error))
+    _require_trigger(tasks, layouts, manifest)
+    return layouts
+
+
+def skim_all(pool, tasks, layouts, manifest):
+    """Skim every input that has a layout, entering each in the manifest as soon as it is done or has failed."""
+    tasks = [task for task in tasks if task.source.name in layouts]
+    with tqdm(total=sum(layouts[t.source.name].entries for t in tasks), unit=" events", disable=None) as bar:
+        calls = [(skim, task, layouts[task.source.name]) for task in tasks]
+        for task, entry in _each(pool, tasks, calls, sources.ReadFailed):
+            manifest.add(failed(task, entry) if isinstance(entry, Exception) else entry)
+            bar.update(layouts[task.source.name].entries)
+
+
+def failed(task, error):
+    """The manifest entry of an input that could not be read."""
+    return {**_input(task.source), "status": "failed", "error": str(error)}
+
+
+def batches(paths):
+    """Yield {column: (n_events,) array} of the skim files, one after the other, a row group at a time.
+
+    A trigger flag that is not known is False, a real number NaN, a run, section or event number 0.
+    """
+    for path in paths:
+        with pq.ParquetFile(path) as file:
+            for batch in tqdm(file.iter_batches(ROWS_PER_BATCH), desc=Path(path).stem, unit=" batches", disable=None):
+                yield {name: _known(batch.column(name)) for name in batch.schema.names}
+
+
+def _known(column):
+    if column.null_count:
+        column = column.fill_null(np.nan if pa.types.is_floating(column.type) else pa.scalar(0).cast(column.type))
+    return column.to_numpy(zero_copy_only=False)
+
+
+def spectrum_table(paths):
+    """The inclusive dimuon mass spectrum of all skim files: one row per bin, a column of counts per charge."""
+    os, ss = sum(read_spectrum(path) for path in paths)
+    return pd.DataFrame({"bin_low": SPECTRUM_EDGES[:-1], "bin_high": SPECTRUM_EDGES[1:], "n_os": os, "n_ss": ss})
+
+
+def _each(pool, tasks, calls, failures, words=None):
+    """Yield (task, result) as they are finished; exceptions of the kind `failures` are results, any other is raised.
+
+    Where a worker process is killed, all that was still to be done has failed.
+    """
+    futures = {_submit(pool, call): task for call, task in zip(calls, tasks, strict=True)}
+    try:
+        for future in tqdm(
+            as_completed(futures), total=len(futures), desc=words, disable=True if words is None else None
+        ):
+            task = futures[future]
+            try:
+                result = future.result()
+            except failures as error:
+                result = error
+            except BrokenExecutor:
+                reason = "a worker process was killed, out of memory perhaps: lower execution.workers"
+                result = sources.ReadFailed(f"{task.source.address}: {reason}")
+            yield task, result
+    finally:
+        for future in futures:
+            future.cancel()
+
+
+def _submit(pool, call):
+    try:
+        return pool.submit(*call)
+    except BrokenExecutor as error:  # a worker was killed before
+        future = Future()
+        future.set_exception(error)
+        return future
+
+
+def _require_trigger(tasks, layouts, manifest):
+    missing = {entry["input"]: entry["missing_branches"] for entry in manifest.done()}
+    missing |= {name: layout.missing for name, layout in layouts.items()}
+    for trigger in tasks[0].triggers if layouts else ():
+        if all(trigger in branches for branches in missing.values()):
+            known = set().union(*(layout.all_triggers for layout in layouts.values()))
+            raise UserError(f"trigger {trigger}: no input that can be read has it{nanoaod.nearest(trigger, known)}")

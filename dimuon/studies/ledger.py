@@ -1,0 +1,144 @@
+"""Studies of many equal tasks that can be interrupted: every finished task is a line in a file, none is repeated."""
+
+import contextlib
+import io
+import json
+import logging
+import os
+from concurrent.futures import as_completed
+from pathlib import Path
+
+import pandas as pd
+from tqdm import tqdm
+
+from dimuon.errors import UserError
+from dimuon.statistics.poisson_fits import FitError
+from dimuon.workflow import provenance
+
+log = logging.getLogger("dimuon")
+
+FAILURES = (
+    UserError,
+    ValueError,
+    FitError,
+)  # of one task: counted; anything else is a bug and stops the study
+
+
+NUMBERS = ("fpr", "z0", "n_obs", "n_bkg", "n_sig", "n_kept")  # None where not defined
+
+
+class Ledger:
+    """Finished tasks of a study, one JSON line each, after a first line with what they depend on.
+
+    path: made where absent. settings: {name: value}, JSON values; a ledger begun with others is refused.
+    records: {key: record} of the finished tasks.
+    """
+
+    def __init__(self, path, settings):
+        self.path, self.records = Path(path), {}
+        if self.path.exists():
+            self._read(json.loads(json.dumps(settings)))
+        else:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._append({"settings": settings})
+
+    def add(self, key, record):
+        """Keep the record of a finished task; on disk when this returns."""
+        self._append({"key": key, "record": record})
+        self.records[key] = record
+
+    def _append(self, content):
+        with open(self.path, "a", encoding="utf-8") as handle:
+            handle.write(json.dumps(content, allow_nan=False) + "\n")
+            handle.flush()
+            os.fsync(handle.fileno())
+
+    def _read(self, settings):
+        text = self.path.read_bytes()
+        whole = text[: text.rfind(b"\n") + 1]  # a line cut short by a kill is a task not finished
+        try:
+            first, *lines = [json.loads(line) for line in whole.splitlines()] or [{"settings": None}]
+            begun, self.records = first["settings"], {line["key"]: line["record"] for line in lines}
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError(f"{self.path}: not a readable ledger ({error}); delete it to begin anew") from error
+        if begun is None:
+            self.path.unlink()
+            self._append({"settings": settings})
+            return
+        for name in sorted(begun.keys() | settings.keys()):
+            if begun.get(name) != settings.get(name):
+                raise UserError(
+                    f"{self.path}: begun with {name} = {begun.get(name)}, which is now {settings.get(name)}; "
+                    "restore it to go on, or delete this file to begin anew"
+                )
+        if len(whole) < len(text):
+            os.truncate(self.path, len(whole))
+
+
+def settings_of(run, inputs, leave_out=()):
+    """What the tasks of a study depend on: {setting: value, input: hash}, for a `Ledger`.
+
+    run: `artifacts.Run`. inputs: paths. leave_out: settings that may change while the study is unfinished, such as
+    the number of tasks.
+    """
+    settings = {}
+    for path in inputs:
+        settings |= provenance.sidecar(path).get("settings", {})
+    settings |= provenance.chosen_settings(run.config, provenance.SETTINGS[run.step])
+    settings = {name: value for name, value in settings.items() if name not in leave_out}
+    return settings | {f"the hash of {path}": provenance.file_hash(path) for path in inputs}
+
+
+def work_off(ledger, tasks, pool, label):
+    """Do the tasks that the ledger does not hold yet; returns {key: record} of all, in the order of `tasks`.
+
+    tasks: {key: (function, *arguments)}; a function returns its record, a dict of JSON values. The record of a task
+    that failed is {"failed": reason}.
+    """
+    missing = {key: task for key, task in tasks.items() if key not in ledger.records}
+    if len(missing) < len(tasks):
+        log.info("%s: %d of %d were done before", label, len(tasks) - len(missing), len(tasks))
+    futures = {pool.submit(_attempt, *task): key for key, task in missing.items()}
+    try:
+        for future in tqdm(as_completed(futures), total=len(futures), desc=label, disable=None):
+            ledger.add(futures[future], future.result())
+    finally:
+        for future in futures:
+            future.cancel()
+    records = {key: ledger.records[key] for key in tasks}
+    reasons = [record["failed"] for record in records.values() if "failed" in record]
+    if reasons:
+        log.warning("%s: %d of %d failed, the first with: %s", label, len(reasons), len(tasks), reasons[0])
+    return records
+
+
+def fail(error):
+    """A task that cannot be begun: it fails with this error, and is counted."""
+    raise error
+
+
+def table(records, labels, what):
+    """The rows of every task that did not fail, as one DataFrame with numbers as float; `UserError` for none.
+
+    records: of `work_off`, each with "rows". labels(key, record): {column: value} for the rows of a task. what: the
+    tasks' name in the message.
+    """
+    frames = [
+        pd.DataFrame(record["rows"]).assign(**labels(key, record))
+        for key, record in records.items()
+        if "failed" not in record
+    ]
+    if not frames:
+        raise UserError(f"every {what} failed, the first with: {next(iter(records.values()))['failed']}")
+    frame = pd.concat(frames, ignore_index=True)
+    kinds = dict.fromkeys(NUMBERS, float) | {"valid": "boolean"}
+    return frame.astype({name: kind for name, kind in kinds.items() if name in frame})
+
+
+def _attempt(function, *arguments):
+    """The record of a task, in a worker. The progress bars of the steps inside are not for the terminal."""
+    try:
+        with contextlib.redirect_stderr(io.StringIO()):
+            return function(*arguments)
+    except FAILURES as error:
+        return {"failed": f"{type(error).__name__}: {error}"}

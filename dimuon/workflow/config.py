@@ -1,0 +1,384 @@
+"""One YAML file describes one analysis; it is read once, here, and checked completely before anything runs.
+
+An unknown or repeated key, a wrong type or a value out of range stops with file, line, key, value and the nearest
+known key. A default below is the paper's value unless its comment says otherwise.
+"""
+
+import difflib
+import os
+import re
+from pathlib import Path
+from typing import Annotated, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from dimuon.errors import UserError
+from dimuon.features import FEATURE_SETS, FEATURES
+from dimuon.regions import MassWindow
+
+UNKNOWN_KEY = ("extra_forbidden", "unexpected_keyword_argument")  # pydantic's words, sections and dataclasses
+
+Charge = Literal["os", "ss"]
+Positive = Annotated[int, Field(ge=1)]
+Fraction = Annotated[float, Field(gt=0, lt=1)]
+Trigger = Annotated[str, Field(pattern=r"^HLT_\w+$")]  # a flag of the event in NanoAOD
+
+
+class Section(BaseModel):
+    """A section of the YAML: every key known, every type exact, nothing changed after loading."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class Range(Section):
+    """A cut min < value < max; either end may be left out."""
+
+    min: float | None = None
+    max: float | None = None
+
+    @model_validator(mode="after")
+    def _has_an_end(self):
+        if self.min is None and self.max is None:
+            raise ValueError("a cut needs min, max or both")
+        if self.min is not None and self.max is not None and not self.min < self.max:
+            raise ValueError(f"min {self.min} is not below max {self.max}")
+        return self
+
+
+class Simulation(Section):
+    """The toy of `dimuon.simulation.nanoaod_files`, calibrated to the published data. SIMULATED wherever it shows."""
+
+    n_files: Positive = 2
+    scale: Annotated[float, Field(gt=0)] = 1.0  # 1: as many dimuons as in the published sample
+    compression: Literal["zlib", "lzma", "zstd"] = "zlib"
+
+
+class DimuonTables(Section):
+    """One dimuon table per charge."""
+
+    os: str
+    ss: str | None = None
+
+
+class Input(Section):
+    """Where the events come from: exactly one of the first six."""
+
+    simulation: Simulation | None = None
+    files: list[str] | None = None  # NanoAOD: local paths, globs, root:// or https:// addresses
+    record: Positive | None = None  # NanoAOD: a CERN Open Data record
+    published_skim: str | None = None  # folder of the published skim (Zenodo record 14618719)
+    dimuons: str | DimuonTables | None = None  # selected dimuons: start at step 3
+    scores: str | None = None  # table with dimu_mass and score: run step 6 alone
+    portal: str = "https://opendata.cern.ch"  # where records are looked up
+    certified_luminosity: str | Positive | None = None  # CMS JSON file, or the record that holds it; None: no mask
+    triggers: list[Trigger] = []  # further trigger branches kept in the skim
+
+    @model_validator(mode="after")
+    def _one_source(self):
+        sources = ("simulation", "files", "record", "published_skim", "dimuons", "scores")
+        given = [name for name in sources if getattr(self, name) is not None]
+        if len(given) != 1:
+            found = " and ".join(given) or "none"
+            raise ValueError(f"give exactly one of {', '.join(sources)}; found {found}")
+        return self
+
+
+class Selection(Section):
+    """The dimuon selection (paper, "Anti-Isolated Upsilon Selection")."""
+
+    trigger: Trigger = "HLT_TrkMu15_DoubleTrkMu5NoFiltersNoVtx"
+    muon_id: str = "Muon_tightId"
+    cuts: dict[str, Range] = {"mu0_pt": Range(min=17.0), "mu1_pt": Range(min=8.0)}  # beyond the trigger turn-on
+    anti_isolation: dict[str, Range] = {"mu0_iso04": Range(min=0.55), "mu1_iso04": Range(min=0.55)}
+    charges: Annotated[list[Charge], Field(min_length=1)] = ["os", "ss"]
+
+
+class Features(Section):
+    """What the flows and classifiers see; the mass is never among it."""
+
+    set: str | list[str] = "paper"  # a name of FEATURE_SETS, or a list of features
+    limits_from: Literal["all", "sidebands"] = "all"  # events that give the scaler's minimum and maximum
+
+    @field_validator("set")
+    @classmethod
+    def _known(cls, value):
+        if isinstance(value, str) and value not in FEATURE_SETS:
+            raise ValueError(f"unknown feature set{_nearest(value, FEATURE_SETS)}")
+        for name in [] if isinstance(value, str) else value:
+            if name not in FEATURES:
+                raise ValueError(f"unknown feature {name!r}{_nearest(name, FEATURES)}")
+        if not value or (isinstance(value, list) and len({*value}) < len(value)):
+            raise ValueError("name at least one feature, each once")
+        return value
+
+    @property
+    def names(self):
+        """The features in their order, as a list."""
+        return list(FEATURE_SETS[self.set]) if isinstance(self.set, str) else list(self.set)
+
+
+class Flow(Section):
+    """Density of the features given the mass, learned in the sidebands (slides, backup)."""
+
+    kind: Literal["maf", "spline_autoregressive", "spline_coupling", "flow_matching"] = "maf"
+    members: Positive = 5
+    blocks: Positive = 6  # MADE or spline blocks; hidden layers of flow matching
+    hidden: Positive = 128
+    bins: Annotated[int, Field(ge=2)] = 8  # of the splines
+    ode_steps: Positive = 16  # of flow matching, from noise to data
+    epochs: Positive = 1000
+    batch_size: Annotated[int, Field(ge=2)] = 256
+    learning_rate: Annotated[float, Field(gt=0)] = 7.5e-4
+    weight_decay: Annotated[float, Field(ge=0)] = 1e-6
+    validation_fraction: Fraction = 0.2
+    patience: Positive | None = None  # stop a member after so many epochs without a better validation loss; None: never
+    device: str = "cpu"
+
+
+class Background(Section):
+    """Sampled background in the SR (paper, step 2)."""
+
+    degree: Annotated[int, Field(ge=1, le=9)] = 5
+    n_bins_sr: Positive = 11  # 1.5 % of the mass
+    oversampling: Annotated[float, Field(gt=0)] = 5.0  # sampled SR events per expected background event
+    # checks that train the flows anew, each as long as step 3
+    half_split: bool = False  # on one half of the sidebands, compared with the other
+    shifted_windows: list[Annotated[list[float], Field(min_length=2, max_length=2)]] = []  # GeV, left out and compared
+
+
+class Dense(Section):
+    """The dense network of the ATLAS search (its appendix A)."""
+
+    hidden: Annotated[list[Positive], Field(min_length=1)] = [64, 64, 64]
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.05
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    batch_size: Positive = 512
+    epochs: Positive = 100
+    patience: Positive = 10
+
+
+class Bdt(Section):
+    """The classifier ensemble (paper, step 3; slides, backup)."""
+
+    classifier: Literal["xgboost", "hist_gradient_boosting", "dense"] = "xgboost"
+    members: Positive = 100  # per fold
+    folds: Annotated[int, Field(ge=3)] = 5
+    max_depth: Positive = 3
+    learning_rate: Annotated[float, Field(gt=0)] = 0.1
+    subsample: Annotated[float, Field(gt=0, le=1)] = 0.7
+    n_trees: Positive = 300
+    early_stopping: Positive = 10
+    combination: Literal["mean", "median"] = "mean"  # of scores (the paper), or of the members' histograms (ATLAS)
+    keep_members: bool = False  # write every member's scores, for the ensemble-size study; median does so anyway
+    dense: Dense = Dense()  # for `classifier: dense`; the settings of the trees do not apply to it
+
+    @property
+    def keeps_members(self):
+        """Whether step 5 writes the scores of every member of the ensemble."""
+        return self.keep_members or self.combination == "median"
+
+    @property
+    def classifier_settings(self):
+        """The keywords of the chosen class of `dimuon.classifiers.members`."""
+        if self.classifier == "dense":
+            return self.dense.model_dump()
+        names = ("max_depth", "learning_rate", "subsample", "n_trees", "early_stopping")
+        return {name: getattr(self, name) for name in names}
+
+
+class Toys(Section):
+    """Background-only pseudo-data of step 6; 0 leaves a study out."""
+
+    local: Annotated[int, Field(ge=0)] = 100  # a working point with too few events for the asymptotic form
+    scan: Annotated[int, Field(ge=0)] = 100  # of all working points at once: the look-elsewhere effect
+    weights: Annotated[int, Field(ge=0)] = 300  # of the reweighted spectrum, by a bootstrap of the actual weights
+
+
+class Significance(Section):
+    """The bump hunt's test (paper, step 4)."""
+
+    family: Literal["polynomial", "bernstein", "exponential", "dijet3", "dijet4", "ua2"] = "polynomial"
+    degree: Annotated[int, Field(ge=1, le=9)] = 5
+    # how the function is chosen: as given; ATLAS's ladder; an F-test up to degree; an envelope of many
+    choice: Literal["fixed", "ladder", "f_test", "envelope"] = "fixed"
+    penalty: Annotated[float, Field(ge=0)] = 1.0  # of the envelope, in -2 ln L for every coefficient
+    n_bins_sr: Positive = 11
+    n_working_points: Annotated[int, Field(ge=2)] = 25
+    fpr_min: Fraction = 1e-3
+    figure_fprs: Annotated[list[Annotated[float, Field(gt=0, le=1)]], Field(min_length=1)] = [
+        1.0, 0.25, 0.1, 0.05, 0.01, 0.005, 0.001
+    ]  # fmt: skip
+    degrees: list[Annotated[int, Field(ge=1, le=9)]] = [3, 5, 7]  # variations of the classifier's curve (Fig. 4)
+    binnings: list[Positive] = [7, 11, 15]
+    toys: Toys = Toys()
+
+
+class Studies(Section):
+    """How far the result can be believed (`python -m dimuon study.study`); the seven steps need nothing of this."""
+
+    members: Positive = 20  # classifiers per fold where the chain is repeated many times
+    pseudoexperiments: Annotated[int, Field(ge=2)] = 1000  # per charge
+    held_out: Positive = 300  # of them, to test the calibration by the others
+    retrain_flows: bool = False  # train the flows again for every null dataset and for every seed of the variations
+    gate_fprs: list[Annotated[float, Field(gt=0, le=1)]] = [0.1, 0.01]  # working points that a control must pass
+    seeds: Annotated[int, Field(ge=2)] = 10  # of each control and of the variations
+    variations: list[Literal["fits", "seeds", "sr_edges", "sideband_edges", "preprocessing", "flow"]] = [
+        "fits", "seeds", "sr_edges", "sideband_edges", "preprocessing", "flow"
+    ]  # fmt: skip
+    sr_shift: Annotated[float, Field(gt=0)] = 0.1  # GeV, of both SR edges
+    sideband_shift: Annotated[float, Field(gt=0)] = 0.5  # GeV, of each outer edge, inwards
+    scan_pt: Annotated[list[float], Field(min_length=1)] = [20.0, 28.5, 37.0, 45.5, 54.0, 62.5, 71.0, 79.5, 88.0, 96.5]
+    scan_ip3d: Annotated[list[float], Field(min_length=1)] = [
+        0.001, 0.0022, 0.0046, 0.01, 0.022, 0.046, 0.1, 0.22, 0.46, 1.0
+    ]  # cm  # fmt: skip
+    injected: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=2)] = [
+        0, 25, 50, 75, 100, 150, 200, 300, 400
+    ]  # signal events  # fmt: skip
+    repeats: Annotated[int, Field(ge=2)] = 10  # null datasets per injected number
+
+
+class Execution(Section):
+    """Where the work runs; nothing here changes a result."""
+
+    workers: Positive | None = None  # None: every core
+    scheduler: str | None = None  # address of a Dask scheduler; None: local processes
+    attempts: Positive = 5  # tries per remote file, with growing pauses between them
+    timeout: Annotated[float, Field(gt=0)] = 60.0  # seconds without an answer that count as a failure
+    download: bool = False  # fetch remote files whole and check their checksum, instead of reading what is needed
+
+
+class Config(Section):
+    """One analysis."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+    seed: Annotated[int, Field(ge=0)]
+    input: Input
+    selection: Selection = Selection()
+    window: MassWindow = MassWindow(5.0, 9.0, 10.6, 16.0)
+    features: Features = Features()
+    flow: Flow = Flow()
+    background: Background = Background()
+    bdt: Bdt = Bdt()
+    significance: Significance = Significance()
+    studies: Studies = Studies()
+    execution: Execution = Execution()
+
+
+def load(path):
+    """The checked `Config` in the YAML file at `path`; `UserError` names file, line, key, value and remedy.
+
+    Environment variables in the values of `input` are expanded.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such configuration file; see configs/") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read ({error})") from error
+    values, lines = _parse(text, path)
+    if isinstance(values.get("input"), dict):
+        values["input"] = _expand(values["input"], path, lines, ("input",))
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        first = max(error.errors(), key=lambda item: item["type"] in UNKNOWN_KEY)  # a misspelling explains the rest
+        raise UserError(_explain(first, path, values, lines)) from None
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML in which 1e-3 is a number, as in YAML 1.2."""
+
+    yaml_implicit_resolvers = {key: list(value) for key, value in yaml.SafeLoader.yaml_implicit_resolvers.items()}
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
+)
+
+
+def _parse(text, path):
+    """(values, {key path: line}) of a YAML text; refuses repeated keys, which YAML itself would let pass."""
+    loader, lines = _Loader(text), {}
+
+    def build(node, place):
+        lines[place] = node.start_mark.line + 1
+        if isinstance(node, yaml.MappingNode):
+            mapping = {}
+            for key_node, value_node in node.value:
+                key, line = loader.construct_object(key_node), key_node.start_mark.line + 1
+                if not isinstance(key, str):
+                    raise UserError(f"{path}:{line}: key {key!r} is not text")
+                if key in mapping:
+                    first = lines[(*place, key)]
+                    raise UserError(f"{path}:{line}: key {key!r} is given twice (first in line {first}); keep one")
+                mapping[key] = build(value_node, (*place, key))
+                lines[(*place, key)] = line
+            return mapping
+        if isinstance(node, yaml.SequenceNode):
+            return [build(item, (*place, index)) for index, item in enumerate(node.value)]
+        return loader.construct_object(node)
+
+    try:
+        node = loader.get_single_node()
+        values = build(node, ()) if node is not None else None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f":{mark.line + 1}" if mark else ""
+        raise UserError(f"{path}{where}: not valid YAML ({getattr(error, 'problem', error)})") from error
+    finally:
+        loader.dispose()
+    if not isinstance(values, dict):
+        raise UserError(f"{path}: no keys found; a configuration starts with name, seed and input")
+    return values, lines
+
+
+def _expand(value, path, lines, place):
+    if isinstance(value, dict):
+        return {key: _expand(item, path, lines, (*place, key)) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_expand(item, path, lines, (*place, index)) for index, item in enumerate(value)]
+    if isinstance(value, str):
+        value = os.path.expanduser(os.path.expandvars(value))
+        if missing := re.search(r"\$\{?(\w+)\}?", value):
+            line, key = lines[place], ".".join(map(str, place))
+            raise UserError(f"{path}:{line}: {key}: the environment variable {missing[1]} is not set; export it first")
+    return value
+
+
+def _explain(error, path, values, lines):
+    place = ()
+    for part in error["loc"]:  # pydantic adds the alternatives of a union to the place: not the user's words
+        place = (*place, part) if (*place, part) in lines else place
+    key = ".".join(str(part) for part in place) or "the file"
+    where = f"{path}:{lines.get(place, 1)}"
+    if error["type"] == "missing":
+        missing = ".".join(str(part) for part in error["loc"])
+        return f"{path}:{lines.get(place, 1)}: the key {missing} is missing; add it"
+    if error["type"] in UNKNOWN_KEY:
+        return f"{where}: unknown key {key}{_nearest(place[-1], _known_keys(place[:-1]))}"
+    value = values
+    for part in place:
+        value = value[part]
+    message = error["msg"].removeprefix("Value error, ")
+    shown = "" if isinstance(value, dict) else f" = {value!r}"
+    return f"{where}: {key}{shown}: {message[0].lower()}{message[1:]}"
+
+
+def _known_keys(place):
+    """The keys that may stand at a place of the YAML."""
+    model = Config
+    for part in place:
+        fields = getattr(model, "model_fields", {})
+        annotation = fields[part].annotation if part in fields else None
+        options = getattr(annotation, "__args__", (annotation,))
+        model = next((option for option in options if hasattr(option, "model_fields")), annotation)
+    return list(getattr(model, "model_fields", None) or getattr(model, "__dataclass_fields__", ()))
+
+
+def _nearest(word, known):
+    close = difflib.get_close_matches(str(word), list(known), n=1)
+    if close:
+        return f"; did you mean {close[0]!r}?"
+    return f"; known: {', '.join(known)}" if known else ""

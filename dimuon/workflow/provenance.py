@@ -1,0 +1,335 @@
+"""Files between the steps: written whole or not at all, each with a sidecar that says what it was made from.
+
+The sidecar `<file>.meta.json` holds the settings that the file depends on (its own step's and those of everything
+it was made from), the hashes of its inputs and of itself, seed, rows, units, versions, commit and wall time. A step
+that is handed a file made with other settings, or from inputs that have changed since, refuses it and says what to run.
+"""
+
+import hashlib
+import importlib.metadata
+import json
+import logging
+import os
+import platform
+import subprocess
+import time
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from fnmatch import fnmatch
+from functools import cache
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from dimuon import columns
+from dimuon.errors import UserError
+
+log = logging.getLogger("dimuon")
+
+# what steps 3 to 6 depend on, for the studies that repeat them
+CHAIN = ("name", "seed", "input", "window", "features", "flow", "background", "bdt", "significance")
+
+# the sections of the YAML that each step's files depend on
+SETTINGS = {
+    "01_skim_nanoaod.py": ("name", "seed", "input", "selection.muon_id", "selection.trigger"),
+    "02_select_dimuons.py": ("name", "selection", "window"),
+    "03_train_flows.py": ("name", "seed", "input", "window", "features", "flow"),
+    "04_sample_background.py": ("name", "seed", "input", "window", "features", "background"),
+    "05_train_bdts.py": ("name", "seed", "bdt"),
+    "-m dimuon study convergence": ("name", "seed", "window", "significance"),
+    "06_significance.py": ("name", "seed", "input.scores", "window", "significance"),
+    "07_plots.py": ("name",),
+    "-m dimuon study variations": (
+        *CHAIN, "studies.variations", "studies.seeds", "studies.retrain_flows", "studies.sr_shift",
+        "studies.sideband_shift",
+    ),
+    "-m dimuon study pseudoexperiments": (
+        *CHAIN, "studies.members", "studies.pseudoexperiments", "studies.held_out", "studies.retrain_flows",
+    ),
+    "-m dimuon study cut_scan": (*CHAIN, "studies.pseudoexperiments", "studies.scan_pt", "studies.scan_ip3d"),
+    "-m dimuon study controls": (*CHAIN, "studies.members", "studies.seeds", "studies.gate_fprs"),
+    "-m dimuon study injection": (
+        *CHAIN, "studies.members", "studies.injected", "studies.repeats", "studies.retrain_flows",
+    ),
+}  # fmt: skip
+
+# which step makes a file
+MADE_BY = {
+    "simulated/*": "01_skim_nanoaod.py",
+    "skim/*": "01_skim_nanoaod.py",
+    "dimuons.parquet": "02_select_dimuons.py",
+    "cutflow.json": "02_select_dimuons.py",
+    "flow*": "03_train_flows.py",
+    "background_*": "04_sample_background.py",
+    "mass_fit_*": "04_sample_background.py",
+    "closure_*": "04_sample_background.py",
+    "bdts_*": "05_train_bdts.py",
+    "scores_*": "05_train_bdts.py",
+    "members_*": "05_train_bdts.py",
+    "sculpting_*": "05_train_bdts.py",
+    "importance_*": "05_train_bdts.py",
+    "convergence*": "-m dimuon study convergence",
+    "significance*": "06_significance.py",
+    "mass_histograms*": "06_significance.py",
+    "feature_histograms*": "06_significance.py",
+    "studies/variation*": "-m dimuon study variations",
+    "studies/pseudoexperiments*": "-m dimuon study pseudoexperiments",
+    "studies/cut_scan*": "-m dimuon study cut_scan",
+    "studies/control*": "-m dimuon study controls",
+    "studies/injection*": "-m dimuon study injection",
+    "figures/*": "07_plots.py",
+    "report.html": "07_plots.py",
+}
+
+# where the numbers come from, in rising order of what must be said about them
+ORIGINS = ("measured", "rebuilt", "simulated")
+ORIGIN_LABELS = {
+    "measured": "CMS Open Data 2016",
+    "rebuilt": "CMS Open Data 2016, features partly REBUILT",
+    "simulated": "SIMULATED",
+}
+PACKAGES = ("numpy", "scipy", "pandas", "pyarrow", "torch", "nflows", "xgboost", "uproot", "awkward")
+
+
+class Run:
+    """One step at work on one analysis: its folders, and reading and writing with provenance.
+
+    config: `dimuon.workflow.config.Config`. step: file name of the script. config_path: as the user gave it, for remedies.
+    """
+
+    def __init__(self, config, step, config_path="CONFIG.yaml"):
+        self.config, self.step, self.config_path = config, step, str(config_path)
+        self.data = Path("data") / config.name
+        self.results = Path("results") / config.name
+        self.start = time.perf_counter()
+        self.written = []
+
+    def require(self, path):
+        """The path of an input, after checking that it exists and is neither stale nor damaged."""
+        path = Path(path)
+        if not path.exists():
+            raise UserError(f"{path}: not found; {self._remedy(path)}")
+        self._refuse_if_stale(path)
+        return path
+
+    def read_table(self, path, names=None, filters=None):
+        """A parquet table as a DataFrame. names: columns to read (None: all); filters: as pyarrow's."""
+        return load_table(self.require(path), names, filters)
+
+    def read_json(self, path):
+        """The content of a JSON artifact."""
+        return load_json(self.require(path))
+
+    def write_table(self, path, frame, inputs=(), origin=None):
+        """Write a DataFrame as parquet; every column must be in `dimuon.columns`. inputs: paths it was made from."""
+        units = columns.units(frame.columns)
+        table = pa.Table.from_pandas(frame, preserve_index=False)
+        with atomic(path) as temporary:
+            pq.write_table(table, temporary, compression="zstd")
+        return self.seal(path, inputs, origin, rows=len(frame), units=units)
+
+    def write_json(self, path, content, inputs=(), origin=None):
+        """Write a JSON artifact. Numbers that are not finite are refused: they would not be JSON."""
+        text = json.dumps(content, indent=1, sort_keys=True, allow_nan=False) + "\n"
+        return self.write_bytes(path, text.encode(), inputs, origin)
+
+    def write_bytes(self, path, content, inputs=(), origin=None):
+        """Write an artifact of any other kind."""
+        with atomic(path) as temporary:
+            temporary.write_bytes(content)
+        return self.seal(path, inputs, origin)
+
+    def seal(self, path, inputs=(), origin=None, rows=None, units=None):
+        """Write the sidecar of a finished file; returns the file's path.
+
+        inputs: paths it was made from. origin: of `ORIGINS`; None: the inputs' own (the one with most to be said).
+        """
+        path, settings = Path(path), {}
+        for item in inputs:
+            settings.update(sidecar(item).get("settings", {}))
+        settings.update(chosen_settings(self.config, SETTINGS.get(self.step, ())))
+        content = {
+            "file": path.name,
+            "step": self.step,
+            "origin": origin or origin_of(*inputs),
+            "sha256": file_hash(path),
+            "inputs": {str(item): file_hash(item) for item in inputs},
+            "settings": settings,
+            "settings_sha256": hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest(),
+            "seed": self.config.seed,
+            "rows": rows,
+            "units": units,
+            "versions": versions(),
+            "git_commit": git_commit(),
+            "wall_time_s": round(time.perf_counter() - self.start, 3),
+            "written": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
+        with atomic(sidecar_path(path)) as temporary:
+            temporary.write_text(json.dumps(content, indent=1) + "\n")
+        self.written.append((path, rows))
+        return path
+
+    def summary(self):
+        """What was written, in words, for the last line of a step."""
+        names = [f"{path} ({rows:,} rows)" if rows is not None else str(path) for path, rows in self.written]
+        return ", ".join(names) or "nothing"
+
+    def stale(self, path):
+        """Why a file is not what the current configuration and inputs would make, or None where it is."""
+        found = self._staleness(Path(path))
+        return found and f"{found[0]}: {found[1]}"
+
+    def _staleness(self, path):
+        """(file, reason) of the first stale file among `path` and what it was made from, or None."""
+        meta = sidecar(path)
+        if not meta:
+            return path, f"its sidecar {sidecar_path(path).name} is missing"
+        if meta["sha256"] != file_hash(path):
+            return path, f"its content is not what {meta['step']} wrote"
+        now = _flatten(self.config.model_dump(mode="json"))
+        own = chosen_settings(self.config, SETTINGS.get(meta["step"], ()))
+        for key in sorted(meta["settings"].keys() | own.keys()):
+            if key not in meta["settings"]:
+                return path, f"made without {key}, the configuration now says {now[key]}"
+            if meta["settings"][key] != now.get(key):
+                return path, f"made with {key} = {meta['settings'][key]}, the configuration now says {now.get(key)}"
+        for name, digest in meta["inputs"].items():
+            if Path(name).exists():
+                if file_hash(name) != digest:
+                    return path, f"{name} has changed since it was made"
+                if sidecar(name) and (found := self._staleness(Path(name))):
+                    return found
+        return None
+
+    def _refuse_if_stale(self, path):
+        if sidecar_path(path).exists() or _step_of(path, self.data, self.results):
+            if found := self._staleness(path):
+                raise UserError(f"{found[0]}: {found[1]}; {self._remedy(found[0])}")
+
+    def _remedy(self, path):
+        step = sidecar(path).get("step") or _step_of(path, self.data, self.results)
+        if step is None:
+            return "check the path in the configuration"
+        later = step.endswith(".py") and step < self.step
+        return f"run `python {step} {self.config_path}`" + (" and the steps after it" if later else "")
+
+
+def chosen_settings(config, keys):
+    """{dotted key: value} of the sections (or single keys) of a configuration, as JSON values."""
+    flat = _flatten(config.model_dump(mode="json"))
+    return {
+        name: value for name, value in flat.items() if any(name == key or name.startswith(f"{key}.") for key in keys)
+    }
+
+
+def _flatten(value, prefix=""):
+    if isinstance(value, dict) and value:
+        return {
+            name: leaf
+            for key, item in value.items()
+            for name, leaf in _flatten(item, f"{prefix}.{key}" if prefix else key).items()
+        }
+    return {prefix: value}
+
+
+def _step_of(path, data, results):
+    for folder in (data, results):
+        if path.is_relative_to(folder):
+            name = str(path.relative_to(folder))
+            return next((step for pattern, step in MADE_BY.items() if fnmatch(name, pattern)), None)
+    return None
+
+
+@contextmanager
+def atomic(path):
+    """A temporary path beside `path`; on success it takes the name of `path`, on failure it is removed."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        with open(temporary, "rb+") as handle:
+            os.fsync(handle.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def load_table(path, names=None, filters=None):
+    """A parquet file as a DataFrame; `UserError` where it cannot be read or lacks a column."""
+    try:
+        available = pq.read_schema(path).names
+        missing = [name for name in names or () if name not in available]
+        if missing:
+            step = sidecar(path).get("step")
+            remedy = f"; an older {step} wrote it: run it again" if step else ""
+            raise UserError(f"{path}: column {missing[0]} is missing; found {', '.join(available)}{remedy}")
+        return pd.read_parquet(path, columns=list(names) if names is not None else None, filters=filters)
+    except (OSError, pa.ArrowException) as error:
+        raise UserError(f"{path}: not a readable parquet file ({error})") from error
+
+
+def load_json(path):
+    """The content of a JSON file; `UserError` where it cannot be read."""
+    try:
+        return json.loads(Path(path).read_text())
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: not a readable JSON file ({error})") from error
+
+
+def sidecar_path(path):
+    """Where the sidecar of a file lies."""
+    path = Path(path)
+    return path.with_name(f"{path.name}.meta.json")
+
+
+def sidecar(path):
+    """The sidecar of a file, {} where there is none."""
+    place = sidecar_path(path)
+    return load_json(place) if place.exists() else {}
+
+
+def origin_of(*paths):
+    """What must be said of the numbers in these files: the one of `ORIGINS` furthest from "measured"."""
+    return max((_origin(Path(path)) for path in paths), key=ORIGINS.index, default="measured")
+
+
+def _origin(path):
+    if meta := sidecar(path):
+        return meta["origin"]
+    if path.suffix == ".parquet" and "features_measured" in pq.read_schema(path).names:
+        return "measured" if load_table(path, ["features_measured"])["features_measured"].all() else "rebuilt"
+    return "measured"
+
+
+def file_hash(path):
+    """SHA-256 of a file, in hexadecimal."""
+    stat = Path(path).stat()
+    return _file_hash(str(path), stat.st_size, stat.st_mtime_ns)
+
+
+@cache
+def _file_hash(path, size, modified):
+    with open(path, "rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+@cache
+def versions():
+    """{package: version} of what the results depend on, with Python's own."""
+    return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in PACKAGES}
+
+
+@cache
+def git_commit():
+    """The commit of this source tree, with "+changes" where files differ from it; None outside a repository."""
+    try:
+        answer = subprocess.run(
+            ["git", "describe", "--always", "--abbrev=40", "--dirty=+changes", "--exclude=*"],
+            cwd=Path(__file__).parent, capture_output=True, text=True, timeout=10, check=True,
+        )  # fmt: skip
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return answer.stdout.strip()
