@@ -1,8 +1,20 @@
-"""The one error that is the user's to mend."""
+"""Errors that are told in one line."""
 
 
 class UserError(Exception):
-    """A mistake the user can mend: one line that names the file or key, what was found, and what to do.
+    """A mistake that the user can mend: one line that says which file or key, what was found, and what to do."""
 
-    Scripts print it on standard error without a traceback and exit with code 2.
+
+class AnalysisError(ValueError):
+    """What the method cannot do with the events or settings it was given.
+
+    The wings of the paper's steps raise it; they know no YAML, no file and no command. setting: the parameter to
+    change, as the wing that raised it calls it ("learning_rate"). The workflow adds section, file and command.
     """
+
+    def __init__(self, message: str, setting: str | None = None) -> None:
+        super().__init__(message, setting)
+        self.message, self.setting = message, setting
+
+    def __str__(self) -> str:
+        return self.message

@@ -6,33 +6,23 @@ depend on the number of workers or on the order in which they finish.
 
 import multiprocessing
 import os
-import zlib
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from contextlib import contextmanager
 
-import numpy as np
 import threadpoolctl
 
 from dimuon.errors import UserError
-
-
-def stream(seed, *names):
-    """The `numpy.random.SeedSequence` of one named stream, e.g. `stream(config.seed, "flows", "os", 3)`.
-
-    seed: whole number from the YAML. names: strings or whole numbers; the same names give the same stream.
-    """
-    key = tuple(name if isinstance(name, int) else zlib.crc32(str(name).encode()) for name in names)
-    return np.random.SeedSequence(seed, spawn_key=key)
+from dimuon.random import Stream
 
 
 def generator(seed, *names):
-    """A `numpy.random.Generator` on `stream(seed, *names)`."""
-    return np.random.default_rng(stream(seed, *names))
+    """A `numpy.random.Generator` on a named stream; `Stream` takes its place."""
+    return Stream(seed, names).generator()
 
 
 def integer_seed(seed, *names):
-    """A 31-bit seed from `stream(seed, *names)`, for libraries that take an integer (torch, XGBoost)."""
-    return int(stream(seed, *names).generate_state(1)[0] >> 1)
+    """A 31-bit seed from a named stream; `Stream` takes its place."""
+    return Stream(seed, names).integer()
 
 
 @contextmanager
