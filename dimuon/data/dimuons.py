@@ -1,17 +1,24 @@
 """The table of selected dimuons, from step 2 or handed in by the user: one way to read it for every later step."""
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
+from dimuon.arrays import BoolArray
 from dimuon.errors import UserError
-from dimuon.workflow.provenance import load_table
+from dimuon.events import Events
+from dimuon.regions import REGIONS
+from dimuon.workflow.provenance import Run, load_table
 
 log = logging.getLogger("dimuon")
 
 
-def paths(run):
+def paths(run: Run) -> dict[str, Path]:
     """{charge: file} of the dimuon tables of this analysis, for the charges that it has."""
     given = run.config.input.dimuons
     if given is None:
@@ -19,41 +26,93 @@ def paths(run):
     if isinstance(given, str):
         return {charge: Path(given) for charge in run.config.selection.charges}
     by_charge = {"os": given.os, "ss": given.ss}
-    return {charge: Path(by_charge[charge]) for charge in run.config.selection.charges if by_charge[charge]}
+    return {charge: Path(file) for charge in run.config.selection.charges if (file := by_charge[charge])}
 
 
-def read(run, charge, names, anti_isolated=True):
-    """The dimuons of one charge inside the mass window, as a DataFrame.
+class Dimuons:
+    """The selected dimuons of one analysis. Each column of each file is read once, when it is first asked for.
 
-    Columns: `row` (of the file), `dimu_mass` [GeV], `region`, and the named columns in physical units.
-    anti_isolated: keep only the anti-isolated ones (a table without that column is taken to hold no others).
-    Raises `UserError` for a missing file or column, a value that is not finite, or no event in a region.
+    Only the dimuons inside the mass window are given, by default only the anti-isolated of them (a table without the
+    column anti_isolated is taken to hold no others). Both methods raise `UserError` for a file or column that is
+    missing, stale or damaged, a value that is not finite, and a region without events.
     """
-    path = run.require(paths(run)[charge])
-    frame = load_table(path)
-    for name in ("dimu_mass", *names):
-        if name not in frame:
-            raise UserError(f"{path}: column {name} is missing; found {', '.join(map(str, frame.columns))}")
-    frame.insert(0, "row", np.arange(len(frame)))
-    if "charge" in frame:
-        frame = frame[frame["charge"] == charge.upper()]
-    elif isinstance(run.config.input.dimuons, str) and len(run.config.selection.charges) > 1:
-        raise UserError(f"{path}: column charge is missing; add it, or give input.dimuons.os and input.dimuons.ss")
-    if anti_isolated and "anti_isolated" in frame:
-        frame = frame[frame["anti_isolated"]]
-    frame = frame[["row", "dimu_mass", *[name for name in names if name != "dimu_mass"]]]
-    bad = ~np.isfinite(frame.drop(columns="row").to_numpy(dtype=float))
+
+    def __init__(self, run: Run) -> None:
+        self.run, self.paths = run, paths(run)
+        self._tables: dict[Path, pd.DataFrame] = {}
+
+    @property
+    def charges(self) -> list[str]:
+        """The charges that there are dimuons of, "os" and "ss"."""
+        return list(self.paths)
+
+    def events(self, charge: str, names: Sequence[str] | None = None, anti_isolated: bool = True) -> Events:
+        """The dimuons of one charge. names: of their features; None: those of the configuration."""
+        names = list(self.run.config.features.names if names is None else names)
+        frame = self.frame(charge, names, anti_isolated)
+        mass, features = frame["dimu_mass"].to_numpy(dtype=float), frame[names].to_numpy(dtype=float)
+        return Events.of(mass, features, names, row=frame["row"].to_numpy())
+
+    def frame(self, charge: str, names: Sequence[str] = (), anti_isolated: bool = True) -> pd.DataFrame:
+        """The dimuons of one charge with the columns row (of the file), dimu_mass [GeV] and those named.
+
+        region, where it is named, is that of the window of the configuration.
+        """
+        path, window = self.run.require(self.paths[charge]), self.run.config.window
+        measured = [name for name in dict.fromkeys(["dimu_mass", *names]) if name != "region"]
+        table = self._read(path, measured)
+        table = table[self._chosen(path, charge, anti_isolated)]
+        _require_finite(path, table[measured])
+        inside = window.in_window(table["dimu_mass"])
+        if not inside.all():
+            log.info("%s: %d of %d %s dimuons lie outside the mass window", path, (~inside).sum(), len(table), charge)
+        table = table[inside]
+        in_regions = (window.in_sbl, window.in_sr, window.in_sbh)
+        for region, is_in in zip(REGIONS, in_regions, strict=True):
+            if not is_in(table["dimu_mass"]).any():
+                raise UserError(f"{path}: no {charge.upper()} dimuon in {region} ({window}); check cuts and window")
+        frame = table[measured].assign(row=table.index)
+        if "region" in names:
+            frame["region"] = self._regions(path, table)
+        return frame[["row", *dict.fromkeys(["dimu_mass", *names])]].reset_index(drop=True)
+
+    def _chosen(self, path: Path, charge: str, anti_isolated: bool) -> BoolArray:
+        """(n_rows,) True for the dimuons of one charge, where asked for the anti-isolated ones alone."""
+        available = pq.read_schema(path).names
+        chosen = np.ones(len(self._tables[path]), dtype=bool)
+        if "charge" in available:
+            chosen &= (self._read(path, ["charge"])["charge"] == charge.upper()).to_numpy()
+        elif isinstance(self.run.config.input.dimuons, str) and len(self.run.config.selection.charges) > 1:
+            raise UserError(f"{path}: column charge is missing; add it, or give input.dimuons.os and input.dimuons.ss")
+        if anti_isolated and "anti_isolated" in available:
+            chosen &= self._read(path, ["anti_isolated"])["anti_isolated"].to_numpy(dtype=bool)
+        return chosen
+
+    def _regions(self, path: Path, table: pd.DataFrame) -> NDArray[np.str_]:
+        """(n_events,) the region as step 2 wrote it; a table handed in may have been made with another window."""
+        if self.run.config.input.dimuons is None:
+            written = self._read(path, ["region"])["region"]
+            return written.loc[table.index].to_numpy()
+        return self.run.config.window.region(table["dimu_mass"])
+
+    def _read(self, path: Path, names: Sequence[str]) -> pd.DataFrame:
+        """The columns of a file that were asked for up to now, in the file's rows."""
+        known = self._tables.get(path, pd.DataFrame())
+        if new := [name for name in names if name not in known]:
+            self._tables[path] = pd.concat([known, load_table(path, new).reset_index(drop=True)], axis=1)
+        return self._tables[path]
+
+
+def read(run: Run, charge: str, names: Sequence[str], anti_isolated: bool = True) -> pd.DataFrame:
+    """`Dimuons.frame` with the region, of a table that is read for this alone; `Dimuons` takes its place."""
+    return Dimuons(run).frame(charge, ["region", *names], anti_isolated)
+
+
+def _require_finite(path: Path, table: pd.DataFrame) -> None:
+    bad = ~np.isfinite(table.to_numpy(dtype=float))
     if bad.any():
         event, column = np.argwhere(bad)[0]
-        name, row = frame.columns[column + 1], frame["row"].iloc[event]
-        raise UserError(f"{path}: {name} is not finite in row {row} ({bad.sum()} such values); mend the table")
-    window = run.config.window
-    inside = window.in_window(frame["dimu_mass"])
-    if not inside.all():
-        log.info("%s: %d of %d %s dimuons lie outside the mass window", path, (~inside).sum(), len(frame), charge)
-    frame = frame[inside].reset_index(drop=True)
-    frame.insert(2, "region", window.region(frame["dimu_mass"]))
-    for region in ("SBL", "SR", "SBH"):
-        if not (frame["region"] == region).any():
-            raise UserError(f"{path}: no {charge.upper()} dimuon in {region} ({window}); check cuts and window")
-    return frame
+        raise UserError(
+            f"{path}: {table.columns[column]} is not finite in row {table.index[event]} "
+            f"({bad.sum()} such values); mend the table"
+        )
