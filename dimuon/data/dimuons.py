@@ -3,19 +3,20 @@
 import logging
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow.parquet as pq
-from numpy.typing import NDArray
 
 from dimuon.arrays import BoolArray
 from dimuon.errors import UserError
 from dimuon.events import Events
 from dimuon.regions import REGIONS
-from dimuon.workflow.provenance import Run, load_table
+from dimuon.workflow.provenance import Run, load_table, table_columns
 
 log = logging.getLogger("dimuon")
+
+CHOOSING = ("charge", "anti_isolated")  # columns, where a table has them
 
 
 def paths(run: Run) -> dict[str, Path]:
@@ -78,27 +79,28 @@ class Dimuons:
 
     def _chosen(self, path: Path, charge: str, anti_isolated: bool) -> BoolArray:
         """(n_rows,) True for the dimuons of one charge, where asked for the anti-isolated ones alone."""
-        available = pq.read_schema(path).names
-        chosen = np.ones(len(self._tables[path]), dtype=bool)
-        if "charge" in available:
-            chosen &= (self._read(path, ["charge"])["charge"] == charge.upper()).to_numpy()
+        table = self._tables[path]
+        chosen = np.ones(len(table), dtype=bool)
+        if "charge" in table:
+            chosen &= (table["charge"] == charge.upper()).to_numpy()
         elif isinstance(self.run.config.input.dimuons, str) and len(self.run.config.selection.charges) > 1:
             raise UserError(f"{path}: column charge is missing; add it, or give input.dimuons.os and input.dimuons.ss")
-        if anti_isolated and "anti_isolated" in available:
-            chosen &= self._read(path, ["anti_isolated"])["anti_isolated"].to_numpy(dtype=bool)
+        if anti_isolated and "anti_isolated" in table:
+            chosen &= table["anti_isolated"].to_numpy(dtype=bool)
         return chosen
 
-    def _regions(self, path: Path, table: pd.DataFrame) -> NDArray[np.str_]:
+    def _regions(self, path: Path, table: pd.DataFrame) -> Any:
         """(n_events,) the region as step 2 wrote it; a table handed in may have been made with another window."""
         if self.run.config.input.dimuons is None:
-            written = self._read(path, ["region"])["region"]
-            return written.loc[table.index].to_numpy()
+            return self._read(path, ["region"]).loc[table.index, "region"].to_numpy()
         return self.run.config.window.region(table["dimu_mass"])
 
     def _read(self, path: Path, names: Sequence[str]) -> pd.DataFrame:
-        """The columns of a file that were asked for up to now, in the file's rows."""
+        """The columns of a file that were asked for up to now, and those that choose, in the file's rows."""
         known = self._tables.get(path, pd.DataFrame())
-        if new := [name for name in names if name not in known]:
+        if path not in self._tables:
+            names = [*names, *(name for name in CHOOSING if name in table_columns(path))]
+        if new := [name for name in dict.fromkeys(names) if name not in known]:
             self._tables[path] = pd.concat([known, load_table(path, new).reset_index(drop=True)], axis=1)
         return self._tables[path]
 

@@ -271,6 +271,14 @@ def load_table(path, names=None, filters=None):
         raise UserError(f"{path}: not a readable parquet file ({error})") from error
 
 
+def table_columns(path):
+    """The names of the columns of a parquet file; `UserError` where it cannot be read."""
+    try:
+        return pq.read_schema(path).names
+    except (OSError, pa.ArrowException) as error:
+        raise UserError(f"{path}: not a readable parquet file ({error})") from error
+
+
 def load_json(path):
     """The content of a JSON file; `UserError` where it cannot be read."""
     try:
