@@ -14,7 +14,7 @@ from pathlib import Path
 
 from dimuon.data import inputs, skim
 from dimuon.data.manifest import Manifest
-from dimuon.workflow import cli, executor
+from dimuon.workflow import cli, executor, products
 
 log = logging.getLogger("dimuon")
 
@@ -30,7 +30,7 @@ def main(run, arguments):
         "triggers": triggers,
         "luminosity": mask and mask.digest,
     }
-    manifest = Manifest(run.data / "skim" / "manifest.json", made_with)
+    manifest = Manifest(run.path(products.MANIFEST), made_with)
     manifest.keep({source.name for source in files})
 
     undone = [source for source in files if not manifest.is_done(source)]
@@ -39,7 +39,7 @@ def main(run, arguments):
     tasks = [
         skim.Task(
             source=source,
-            output=run.data / "skim" / f"{source.name}.parquet",
+            output=run.path(products.SKIM, input=source.name),
             muon_id=run.config.selection.muon_id,
             triggers=triggers,
             mask=mask,

@@ -12,7 +12,7 @@ import logging
 from pathlib import Path
 
 from dimuon.data import selection, skim
-from dimuon.workflow import cli
+from dimuon.workflow import cli, products
 
 log = logging.getLogger("dimuon")
 
@@ -20,8 +20,9 @@ log = logging.getLogger("dimuon")
 def main(run):
     """Select the dimuons and count them after each cut."""
     chosen, window = run.config.selection, run.config.window
-    manifest = run.read_json(run.data / "skim" / "manifest.json")
-    skims = [run.require(run.data / "skim" / entry["output"]) for entry in manifest["inputs"]]
+    listed = run.path(products.MANIFEST)
+    manifest = run.read_json(listed)
+    skims = [run.require(listed.with_name(entry["output"])) for entry in manifest["inputs"]]
     selection.check_columns(chosen.cuts, "selection.cuts", (chosen.trigger, *run.config.input.triggers))
     selection.check_columns(chosen.anti_isolation, "selection.anti_isolation")
 
@@ -36,9 +37,9 @@ def main(run):
     log.info("%s\n%d events were read more than once and dropped", cutflow.text(), n_repeated)
     cutflow.require_events()
 
-    inputs = [run.data / "skim" / "manifest.json", *skims]
-    run.write_table(run.data / "dimuons.parquet", table, inputs)
-    run.write_json(run.data / "cutflow.json", {"steps": cutflow.steps(), "n_repeated": n_repeated}, inputs)
+    inputs = [listed, *skims]
+    run.write_table(run.path(products.DIMUONS), table, inputs)
+    run.write_json(run.path(products.CUTFLOW), {"steps": cutflow.steps(), "n_repeated": n_repeated}, inputs)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ import pandas as pd
 
 from dimuon.bumphunt import steps
 from dimuon.data import dimuons
-from dimuon.workflow import cli, executor
+from dimuon.workflow import cli, executor, products
 
 
 def main(run):
@@ -37,7 +37,7 @@ def main(run):
             sources = sorted({files[charge], files.get("os", files[charge])})  # the scaler is the OS dimuons'
             run.write_bytes(steps.flows_path(run, charge), background.to_bytes(), sources)
             losses = losses_table(background.estimator.losses)
-            run.write_table(run.data / f"flow_losses_{charge}.parquet", losses, sources)
+            run.write_table(run.path(products.FLOW_LOSSES, charge=charge), losses, sources)
 
 
 def losses_table(losses):

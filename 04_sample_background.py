@@ -18,7 +18,7 @@ from dimuon.background.conditional import fit_record
 from dimuon.background.flow_ensemble import make_estimator
 from dimuon.bumphunt import steps
 from dimuon.data import dimuons
-from dimuon.workflow import cli, executor
+from dimuon.workflow import cli, executor, products
 from dimuon.workflow.executor import integer_seed
 
 log = logging.getLogger("dimuon")
@@ -35,7 +35,8 @@ def main(run):
             events, background = steps.read_events(run, charge), steps.read_flows(run, charge)
             sources = [steps.flows_path(run, charge), path]
             fit = steps.fit_masses(config, events)
-            run.write_json(run.data / f"mass_fit_{charge}.json", fit_record(fit, window, settings.n_bins_sr), [path])
+            fitted = fit_record(fit, window, settings.n_bins_sr)
+            run.write_json(run.path(products.MASS_FIT, charge=charge), fitted, [path])
             sampled = steps.sample_background(config, charge, fit, background)
             log.info("%s", beyond_the_data(sampled["features"], events.features, charge))
 
@@ -44,7 +45,7 @@ def main(run):
             closure_seed = integer_seed(seed, "closure")
             at_real_masses = closure_samples(background, sidebands.mass, copies, closure_seed)
             frame = pd.concat([background_table(part, names, window) for part in (sampled, at_real_masses)])
-            run.write_table(run.data / f"background_{charge}.parquet", frame, sources)
+            run.write_table(run.path(products.BACKGROUND, charge=charge), frame, sources)
 
             by_copy = at_real_masses["features"].reshape(copies, *sidebands.features.shape)
             records = {
@@ -53,7 +54,7 @@ def main(run):
                 ),
                 **held_out_records(config, sidebands, copies, seed, pool),
             }
-            run.write_json(run.data / f"closure_{charge}.json", records, sources)
+            run.write_json(run.path(products.CLOSURE, charge=charge), records, sources)
 
 
 def held_out_records(config, sidebands, copies, seed, pool):

@@ -17,7 +17,7 @@ from dimuon.data import dimuons, scores
 from dimuon.errors import UserError
 from dimuon.statistics import sculpting
 from dimuon.statistics.working_points import rates
-from dimuon.workflow import cli, executor
+from dimuon.workflow import cli, executor, products
 
 
 def main(run):
@@ -58,8 +58,10 @@ def save_models(run, train, ensemble, importance, sources):
     names = run.config.features.names
     content = {"train": train, "classifier": run.config.bdt.classifier, "features": names}
     by_name = dict(zip(names, importance.pop("features"), strict=True))
-    run.write_json(run.data / f"importance_{train}.json", content | importance | {"features": by_name}, sources)
-    return run.write_bytes(run.data / f"bdts_{train}.zip", cross_validation.pack(ensemble.models, content), sources)
+    importance_file = run.path(products.IMPORTANCE, charge=train)
+    run.write_json(importance_file, content | importance | {"features": by_name}, sources)
+    models = cross_validation.pack(ensemble.models, content)
+    return run.write_bytes(run.path(products.CLASSIFIERS, charge=train), models, sources)
 
 
 def save_scores(run, train, test, table, of_test, sources):
@@ -78,9 +80,9 @@ def check_sculpting(run, train, test, table, of_test, sampled, sources):
         record, efficiencies = sculpting.report(mass, of_test.mean, fprs, bins, degree, rng, sampled)
     except ValueError as error:
         raise UserError(f"{scores.path(run, train, test)}: {error}") from error
-    path = run.data / f"sculpting_{train}_on_{test}"
-    run.write_json(path.with_suffix(".json"), {"train": train, "test": test, **record}, sources)
-    run.write_table(path.with_suffix(".parquet"), efficiencies, sources)
+    pair = {"train": train, "test": test}
+    run.write_json(run.path(products.SCULPTING_TEST, **pair), pair | record, sources)
+    run.write_table(run.path(products.SCULPTING, **pair), efficiencies, sources)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from dimuon.errors import UserError
 from dimuon.statistics import model_choice
 from dimuon.statistics.working_points import rates
 from dimuon.studies import standing
-from dimuon.workflow import cli, provenance
+from dimuon.workflow import cli, products, provenance
 from dimuon.workflow.executor import generator
 
 log = logging.getLogger("dimuon")
@@ -44,15 +44,15 @@ def main(run):
         "settings": settings.model_dump(include={"choice", "family", "degree", "n_bins_sr"}),
         "tests": tests,
     }
-    run.write_json(run.results / "significance.json", content, sources)
-    for name in ("significance_curves", "mass_histograms", "feature_histograms"):
-        frames = [tables[name] for summary, tables in outcomes.values() if tables[name] is not None]
+    run.write_json(run.path(products.SIGNIFICANCE), content, sources)
+    for product in (products.CURVES, products.MASS_HISTOGRAMS, products.FEATURE_HISTOGRAMS):
+        frames = [tables[product] for summary, tables in outcomes.values() if tables[product] is not None]
         if frames:
-            run.write_table(run.results / f"{name}.parquet", pd.concat(frames, ignore_index=True), sources)
+            run.write_table(run.path(product), pd.concat(frames, ignore_index=True), sources)
 
 
 def search(run, sample, model):
-    """Both tests on one sample: the headline numbers, and {name of a table: DataFrame}."""
+    """Both tests on one sample: the headline numbers, and {product: DataFrame}."""
     settings, mass = run.config.significance, sample.mass
     stream = partial(generator, run.config.seed, sample.name)
     variables = cut_and_count.cut_variables(sample.score, sample.features, stream("random cut"), sample.members)
@@ -75,11 +75,11 @@ def search(run, sample, model):
     )
     labels = {"train": sample.train, "test": sample.test}
     tables = {
-        "significance_curves": cut_and_count.marked(curves, others),
-        "mass_histograms": histograms,
-        "feature_histograms": features,
+        products.CURVES: cut_and_count.marked(curves, others),
+        products.MASS_HISTOGRAMS: histograms,
+        products.FEATURE_HISTOGRAMS: features,
     }
-    tables = {name: table if table is None else table.assign(**labels) for name, table in tables.items()}
+    tables = {product: table if table is None else table.assign(**labels) for product, table in tables.items()}
     return labels | {"n_events": len(mass)} | summary, tables
 
 

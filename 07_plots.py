@@ -11,7 +11,7 @@ from pathlib import Path
 from dimuon.bumphunt import cut_and_count
 from dimuon.figures import gallery, report
 from dimuon.studies import standing
-from dimuon.workflow import cli
+from dimuon.workflow import cli, products
 
 log = logging.getLogger("dimuon")
 
@@ -20,12 +20,13 @@ def main(run):
     """The figures and the report of an analysis; the headline numbers once more, last."""
     saved = gallery.Saved(run)
     drawings = gallery.drawings(saved)
-    folder = run.results / "figures"
+    index_file = run.path(products.FIGURE_INDEX)
+    folder = index_file.parent
     files = gallery.write_all(drawings, folder, run.config.execution.workers)
     index = gallery.index(drawings, files)
-    run.write_json(folder / "index.json", index, saved.used, saved.origin)
+    run.write_json(index_file, index, saved.used, saved.origin)
     page = report.page(saved, drawings, files)
-    path = run.write_bytes(run.results / "report.html", page.encode(), saved.used, saved.origin)
+    path = run.write_bytes(run.path(products.REPORT), page.encode(), saved.used, saved.origin)
     if saved.summary is not None:
         log.info("%s", "\n".join([cut_and_count.headlines(saved.summary["tests"]), *standing.lines(run.results, run)]))
     log.info("%d figures in %s, all of it on one page: %s", len(drawings), folder, path)

@@ -34,6 +34,11 @@ class MassWindow:
         if not self.sb_low < self.sr_low < self.sr_high < self.sb_high:
             raise ValueError(f"window edges must rise (sb_low < sr_low < sr_high < sb_high), found {values}")
 
+    @property
+    def label(self):
+        """The SR in words: "9-10.6"."""
+        return f"{self.sr_low:g}-{self.sr_high:g}"
+
     def region(self, mass):
         """Region of each event. mass: (n_events,), GeV. Returns (n_events,) of "SBL", "SR", "SBH" or "" (outside)."""
         mass = np.asarray(mass, dtype=float)

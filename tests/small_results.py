@@ -257,7 +257,7 @@ def write_studies(chosen, folder, charges=("os", "ss")):
         run = provenance.Run(chosen, "06_significance.py", f"{chosen.name}.yaml")
         for name, rows in frames.items():
             frame = pd.DataFrame(rows, columns=columns[name])
-            for column in products.FILES[f"studies/{name}.parquet"].columns:
+            for column in products.PRODUCTS[name].column_names:
                 if column not in frame:
                     frame[column] = 0
             run.write_table(run.results / "studies" / f"{name}.parquet", frame, [run.data / "dimuons.parquet"])

@@ -10,11 +10,12 @@ import pytest
 import torch
 import uproot
 
-from dimuon.columns import COLUMNS
+from dimuon.columns import COLUMNS, Column
 from dimuon.commands import inspect
 from dimuon.errors import UserError
 from dimuon.workflow import config, products
-from dimuon.workflow.provenance import MADE_BY, Run
+from dimuon.workflow.products import PRODUCTS
+from dimuon.workflow.provenance import Run
 from tests import small_results
 
 
@@ -55,7 +56,7 @@ def test_a_changed_input_makes_the_file_stale(tmp_path):
     (tmp_path / "data/small/dimuons.parquet").write_bytes(b"something else")
     assert "STALE: data/small/dimuons.parquet has changed" in inspect.describe(scores)
     scores.write_bytes(scores.read_bytes() + b" ")
-    assert "STALE: its content is not what 05_train_bdts.py wrote" in "\n".join(inspect.provenance(scores))
+    assert "STALE: its content is not what 05_train_bdts.py wrote" in "\n".join(inspect.origin_lines(scores))
 
 
 def test_a_changed_setting_makes_the_file_stale(folder, monkeypatch):
@@ -142,17 +143,36 @@ def test_the_command(folder, monkeypatch, capsys):
     assert error.count("\n") == 1
 
 
-def test_every_kind_of_file_that_a_step_makes_is_in_the_schema():
-    stems = [pattern.partition("*")[0] for pattern in products.FILES]
-    for pattern in MADE_BY:
-        made = pattern.partition("*")[0]
-        assert any(made.startswith(stem) or stem.startswith(made) for stem in stems), pattern
+def test_every_product_has_known_columns_and_a_command_that_makes_it():
+    assert {maker.command for maker in products.STEPS} <= {product.maker.command for product in PRODUCTS.values()}
+    for product in PRODUCTS.values():
+        assert product.maker.is_step or product.maker.command.startswith("-m dimuon study "), product.name
+        assert set(product.column_names) <= set(COLUMNS), product.name
+        assert product.path.startswith(("data/{name}/", "results/{name}/")), product.name
 
 
-def test_every_file_of_the_schema_is_made_by_a_step_and_has_known_columns():
-    for pattern, file in products.FILES.items():
-        assert products.step(pattern).endswith(".py") or products.step(pattern).startswith("-m dimuon.")
-        assert set(file.columns) <= set(COLUMNS), pattern
+def test_a_path_is_the_product_that_names_it_most_exactly():
+    for path, name in {
+        "data/a/skim/spectrum.parquet": "spectrum",
+        "/x/data/a/skim/part0_1a2b.parquet": "skim",
+        "data/a/windows/9-10.6/flows_os.pt": "flows",
+        "data/a/studies/flows_os_1a2b3c4d.pt": "kept_flows",
+        "data/a/scores_os_on_background.parquet": "scores",
+        "results/a/figures/index.json": "figure_index",
+        "results/a/figures/fig3.png": "figures",
+        "results/a/studies/controls.json": "controls_verdicts",
+    }.items():
+        assert PRODUCTS.find(path) is PRODUCTS[name], path
+    assert PRODUCTS.find("data/a/notes.txt") is None
+
+
+def test_a_column_of_two_tables_is_declared_once():
+    other = products.Product("other", "results/{name}/other.parquet", products.STEP_6, "", own={"z0": Column("", "")})
+    with pytest.raises(ValueError, match="other: column z0 is another table's, too"):
+        PRODUCTS.declare(other)
+    again = products.Product("scores", "data/{name}/again.parquet", products.STEP_5, "")
+    with pytest.raises(ValueError, match="'scores' is registered twice"):
+        PRODUCTS.declare(again)
 
 
 @pytest.mark.parametrize("name", ["data", "results"])
@@ -161,21 +181,31 @@ def test_readmes_have_not_drifted_from_the_code(name, pytestconfig):
     assert written == products.page(name), "run `python -m dimuon.workflow.products`"
 
 
-def test_small_results_have_the_columns_of_the_schema(folder):
+def test_small_results_have_the_columns_that_are_declared(folder):
     """So that what is tested on them holds for real ones; the toy dimuons lack what no figure shows."""
     for path in folder.glob("*/small/**/*.parquet"):
-        file, names = products.find(path), set(pd.read_parquet(path).columns)
-        if file.further == "features":
+        product, names = PRODUCTS.find(path), set(pd.read_parquet(path).columns)
+        if product.further == "features":
             names -= {"dimu_pt", "mu0_ip3d", "mu1_ip3d"}
-        assert names == set(file.columns) or (path.name == "dimuons.parquet" and names < set(file.columns)), path
+        declared = set(product.column_names)
+        assert names == declared or (product is products.DIMUONS and names < declared), path
 
 
-def test_require_names_the_step_of_every_file_of_the_schema(folder, monkeypatch):
+def test_require_names_the_maker_of_every_product(folder, monkeypatch):
     monkeypatch.chdir(folder)
     run = Run(config.load("small.yaml"), "07_plots.py", "small.yaml")
-    for pattern, file in products.FILES.items():
-        root = run.data if file.folder == "data" else run.results
-        absent = root / pattern.replace("*", "absent")
-        if not absent.exists() and pattern != "studies/*":  # each study is its own step
-            with pytest.raises(UserError, match=products.step(pattern)):
+    for product in PRODUCTS.values():
+        absent = run.path(product, **dict.fromkeys(product.fields, "absent"))
+        if not absent.exists():
+            with pytest.raises(UserError, match=f"run `python {product.maker.command} small.yaml`"):
                 run.require(absent)
+
+
+def test_the_files_of_another_window_lie_in_folders_of_their_own(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    chosen = config.load("small.yaml")
+    run = Run(chosen, "06_significance.py", "small.yaml", window=chosen.window.label)
+    assert str(run.path(products.FLOWS, charge="os")) == "data/small/windows/9-10.6/flows_os.pt"
+    assert str(run.path(products.CURVES)) == "results/small/windows/9-10.6/significance_curves.parquet"
+    with pytest.raises(UserError, match=r"windows/9-10\.6/flows_os\.pt: not found; run `python 03_train_flows\.py"):
+        run.require(run.path(products.FLOWS, charge="os"))

@@ -252,8 +252,9 @@ def test_simulated_signal_in_a_study_does_not_make_the_data_simulated(tmp_path, 
     assert saved.origin == "rebuilt"
 
 
-STUDIES = [f"-m dimuon study {name}" for name in ("variations", "pseudoexperiments", "cut_scan", "controls",
-                                                    "injection")]  # fmt: skip
+STUDIES = [
+    f"-m dimuon study {name}" for name in ("controls", "cut_scan", "injection", "pseudoexperiments", "variations")
+]
 
 
 @pytest.mark.parametrize(

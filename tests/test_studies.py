@@ -15,7 +15,7 @@ from dimuon.errors import UserError
 from dimuon.regions import MassWindow
 from dimuon.statistics import calibration
 from dimuon.studies import controls, cut_scan, injection, ledger, nulls, pseudoexperiments, standing, study, variations
-from dimuon.workflow import config, executor, products, provenance
+from dimuon.workflow import config, executor, provenance
 from tests.conftest import ROOT
 
 CONFIG = """\
@@ -88,9 +88,9 @@ def tables_follow_the_schema(monkeypatch):
     """Whatever table a study writes has the columns that the pages name."""
     write = study.Study.write_table
 
-    def checked(self, file, frame, origin=None):
-        assert set(frame.columns) == set(products.FILES[f"studies/{file}"].columns), file
-        return write(self, file, frame, origin)
+    def checked(self, product, frame, origin=None):
+        assert set(frame.columns) == set(product.column_names), product.name
+        return write(self, product, frame, origin)
 
     monkeypatch.setattr(study.Study, "write_table", checked)
 

@@ -19,6 +19,7 @@ from dimuon.data import dimuons
 from dimuon.errors import UserError
 from dimuon.statistics import model_choice, significance
 from dimuon.statistics.working_points import rates
+from dimuon.workflow import products
 from dimuon.workflow.config import Toys
 from dimuon.workflow.executor import generator, integer_seed
 
@@ -99,7 +100,7 @@ def fit_masses(config, events):
 
 def flows_path(run, charge):
     """Where step 3 writes the flows of one charge."""
-    return run.data / f"flows_{charge}.pt"
+    return run.path(products.FLOWS, charge=charge)
 
 
 def read_flows(run, charge):

@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from dimuon.classifiers.members import CLASSIFIERS, Split
 from dimuon.errors import UserError
-from dimuon.workflow import executor
+from dimuon.workflow import executor, products
 
 log = logging.getLogger("dimuon")
 
@@ -59,7 +59,7 @@ class Ensemble:
 
 def background_path(run, charge):
     """Where step 4 writes the sampled background of a charge."""
-    return run.data / f"background_{charge}.parquet"
+    return run.path(products.BACKGROUND, charge=charge)
 
 
 def read_background(run, charge, names):

@@ -33,7 +33,7 @@ def read(folder):
     for path in paths:
         if not path.exists():
             raise UserError(f"{path}: not found; give a folder results/<name>/ in which step 6 has written")
-    curves = provenance.load_table(paths[1], products.FILES[paths[1].name].columns)
+    curves = provenance.load_table(paths[1], products.CURVES.column_names)
     return provenance.load_json(paths[0]), curves, provenance.sidecar(paths[0])
 
 

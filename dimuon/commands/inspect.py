@@ -45,7 +45,8 @@ def describe(path, chosen=None):
     }
     if path.suffix not in readers:
         raise UserError(f"{path}: files of kind {path.suffix!r} are not known; known: {', '.join(readers)}")
-    title = f"{path}: {products.meaning(path) or 'not a file of the seven steps'}"
+    product = products.PRODUCTS.find(path)
+    title = f"{path}: {product.meaning if product else 'not a file of the seven steps'}"
     content = readers[path.suffix](path)  # first of all: it names a damaged file
     return "\n".join([title, *origin_lines(path, chosen), "", *content])
 

@@ -12,6 +12,7 @@ from dimuon.arrays import BoolArray
 from dimuon.errors import UserError
 from dimuon.events import Events
 from dimuon.regions import REGIONS
+from dimuon.workflow import products
 from dimuon.workflow.provenance import Run, load_table, table_columns
 
 log = logging.getLogger("dimuon")
@@ -23,7 +24,7 @@ def paths(run: Run) -> dict[str, Path]:
     """{charge: file} of the dimuon tables of this analysis, for the charges that it has."""
     given = run.config.input.dimuons
     if given is None:
-        return {charge: run.data / "dimuons.parquet" for charge in run.config.selection.charges}
+        return {charge: run.path(products.DIMUONS) for charge in run.config.selection.charges}
     if isinstance(given, str):
         return {charge: Path(given) for charge in run.config.selection.charges}
     by_charge = {"os": given.os, "ss": given.ss}

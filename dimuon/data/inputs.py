@@ -3,6 +3,7 @@
 from dimuon.data import luminosity, portal, sources
 from dimuon.errors import UserError
 from dimuon.simulation import nanoaod_files
+from dimuon.workflow import products
 
 
 def resolve(run):
@@ -30,19 +31,19 @@ def certified_luminosity(run):
     if run.config.input.simulation is not None:
         given = _simulated_luminosity(run)
     if isinstance(given, int):
-        path = run.data / f"certified_luminosity_{given}.json"
+        path = run.path(products.CERTIFIED_LUMINOSITY, record=str(given))
         given = portal.certified_luminosity(given, path, run.config.input.portal, *_asking(run, given))
     return (None, None) if given is None else (given, luminosity.read(given))
 
 
 def _asking(run, record):
     settings = run.config.execution
-    return run.data / f"record_{record}.json", settings.attempts, settings.timeout
+    return run.path(products.RECORD, record=str(record)), settings.attempts, settings.timeout
 
 
 def _simulated(run):
     """The files of the simulation, written now unless they are there and made with the same settings."""
-    folder, given = run.data / "simulated", run.config.input.simulation
+    folder, given = _simulated_luminosity(run).parent, run.config.input.simulation
     files = sorted(folder.glob("*.root"))
     if len(files) != given.n_files or any(run.stale(path) for path in (*files, _simulated_luminosity(run))):
         files = nanoaod_files.write_nanoaod(folder, given, run.config.seed, run.config.selection.trigger)
@@ -52,4 +53,4 @@ def _simulated(run):
 
 
 def _simulated_luminosity(run):
-    return run.data / "simulated" / "certified_luminosity.json"
+    return run.path(products.SIMULATED, file="certified_luminosity.json")

@@ -8,6 +8,7 @@ import numpy as np
 from dimuon import columns
 from dimuon.data import luminosity, nanoaod, skim, sources
 from dimuon.errors import UserError
+from dimuon.workflow import products
 from dimuon.workflow.provenance import atomic, file_hash, load_json, sidecar_path
 
 log = logging.getLogger("dimuon")
@@ -107,9 +108,9 @@ class Manifest:
         units = columns.units(nanoaod.schema(self.made_with["triggers"]).names)
         for path, entry in zip(outputs, content["inputs"], strict=True):
             run.seal(path, made_from, origin, rows=entry["events_two_muons"], units=units)
-        run.write_table(folder / "spectrum.parquet", skim.spectrum_table(outputs), outputs)
+        run.write_table(run.path(products.SPECTRUM), skim.spectrum_table(outputs), outputs)
         sections = np.concatenate([luminosity.as_keys(entry["certified"]) for entry in content["inputs"]])
-        run.write_json(folder / "processed_luminosity.json", luminosity.as_sections(sections), outputs)
+        run.write_json(run.path(products.PROCESSED_LUMINOSITY), luminosity.as_sections(sections), outputs)
         run.write_json(self.path, content, outputs)
 
     def _discard(self):

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 
 from dimuon.errors import UserError
+from dimuon.workflow import products
 from dimuon.workflow.provenance import load_table
 
 NAMES = ("row", "fold", "score", "score_std")
@@ -14,7 +15,7 @@ def path(run, train, test):
 
     test: the charge scored, or "background" for the sampled events that the classifiers were trained against.
     """
-    return run.data / f"scores_{train}_on_{test}.parquet"
+    return run.path(products.SCORES, train=train, test=test)
 
 
 def table(rows, scores):
@@ -24,7 +25,7 @@ def table(rows, scores):
 
 def members_path(run, train, test):
     """Where the scores of every single member lie, if they were kept (`bdt.keep_members`)."""
-    return run.data / f"members_{train}_on_{test}.parquet"
+    return run.path(products.MEMBERS, train=train, test=test)
 
 
 def members_table(rows, scores):

@@ -103,20 +103,20 @@ class Saved:
         Studies with simulated signal say SIMULATED themselves; they do not make the data so. Where neither file was
         read, that of all that were.
         """
-        headline = {self.run.results / "significance.json", *dimuons.paths(self.run).values()}
+        headline = {self.run.path(products.SIGNIFICANCE), *dimuons.paths(self.run).values()}
         return provenance.origin_of(*([path for path in self.used if path in headline] or self.used))
 
     @cached_property
     def curves(self):
         """The significance curves, or None."""
-        names = products.FILES["significance_curves.parquet"].columns
-        path = self.run.results / "significance_curves.parquet"
+        names = products.CURVES.column_names
+        path = self.run.path(products.CURVES)
         return self._content(path, partial(self.run.read_table, names=names))
 
     @cached_property
     def summary(self):
         """The content of `significance.json`, or None."""
-        return self.json(self.run.results / "significance.json")
+        return self.json(self.run.path(products.SIGNIFICANCE))
 
     def _content(self, path, read):
         if path in self.used:
@@ -212,7 +212,7 @@ def _name(letter, words, train, test):
 
 
 def _mass_spectra(saved):
-    path = saved.run.results / "mass_histograms.parquet"
+    path = saved.run.path(products.MASS_HISTOGRAMS)
     spectra = saved.table(path)
     for train, test in saved.tests if spectra is not None else ():
         for variable, part in _of_test(spectra, train, test).groupby("variable"):
@@ -248,7 +248,7 @@ def _sr_merged(values, bins):
 
 
 def _p_values(saved):
-    paths = saved.run.results / "significance_curves.parquet", saved.run.results / "significance.json"
+    paths = saved.run.path(products.CURVES), saved.run.path(products.SIGNIFICANCE)
     curves, summary = saved.curves, saved.summary
     if curves is None or summary is None:
         return
@@ -262,7 +262,7 @@ def _p_values(saved):
 
 
 def _features(saved):
-    path = saved.run.results / "feature_histograms.parquet"
+    path = saved.run.path(products.FEATURE_HISTOGRAMS)
     if saved.curves is not None and set(saved.curves["variable"]) <= {"cathode", "random"}:
         return  # a table of scores without features has none
     histograms = saved.table(path)
@@ -275,7 +275,7 @@ def _features(saved):
 
 
 def _variations(saved):
-    path = saved.run.results / "significance_curves.parquet"
+    path = saved.run.path(products.CURVES)
     chosen = model_choice.describe(saved.config.significance)
     for train, test in saved.tests if saved.curves is not None else ():
         part = _of_test(saved.curves, train, test)
@@ -316,7 +316,7 @@ def _efficiency(saved):
         cuts = {fpr: sideband.quantile(1 - fpr, "higher") for fpr in config.significance.figure_fprs}
         bins = config.window.binning(config.significance.n_bins_sr)
         table = checks.efficiency_table(events["dimu_mass"].to_numpy(), events["score"].to_numpy(), cuts, bins)
-        paths, path = _score_paths(saved, train, test), saved.run.data / f"sculpting_{train}_on_{test}.parquet"
+        paths, path = _score_paths(saved, train, test), saved.run.path(products.SCULPTING, train=train, test=test)
         flagged = saved.table(path)
         if flagged is not None:
             paths.append(path)
@@ -335,7 +335,7 @@ def _nearest_flag(flagged, fpr):
 
 def _losses(saved):
     for charge in saved.charges:
-        path = saved.run.data / f"flow_losses_{charge}.parquet"
+        path = saved.run.path(products.FLOW_LOSSES, charge=charge)
         losses, title = saved.table(path), f"Training of the flows, {CHARGE_NAMES[charge]}"
         if losses is not None:
             name = f"flow_losses_{charge}"
@@ -345,7 +345,7 @@ def _losses(saved):
 def _closure(saved):
     names = saved.config.features.names
     for charge in saved.charges:
-        path = saved.run.data / f"background_{charge}.parquet"
+        path = saved.run.path(products.BACKGROUND, charge=charge)
         sampled, events = saved.table(path), saved.events(charge, names)
         if sampled is None or events is None:
             continue
@@ -359,7 +359,7 @@ def _closure(saved):
 
 def _importance(saved):
     for charge in saved.charges:
-        path = saved.run.data / f"importance_{charge}.json"
+        path = saved.run.path(products.IMPORTANCE, charge=charge)
         content = saved.json(path)
         if content is not None:
             rows = [{"feature": name} | values for name, values in content["features"].items()]
@@ -377,7 +377,7 @@ def _importance(saved):
 
 
 def _convergence(saved):
-    path = saved.run.results / "convergence.parquet"
+    path = saved.run.path(products.CONVERGENCE)
     table = saved.optional(path)
     for train, test in saved.tests if table is not None else ():
         part = _of_test(table, train, test)
@@ -391,7 +391,6 @@ def _convergence(saved):
 
 def _studies(saved):
     """Figures of the studies that were made and are up to date."""
-    folder = saved.run.results / "studies"
     for file, kind, draw, by_charge in (
         ("variations", "variation_points", studies.variation_points, True),
         ("pseudoexperiments", "null_distributions", studies.null_distributions, True),
@@ -399,7 +398,7 @@ def _studies(saved):
         ("injection", "injection", studies.injection, False),
         ("cut_scan", "cut_scan", studies.cut_scan, True),
     ):
-        path = folder / f"{file}.parquet"
+        path = saved.run.path(products.PRODUCTS[file])
         table = saved.optional(path)
         title = file.replace("_", " ").capitalize()
         if table is None:
@@ -427,7 +426,7 @@ def _observed(content, charge):
 
 def _agreement(saved):
     for charge in saved.charges:
-        path = saved.run.data / f"closure_{charge}.json"
+        path = saved.run.path(products.CLOSURE, charge=charge)
         table = checks.agreement_table(saved.json(path) or {})
         if len(table):
             yield _drawing(
@@ -438,7 +437,7 @@ def _agreement(saved):
 
 
 def _cutflow(saved):
-    path = saved.run.data / "cutflow.json"
+    path = saved.run.path(products.CUTFLOW)
     content = saved.json(path)
     if content is not None:
         table = checks.cutflow_table(content["steps"])
@@ -446,7 +445,7 @@ def _cutflow(saved):
 
 
 def _spectrum(saved):
-    path = saved.run.data / "skim" / "spectrum.parquet"
+    path = saved.run.path(products.SPECTRUM)
     table = saved.table(path)
     if table is not None:
         yield _drawing("spectrum", "spectrum", "Data", "Inclusive dimuon mass", [path], table, checks.spectrum)

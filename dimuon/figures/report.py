@@ -10,7 +10,7 @@ import jinja2
 from dimuon.figures.style import CHARGE_NAMES, describe_test, fpr_name
 from dimuon.statistics import model_choice
 from dimuon.studies import standing
-from dimuon.workflow import provenance
+from dimuon.workflow import products, provenance
 
 # what a check must reach to pass
 P_DOUBTFUL = 0.01  # p-value of the sideband fit
@@ -60,14 +60,12 @@ def page(saved, drawings, files):
 def steps(config):
     """[(command, whether it is optional)] that an analysis takes, in the order in which they are run."""
     given = config.input
-    numbered = [step for step in provenance.SETTINGS if step.endswith(".py")]
+    numbered = [maker.command for maker in products.STEPS]
     first = 5 if given.scores is not None else 2 if given.dimuons is not None else 0
     optional = [
-        step
-        for step in provenance.SETTINGS
-        if step not in numbered
-        and given.scores is None
-        and (step != "-m dimuon study convergence" or config.bdt.keeps_members)
+        maker.command
+        for maker in products.PRODUCTS.studies()
+        if given.scores is None and (maker != products.CONVERGENCE.maker or config.bdt.keeps_members)
     ]
     *before, last = numbered[first:]
     return [*((step, False) for step in before), *((step, True) for step in optional), (last, False)]
@@ -208,7 +206,7 @@ def verdicts(saved):
                 }
             )
     for charge in saved.charges if saved.config.input.scores is None else ():
-        tests = saved.json(saved.run.data / f"closure_{charge}.json") or {}
+        tests = saved.json(saved.run.path(products.CLOSURE, charge=charge)) or {}
         if whole := tests.get("sidebands", {}).get("sidebands"):
             largest = max(value["distance"] for value in whole["ks"].values())
             seen = f"AUC {whole['auc']:.3f} ± {whole['auc_err']:.3f}, largest KS distance {largest:.3f}"
@@ -230,7 +228,7 @@ def verdicts(saved):
 
 def controls(saved):
     """Verdicts of the study of samples without a signal, where it was made."""
-    path = saved.run.results / "studies" / "controls.json"
+    path = saved.run.path(products.PRODUCTS["controls_verdicts"])
     content = saved.optional(path) if saved.config.input.scores is None else None
     return [
         {
@@ -260,7 +258,7 @@ def not_made(saved):
         found.append(("same-sign control", remedy))
     if config.significance.toys.scan == 0:
         found.append(("global significance", f"set significance.toys.scan, run `python 06_significance.py {path}`"))
-    if saved.run.results / "convergence.parquet" in saved.not_made and not config.bdt.keeps_members:
+    if saved.run.path(products.CONVERGENCE) in saved.not_made and not config.bdt.keeps_members:
         found.append(("members for the convergence", f"set bdt.keep_members, run `python 05_train_bdts.py {path}`"))
     studies = {remedy: file.stem.replace("_", " ") for file, remedy in saved.not_made.items()}
     return found + [(what, remedy) for remedy, what in studies.items()]
@@ -270,8 +268,9 @@ def sculpting(saved):
     """Verdicts on whether the scores know the mass in the sidebands, one per matched test."""
     said = []
     for charge in saved.charges if saved.config.input.scores is None else ():
-        stem = saved.run.data / f"sculpting_{charge}_on_{charge}"
-        record, table = saved.json(stem.with_suffix(".json")), saved.table(stem.with_suffix(".parquet"))
+        same = {"train": charge, "test": charge}
+        record = saved.json(saved.run.path(products.SCULPTING_TEST, **same))
+        table = saved.table(saved.run.path(products.SCULPTING, **same))
         if record is None or table is None:
             continue
         flagged = table.groupby("fpr")["sculpted"].any()
@@ -298,7 +297,7 @@ def cutflow(saved):
     """Header and rows of the cutflow table in words, or None where the analysis starts later."""
     if saved.config.input.dimuons is not None or saved.config.input.scores is not None:
         return None
-    content = saved.json(saved.run.data / "cutflow.json")
+    content = saved.json(saved.run.path(products.CUTFLOW))
     if content is None:
         return None
     header = ["Step", "All", "Opposite sign", "efficiency", "Same sign", "efficiency"]

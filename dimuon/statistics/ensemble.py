@@ -18,7 +18,7 @@ from dimuon.data import dimuons, scores
 from dimuon.statistics import model_choice
 from dimuon.statistics.significance import Spectra, discoveries, likelihood_weights
 from dimuon.statistics.working_points import CutVariable, rates
-from dimuon.workflow import cli
+from dimuon.workflow import cli, products
 from dimuon.workflow.executor import generator
 
 MEDIAN_ERROR = np.sqrt(np.pi / 2)  # standard error of a median over that of a mean, for a normal distribution
@@ -122,7 +122,7 @@ def main(run):
             frame = convergence(table["dimu_mass"].to_numpy(dtype=float), members, fprs, model, rng)
             frames.append(frame.assign(train=train, test=test))
             sources.append(scores.members_path(run, train, test))
-    run.write_table(run.results / "convergence.parquet", pd.concat(frames, ignore_index=True), sources)
+    run.write_table(run.path(products.CONVERGENCE), pd.concat(frames, ignore_index=True), sources)
 
 
 def command():

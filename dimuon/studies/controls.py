@@ -13,14 +13,31 @@ Writes, under results/<name>/studies/: controls.parquet (every significance of e
 """
 
 from dimuon.bumphunt import steps
+from dimuon.columns import Column
 from dimuon.errors import UserError
 from dimuon.regions import MassWindow
 from dimuon.studies import ledger, variations
 from dimuon.studies.ledger import work_off
 from dimuon.workflow.executor import integer_seed
+from dimuon.workflow.products import FOUND, PRODUCTS, Product, study_maker
 
 LIMIT = 1.0  # of the median Z0 and of its spread
 CRITERION = "median Z0 over seeds and its standard deviation below 1 at each working point (arXiv:2502.09770, V E)"
+
+MAKER = study_maker("controls", "studies.members", "studies.seeds", "studies.gate_fprs")
+TABLE = PRODUCTS.declare(
+    Product(
+        "controls",
+        "results/{name}/studies/controls.parquet",
+        MAKER,
+        "the significances where there is no signal",
+        ("seed", "variable", "fpr", *FOUND),
+        own={"control": Column("text", 'where there is no signal: "ss", or the OS window shifted into a sideband')},
+    )
+)
+VERDICTS = PRODUCTS.declare(
+    Product("controls_verdicts", "results/{name}/studies/controls.json", MAKER, "which controls pass, and how clearly")
+)
 
 
 def run(study):
@@ -36,8 +53,8 @@ def run(study):
     records = work_off(done, tasks, study.pool, "controls")
     frame = table(records)
     summary = verdict(frame, records, config.studies.gate_fprs)
-    study.write_table("controls.parquet", frame)
-    study.write_json("controls.json", summary)
+    study.write_table(TABLE, frame)
+    study.write_json(VERDICTS, summary)
     return report(summary)
 
 

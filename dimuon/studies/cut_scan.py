@@ -17,9 +17,33 @@ from dimuon.statistics.significance import MIN_BACKGROUND, Spectra, discoveries
 from dimuon.studies.ledger import work_off
 from dimuon.studies.nulls import NullModel
 from dimuon.workflow.executor import integer_seed
+from dimuon.workflow.products import FOUND, PRODUCTS, Product, study_maker
 
 NEEDED = ("dimu_pt", "mu0_ip3d", "mu1_ip3d")
 TOO_FEW_EVENTS = "no cut of the scan leaves enough events: loosen studies.scan_pt and studies.scan_ip3d"
+
+MAKER = study_maker("cut_scan", "studies.pseudoexperiments", "studies.scan_pt", "studies.scan_ip3d")
+CUTS = PRODUCTS.declare(
+    Product(
+        "cut_scan",
+        "results/{name}/studies/cut_scan.parquet",
+        MAKER,
+        "the significance after every pair of classical cuts",
+        ("charge", "pt_cut", "ip3d_cut", *FOUND, "n_bkg_err"),
+    )
+)
+TOYS = PRODUCTS.declare(
+    Product(
+        "cut_scan_toys",
+        "results/{name}/studies/cut_scan_toys.parquet",
+        MAKER,
+        "the best pair of cuts of every null dataset",
+        ("charge", "experiment", "seed", "pt_cut", "ip3d_cut", "z0"),
+    )
+)
+BEST = PRODUCTS.declare(
+    Product("cut_scan_best", "results/{name}/studies/cut_scan.json", MAKER, "the best cut, local and corrected")
+)
 
 
 def run(study):
@@ -45,11 +69,11 @@ def run(study):
         summary[charge] = {"best": found, "global": corrected.asdict(), "n": len(nulls), "n_failed": n_failed}
         toys.append(pd.DataFrame(good).assign(charge=charge.upper()))
     study.write_table(
-        "cut_scan.parquet",
+        CUTS,
         pd.concat([cuts.assign(charge=charge.upper()) for charge, cuts in scans.items()], ignore_index=True),
     )
-    study.write_table("cut_scan_toys.parquet", pd.concat(toys, ignore_index=True))
-    study.write_json("cut_scan.json", summary)
+    study.write_table(TOYS, pd.concat(toys, ignore_index=True))
+    study.write_json(BEST, summary)
     return report(summary)
 
 

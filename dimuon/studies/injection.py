@@ -18,6 +18,7 @@ import pandas as pd
 from dimuon.background.conditional import sample_masses
 from dimuon.bumphunt import cut_and_count, steps
 from dimuon.classifiers.members import CLASSIFIERS, Split
+from dimuon.columns import Column
 from dimuon.errors import UserError
 from dimuon.simulation.nanoaod_files import upsilon_events
 from dimuon.statistics import model_choice
@@ -26,6 +27,7 @@ from dimuon.studies import ledger
 from dimuon.studies.ledger import work_off
 from dimuon.studies.nulls import NullModel
 from dimuon.workflow.executor import AtOnce, generator, integer_seed
+from dimuon.workflow.products import PRODUCTS, Product, study_maker
 
 METHODS = ("no_cut", "best_feature", "cathode_fixed", "cathode_max", "likelihood", "supervised_fixed", "supervised")
 FIXED_FPR = 0.1
@@ -33,6 +35,31 @@ N_TRUTH = 20_000  # labelled events of each kind for the ideal classifier
 N_TRUTH_MEMBERS = 5
 BAND = (0.16, 0.84)
 TARGETS = (3.0, 5.0)  # sigma
+
+MAKER = study_maker("injection", "studies.members", "studies.injected", "studies.repeats", "studies.retrain_flows")
+TABLE = PRODUCTS.declare(
+    Product(
+        "injection",
+        "results/{name}/studies/injection.parquet",
+        MAKER,
+        "the significances with signal events injected. SIMULATED",
+        ("seed", "fpr", "z0", "n_obs", "n_bkg"),
+        own={
+            "n_injected": Column("events", "signal events added to the null dataset"),
+            "repeat": Column("", "number of the null dataset for one injected number, from 0"),
+            "method": Column("text", "how the significance was obtained"),
+            "n_kept": Column("events", "of them, in the SR after the cut"),
+        },
+    )
+)
+SUMMARY = PRODUCTS.declare(
+    Product(
+        "injection_summary",
+        "results/{name}/studies/injection.json",
+        MAKER,
+        "medians and bands by number of signal events, where learning sets in, events for 3 and 5 sigma. SIMULATED",
+    )
+)
 
 
 def run(study):
@@ -57,8 +84,8 @@ def run(study):
     records = work_off(study.ledger(), tasks, study.pool, "injection")
     frame = table(records)
     summary = summarise(frame, records)
-    study.write_table("injection.parquet", frame, origin="simulated")
-    study.write_json("injection.json", summary, origin="simulated")
+    study.write_table(TABLE, frame, origin="simulated")
+    study.write_json(SUMMARY, summary, origin="simulated")
     return report(summary)
 
 

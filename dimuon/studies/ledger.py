@@ -84,7 +84,7 @@ def settings_of(run, inputs, leave_out=()):
     settings = {}
     for path in inputs:
         settings |= provenance.sidecar(path).get("settings", {})
-    settings |= provenance.chosen_settings(run.config, provenance.SETTINGS[run.step])
+    settings |= provenance.chosen_settings(run.config, provenance.settings_of(run.step))
     settings = {name: value for name, value in settings.items() if name not in leave_out}
     return settings | {f"the hash of {path}": provenance.file_hash(path) for path in inputs}
 

@@ -19,10 +19,36 @@ from dimuon.studies import ledger
 from dimuon.studies.ledger import work_off
 from dimuon.studies.nulls import NullModel
 from dimuon.workflow.executor import AtOnce, generator, integer_seed
+from dimuon.workflow.products import FOUND, PRODUCTS, Product, study_maker
 
 FIXED_FPR = 0.1  # the working point whose coverage is shown beside that of the maximum
 CAVEAT = "The null datasets are drawn from flows of the same sidebands: what all flows have wrong, no null shows."
 STATISTICS = ("cathode_max", "fixed", "likelihood", "likelihood_pooled", "best_feature", "no_cut")
+
+MAKER = study_maker(
+    "pseudoexperiments",
+    "studies.members",
+    "studies.pseudoexperiments",
+    "studies.held_out",
+    "studies.retrain_flows",
+)
+TABLE = PRODUCTS.declare(
+    Product(
+        "pseudoexperiments",
+        "results/{name}/studies/pseudoexperiments.parquet",
+        MAKER,
+        "the significances of every null dataset",
+        ("charge", "experiment", "seed", "member", "variable", "fpr", *FOUND),
+    )
+)
+CALIBRATED = PRODUCTS.declare(
+    Product(
+        "pseudoexperiments_calibrated",
+        "results/{name}/studies/pseudoexperiments.json",
+        MAKER,
+        "calibrated local and global p-values, coverage of the asymptotic ones, uniformity",
+    )
+)
 
 
 def run(study):
@@ -42,8 +68,8 @@ def run(study):
     records = work_off(study.ledger(leave_out=["studies.pseudoexperiments", "studies.held_out"]), tasks, study.pool,
                        "pseudoexperiments")  # fmt: skip
     summary = {charge: summarise(config, charge, records) for charge in study.events}
-    study.write_table("pseudoexperiments.parquet", table(records))
-    study.write_json("pseudoexperiments.json", summary)
+    study.write_table(TABLE, table(records))
+    study.write_json(CALIBRATED, summary)
     return report(summary)
 
 

@@ -1,6 +1,7 @@
 """What the studies say of the headline numbers, in lines that stand beside them wherever they are shown."""
 
 from dimuon.workflow import provenance
+from dimuon.workflow.products import PRODUCTS
 
 NAMES = {
     "cathode_max": "best classifier cut", "likelihood": "likelihood", "likelihood_pooled": "likelihood, one scale",
@@ -14,10 +15,11 @@ def lines(folder, run=None):
     from other files (None: not looked at).
     """
     said = []
-    for name, say in (("controls", _controls), ("pseudoexperiments", _calibrated)):
-        path = folder / "studies" / f"{name}.json"
+    for product, say in (("controls_verdicts", _controls), ("pseudoexperiments_calibrated", _calibrated)):
+        path, maker = PRODUCTS[product].at(folder), PRODUCTS[product].maker
+        name = maker.name
         if not path.exists():
-            said.append(f"{name}: not made yet (python -m dimuon study {name} CONFIG.yaml)")
+            said.append(f"{name}: not made yet (python {maker.command} CONFIG.yaml)")
         elif run is not None and (reason := run.stale(path)):
             said.append(f"{name}: out of date ({reason})")
         else:

@@ -79,19 +79,16 @@ class Study:
         """
         for path in self.inputs:
             self.run.require(path)
-        return Ledger(self.path(f"{self.name}.ledger.jsonl"), settings_of(self.run, self.inputs, leave_out))
+        path = self.run.results / "studies" / f"{self.name}.ledger.jsonl"
+        return Ledger(path, settings_of(self.run, self.inputs, leave_out))
 
-    def path(self, file):
-        """Where a result of this study lies."""
-        return self.run.results / "studies" / file
-
-    def write_table(self, file, frame, origin=None):
+    def write_table(self, product, frame, origin=None):
         """Write a table of results with its sidecar."""
-        return self.run.write_table(self.path(file), frame, self.inputs, origin)
+        return self.run.write_table(self.run.path(product), frame, self.inputs, origin)
 
-    def write_json(self, file, content, origin=None):
+    def write_json(self, product, content, origin=None):
         """Write results as JSON with its sidecar."""
-        return self.run.write_json(self.path(file), content, self.inputs, origin)
+        return self.run.write_json(self.run.path(product), content, self.inputs, origin)
 
 
 def main(arguments=None):

@@ -1,7 +1,8 @@
 """Study: does the result depend on a choice? (paper, End Matter, "Systematic Variations", Fig. 4)
 
 Every variation changes one choice and runs steps 4 to 6 again; flows are trained again only where the choice changes
-what they learn, once for all variations that share them, and kept under data/<name>/studies/.
+what they learn, once for all variations that share them, and kept under data/<name>/studies/,
+of another window under data/<name>/windows/<SR>/studies/.
 
 Writes, under results/<name>/studies/: variations.parquet (every significance of every variation) and variations.json
 (the baseline and the range of each kind of variation).
@@ -15,21 +16,52 @@ from pathlib import Path
 from scipy.stats import norm
 
 from dimuon.bumphunt import steps
+from dimuon.columns import Column
 from dimuon.errors import UserError
 from dimuon.regions import MassWindow
 from dimuon.studies import ledger
 from dimuon.studies.ledger import FAILURES, fail, work_off
 from dimuon.workflow import provenance
 from dimuon.workflow.executor import AtOnce, integer_seed
+from dimuon.workflow.products import FOUND, KEPT_FLOWS, PRODUCTS, STEP_3, Product, study_maker
 
 log = logging.getLogger("dimuon")
 
-STEP_3 = "03_train_flows.py"
 FLOWS = {
     "slides' flow": {"flow.hidden": 128, "flow.epochs": 1000},
     "published file's flow": {"flow.hidden": 20, "flow.epochs": 400},
 }
 SHOWN = ("no_cut", "cathode_max", "best_feature", "likelihood")
+
+MAKER = study_maker(
+    "variations",
+    "studies.variations",
+    "studies.seeds",
+    "studies.retrain_flows",
+    "studies.sr_shift",
+    "studies.sideband_shift",
+)
+TABLE = PRODUCTS.declare(
+    Product(
+        "variations",
+        "results/{name}/studies/variations.parquet",
+        MAKER,
+        "the significances after every systematic variation",
+        ("charge", "seed", "degree", "n_bins_sr", "variable", "fpr", "p0", *FOUND),
+        own={
+            "kind": Column("text", "group of variations that it belongs to"),
+            "variation": Column("text", "what was changed"),
+        },
+    )
+)
+RANGES = PRODUCTS.declare(
+    Product(
+        "variations_ranges",
+        "results/{name}/studies/variations.json",
+        MAKER,
+        "the baseline and the range of each kind of variation",
+    )
+)
 
 
 def run(study):
@@ -42,9 +74,9 @@ def run(study):
             tasks[key] = () if key in done.records else task(study, varied, charge)  # done: no flows are needed
     records = work_off(done, tasks, study.pool, "variations")
     frame = table(study.config, chosen, records)
-    study.write_table("variations.parquet", frame)
+    study.write_table(TABLE, frame)
     summary = summarise(frame, records)
-    study.write_json("variations.json", summary)
+    study.write_json(RANGES, summary)
     return report(frame, summary)
 
 
@@ -111,12 +143,13 @@ def flows(study, varied, charge):
     """The trained flows for a varied configuration, as bytes: step 3's own, or trained here, once."""
     if not study.config.studies.retrain_flows:
         varied = steps.vary(varied, {"seed": study.config.seed})
-    settings = provenance.chosen_settings(varied, provenance.SETTINGS[STEP_3])
-    if settings == provenance.chosen_settings(study.config, provenance.SETTINGS[STEP_3]):
+    settings = provenance.chosen_settings(varied, STEP_3.settings)
+    if settings == provenance.chosen_settings(study.config, STEP_3.settings):
         return study.background(charge).to_bytes()
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
-    step = provenance.Run(varied, STEP_3, study.run.config_path)
-    path = step.data / "studies" / f"flows_{charge}_{digest}.pt"
+    window = None if varied.window == study.config.window else varied.window.label
+    step = provenance.Run(varied, STEP_3.command, study.run.config_path, window)
+    path = step.path(KEPT_FLOWS, charge=charge, digest=digest)
     if path.exists() and _is_whole(path):
         return path.read_bytes()
     log.info("%s: training the %s flows of another choice", path, charge)

@@ -1,124 +1,55 @@
-"""What every file of an analysis is, and the pages that say so: `python -m dimuon.workflow.products` writes both READMEs.
+"""Every file of an analysis, declared once: where it lies, who makes it from which settings, what it means.
 
-`data/README.md` and `results/README.md` are made from this table, from the columns' and from who makes what, so that
-they cannot say anything else than the code.
+Paths, staleness, remedies, `inspect` and the pages `data/README.md` and `results/README.md` (written by
+`python -m dimuon.workflow.products`) all derive from these declarations. The files of the seven steps are declared
+here, those of a study in the study's own file.
 """
 
-from dataclasses import dataclass
-from fnmatch import fnmatch
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
-from dimuon.bumphunt.cut_and_count import CURVE_FIELDS
-from dimuon.columns import COLUMNS
-from dimuon.workflow.provenance import MADE_BY
+from dimuon.columns import COLUMNS, Column
+from dimuon.registry import Registry
 
 
 @dataclass(frozen=True)
-class File:
-    """A kind of file. folder: "data" or "results". meaning: in a sentence.
+class Maker:
+    """A script or command. command: what stands after `python`. settings: sections (or single keys) of the YAML that
+    its files depend on, beside those that the files it reads depend on."""
 
-    columns: of a table. further: of `FURTHER`, what a table has beside them.
-    """
+    command: str
+    settings: tuple[str, ...]
 
-    folder: str
-    meaning: str
-    columns: tuple = ()
-    further: str = ""
+    @property
+    def is_step(self) -> bool:
+        """Whether it is one of the seven numbered scripts."""
+        return self.command.endswith(".py")
+
+    @property
+    def name(self) -> str:
+        """Its last word: "05_train_bdts.py", or of a study "controls"."""
+        return self.command.split()[-1]
 
 
-MUON = tuple(
-    f"{muon}_{name}"
-    for muon in ("mu0", "mu1")
-    for name in ("pt", "eta", "phi", "charge", "ip3d", "dxy", "dz", "iso03", "iso04", "jetiso")
-)
-SKIM = ("run", "luminosityBlock", "event", "n_muons", "n_jets", *MUON)
-DIMUONS = (
-    "run", "luminosityBlock", "event", "charge", "region", "anti_isolated", "dimu_mass", "dimu_pt", "dimu_eta",
-    "dimu_phi", "mumu_deltaR", "mumu_deltapT", *MUON, "n_muons", "n_jets",
-)  # fmt: skip
-TEST = ("train", "test")
-FOUND = ("z0", "n_obs", "n_bkg", "n_sig", "valid")
-TOYS = ("p0_toys", "p0_toys_err", "z0_toys", "n_toys", "toys_bound")
+# what steps 3 to 6 depend on, for the studies that repeat them
+CHAIN = ("name", "seed", "input", "window", "features", "flow", "background", "bdt", "significance")
 
-FILES = {
-    "skim/spectrum.parquet": File("data", "inclusive dimuon mass spectrum", ("bin_low", "bin_high", "n_os", "n_ss")),
-    "skim/*.parquet": File("data", "events with two muons that pass the ID", SKIM, "triggers"),
-    "skim/processed_luminosity.json": File("data", "the certified luminosity sections that were read, as CMS JSON"),
-    "skim/manifest.json": File("data", "what was read, file by file: size, checksum, events, sections, failures"),
-    "simulated/*": File("data", "simulated NanoAOD files with their certified luminosity sections. SIMULATED"),
-    "dimuons.parquet": File("data", "selected dimuons in the mass window, before the anti-isolation cut", DIMUONS),
-    "cutflow.json": File("data", "events left after each step of the selection, by charge"),
-    "flows_*.pt": File("data", "the trained flows of one charge, with scaler and settings (weights only)"),
-    "flow_losses_*.parquet": File(
-        "data", "the training of the flows", ("member", "epoch", "train_loss", "validation_loss")
-    ),
-    "background_*.parquet": File(
-        "data", "sampled background", ("dimu_mass", "region", "member", "use"), "features"
-    ),
-    "mass_fit_*.json": File("data", "the polynomial of the sideband mass spectrum"),
-    "closure_*.json": File("data", "how well sampled events agree with real ones: KS distances, AUC"),
-    "bdts_*.zip": File("data", "the classifiers of one charge as JSON models, with a manifest"),
-    "scores_*.parquet": File(
-        "data", "the classifiers' scores of one charge's dimuons, or of the sampled background",
-        ("row", "fold", "score", "score_std"),
-    ),
-    "members_*.parquet": File(
-        "data", "the scores of every member of an ensemble, where the YAML asks for them",
-        ("member", "row", "fold", "score"),
-    ),
-    "sculpting_*.json": File("data", "dependence of the score on the mass in the sidebands, against permutations"),
-    "sculpting_*.parquet": File(
-        "data", "efficiency of every cut against the mass, with a smooth fit and a flag",
-        ("fpr", "cut", "sculpted", "bin_low", "bin_high", "region", "n_before", "n_after", "efficiency",
-         "efficiency_low", "efficiency_high", "efficiency_fit", "efficiency_fit_err"),
-    ),
-    "importance_*.json": File("data", "what each feature is worth to the classifier"),
-    "significance.json": File("results", "the headline numbers of every train-test combination"),
-    "significance_curves.parquet": File(
-        "results", "the significance at every working point of every variable",
-        (*TEST, "variable", "baseline", "family", "degree", "n_bins_sr", "fpr", "cut", *CURVE_FIELDS, *TOYS,
-         "sculpted"),
-    ),
-    "mass_histograms.parquet": File(
-        "results", "mass spectra with their sideband fits after the figure's working points",
-        (*TEST, "variable", "fpr", "bin_low", "bin_high", "region", "n_obs", "n_obs_err", "n_bkg", "n_bkg_err"),
-    ),
-    "feature_histograms.parquet": File(
-        "results", "features in the SR after the figure's working points (fpr NaN: before anti-isolation)",
-        (*TEST, "feature", "fpr", "bin_low", "bin_high", "n_obs"),
-    ),
-    "convergence.parquet": File(
-        "results", "Z0 of ensembles drawn again from their members, by their number",
-        (*TEST, "n_members", "draw", "z0_max", "z0_likelihood"),
-    ),
-    "studies/variations.parquet": File(
-        "results", "the significances after every systematic variation",
-        ("charge", "kind", "variation", "seed", "degree", "n_bins_sr", "variable", "fpr", "p0", *FOUND),
-    ),
-    "studies/pseudoexperiments.parquet": File(
-        "results", "the significances of every null dataset",
-        ("charge", "experiment", "seed", "member", "variable", "fpr", *FOUND),
-    ),
-    "studies/controls.parquet": File(
-        "results", "the significances where there is no signal", ("control", "seed", "variable", "fpr", *FOUND)
-    ),
-    "studies/injection.parquet": File(
-        "results", "the significances with signal events injected. SIMULATED",
-        ("n_injected", "repeat", "seed", "method", "fpr", "z0", "n_obs", "n_bkg", "n_kept"),
-    ),
-    "studies/cut_scan.parquet": File(
-        "results", "the significance after every pair of classical cuts",
-        ("charge", "pt_cut", "ip3d_cut", *FOUND, "n_bkg_err"),
-    ),
-    "studies/cut_scan_toys.parquet": File(
-        "results", "the best pair of cuts of every null dataset",
-        ("charge", "experiment", "seed", "pt_cut", "ip3d_cut", "z0"),
-    ),
-    "studies/*": File("results", "of each study made, its verdicts (JSON) and the ledger of what is done"),
-    "figures/index.json": File("results", "title, caption, inputs and SHA-256 of every figure"),
-    "figures/*": File("results", "the figures: PDF, PNG, and the numbers behind each as CSV"),
-    "report.html": File("results", "the whole story on one page, self-contained"),
-}  # fmt: skip
+STEP_1 = Maker("01_skim_nanoaod.py", ("name", "seed", "input", "selection.muon_id", "selection.trigger"))
+STEP_2 = Maker("02_select_dimuons.py", ("name", "selection", "window"))
+STEP_3 = Maker("03_train_flows.py", ("name", "seed", "input", "window", "features", "flow"))
+STEP_4 = Maker("04_sample_background.py", ("name", "seed", "input", "window", "features", "background"))
+STEP_5 = Maker("05_train_bdts.py", ("name", "seed", "bdt"))
+STEP_6 = Maker("06_significance.py", ("name", "seed", "input.scores", "window", "significance"))
+STEP_7 = Maker("07_plots.py", ("name",))
+STEPS = (STEP_1, STEP_2, STEP_3, STEP_4, STEP_5, STEP_6, STEP_7)
+
+
+def study_maker(name: str, *settings: str) -> Maker:
+    """The `Maker` of a study that repeats steps 3 to 6. settings: what it depends on beside them."""
+    return Maker(f"-m dimuon study {name}", (*CHAIN, *settings))
 
 
 FURTHER = {
@@ -128,66 +59,351 @@ FURTHER = {
 }
 
 
-def find(path):
-    """The `File` that a path of an analysis is, or None for any other path."""
-    path = Path(path)
-    names = {path.name, f"{path.parent.name}/{path.name}"}
-    return next((FILES[pattern] for pattern in FILES if any(fnmatch(name, pattern) for name in names)), None)
+@dataclass(frozen=True, eq=False)
+class Product:
+    """A kind of file.
+
+    path: its template, "data/{name}/scores_{train}_on_{test}.parquet"; it starts with data/{name}/ or results/{name}/.
+    meaning: in a sentence. columns: of a table, those that `dimuon.columns` knows. own: those that no other table has.
+    further: of `FURTHER`, what a table has beside them. optional: only made where the YAML asks for it.
+    """
+
+    name: str
+    path: str
+    maker: Maker
+    meaning: str
+    columns: tuple[str, ...] = ()
+    further: str = ""
+    own: Mapping[str, Column] = field(default_factory=dict)
+    optional: bool = False
+
+    @property
+    def folder(self) -> str:
+        """The folder of the repository that it lies in: "data" or "results"."""
+        return self.path.partition("/")[0]
+
+    @property
+    def inside(self) -> str:
+        """The template inside the folder of the analysis."""
+        return self.path.partition("/{name}/")[2]
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """What is to be filled in beside the name: ("train", "test")."""
+        return tuple(re.findall(r"{(\w+)}", self.inside))
+
+    @property
+    def shown(self) -> str:
+        """The template as the pages show it: "scores_<train>_on_<test>.parquet"."""
+        return self.inside.replace("{", "<").replace("}", ">")
+
+    @property
+    def column_names(self) -> tuple[str, ...]:
+        """All columns that every such table has."""
+        return (*self.columns, *self.own)
+
+    def at(self, folder: Path, **fields: str) -> Path:
+        """The path in an analysis's folder. KeyError for a field left out."""
+        return folder / self.inside.format(**fields)
+
+    def names(self, path: Path | str) -> bool:
+        """Whether a path is one of this kind, judged by its name and the folder it lies in."""
+        return self._pattern.fullmatch(str(path)) is not None
+
+    @cached_property
+    def _pattern(self) -> re.Pattern[str]:
+        inside = re.sub(r"\\{\w+\\}", "[^/]+", re.escape(self.inside))
+        return re.compile(f"(?:.*/)?{inside}")
 
 
-def meaning(path):
-    """What a path of an analysis is, in a sentence, or None for any other path."""
-    file = find(path)
-    return file.meaning if file else None
+class Products(Registry[Product]):
+    """All products by name; the studies are imported when one is asked for that none of the seven steps makes."""
+
+    def declare(self, product: Product) -> Product:
+        """Enter a product and the columns of its own; ValueError where a name is taken."""
+        for name, column in product.own.items():
+            if COLUMNS.setdefault(name, column) != column:
+                raise ValueError(
+                    f"{product.name}: column {name} is another table's, too: it belongs into dimuon.columns"
+                )
+        return self.register(product.name, product)
+
+    def find(self, path: Path | str) -> Product | None:
+        """The product that a path is, the most exactly named first; None for any other path."""
+        for look in (list(self._parts.values()), self.values()):
+            if candidates := [product for product in look if product.names(path)]:
+                return max(candidates, key=lambda product: len(re.sub(r"{\w+}", "", product.inside)))
+        return None
+
+    def of(self, maker: Maker) -> list[Product]:
+        """All that a script or command makes."""
+        return [product for product in self.values() if product.maker == maker]
+
+    def maker(self, command: str | None) -> Maker | None:
+        """The `Maker` of a command as sidecars give it; None for none that is known."""
+        for look in (list(self._parts.values()), self.values()):
+            if makers := [product.maker for product in look if product.maker.command == command]:
+                return makers[0]
+        return None
+
+    def studies(self) -> list[Maker]:
+        """The makers that are not one of the seven steps."""
+        return list(dict.fromkeys(product.maker for product in self.values() if not product.maker.is_step))
 
 
-def step(pattern):
-    """The script or command that makes the files of a pattern of `FILES`."""
-    if pattern == "studies/*":
-        return "-m dimuon study"
-    return next(script for made, script in MADE_BY.items() if fnmatch(pattern, made))
+PRODUCTS = Products("dimuon.studies")
 
+_MUON = tuple(
+    f"{muon}_{name}"
+    for muon in ("mu0", "mu1")
+    for name in ("pt", "eta", "phi", "charge", "ip3d", "dxy", "dz", "iso03", "iso04", "jetiso")
+)
+_DIMUON = ("dimu_mass", "dimu_pt", "dimu_eta", "dimu_phi", "mumu_deltaR", "mumu_deltapT")
+_EVENT = ("run", "luminosityBlock", "event")
+_TEST = ("train", "test")
+FOUND = ("z0", "n_obs", "n_bkg", "n_sig", "valid")  # of every test, in the tables of the studies
+
+SIMULATED = Product(
+    "simulated",
+    "data/{name}/simulated/{file}",
+    STEP_1,
+    "simulated NanoAOD files with their certified luminosity sections. SIMULATED",
+    optional=True,
+)
+RECORD = Product(
+    "record",
+    "data/{name}/record_{record}.json",
+    STEP_1,
+    "the files of a record of the CERN Open Data portal, as the portal listed them",
+    optional=True,
+)
+CERTIFIED_LUMINOSITY = Product(
+    "certified_luminosity",
+    "data/{name}/certified_luminosity_{record}.json",
+    STEP_1,
+    "the certified luminosity sections of a record of the portal, as CMS JSON",
+    optional=True,
+)
+SPECTRUM = Product(
+    "spectrum",
+    "data/{name}/skim/spectrum.parquet",
+    STEP_1,
+    "inclusive dimuon mass spectrum",
+    ("bin_low", "bin_high", "n_os", "n_ss"),
+)
+SKIM = Product(
+    "skim",
+    "data/{name}/skim/{input}.parquet",
+    STEP_1,
+    "events with two muons that pass the ID",
+    (*_EVENT, "n_muons", "n_jets", *_MUON),
+    "triggers",
+)
+PROCESSED_LUMINOSITY = Product(
+    "processed_luminosity",
+    "data/{name}/skim/processed_luminosity.json",
+    STEP_1,
+    "the certified luminosity sections that were read, as CMS JSON",
+)
+MANIFEST = Product(
+    "manifest",
+    "data/{name}/skim/manifest.json",
+    STEP_1,
+    "what was read, file by file: size, checksum, events, sections, failures",
+)
+DIMUONS = Product(
+    "dimuons",
+    "data/{name}/dimuons.parquet",
+    STEP_2,
+    "selected dimuons in the mass window, before the anti-isolation cut",
+    (*_EVENT, "charge", "region", "anti_isolated", *_DIMUON, *_MUON, "n_muons", "n_jets"),
+)
+CUTFLOW = Product(
+    "cutflow", "data/{name}/cutflow.json", STEP_2, "events left after each step of the selection, by charge"
+)
+FLOWS = Product(
+    "flows",
+    "data/{name}/flows_{charge}.pt",
+    STEP_3,
+    "the trained flows of one charge, with scaler and settings (weights only)",
+)
+FLOW_LOSSES = Product(
+    "flow_losses",
+    "data/{name}/flow_losses_{charge}.parquet",
+    STEP_3,
+    "the training of the flows",
+    ("member", "epoch", "train_loss", "validation_loss"),
+)
+KEPT_FLOWS = Product(
+    "kept_flows",
+    "data/{name}/studies/flows_{charge}_{digest}.pt",
+    STEP_3,
+    "flows that a study trained with other settings, under windows/<sr>/ where the window is another",
+    optional=True,
+)
+BACKGROUND = Product(
+    "background",
+    "data/{name}/background_{charge}.parquet",
+    STEP_4,
+    "sampled background",
+    ("dimu_mass", "region", "member", "use"),
+    "features",
+)
+MASS_FIT = Product(
+    "mass_fit", "data/{name}/mass_fit_{charge}.json", STEP_4, "the polynomial of the sideband mass spectrum"
+)
+CLOSURE = Product(
+    "closure",
+    "data/{name}/closure_{charge}.json",
+    STEP_4,
+    "how well sampled events agree with real ones: KS distances, AUC",
+)
+CLASSIFIERS = Product(
+    "classifiers",
+    "data/{name}/bdts_{charge}.zip",
+    STEP_5,
+    "the classifiers of one charge as JSON models, with a manifest",
+)
+SCORES = Product(
+    "scores",
+    "data/{name}/scores_{train}_on_{test}.parquet",
+    STEP_5,
+    "the classifiers' scores of one charge's dimuons, or of the sampled background",
+    ("row", "fold", "score", "score_std"),
+)
+MEMBERS = Product(
+    "members",
+    "data/{name}/members_{train}_on_{test}.parquet",
+    STEP_5,
+    "the scores of every member of an ensemble, where the YAML asks for them",
+    ("member", "row", "fold", "score"),
+    optional=True,
+)
+SCULPTING_TEST = Product(
+    "sculpting_test",
+    "data/{name}/sculpting_{train}_on_{test}.json",
+    STEP_5,
+    "dependence of the score on the mass in the sidebands, against permutations",
+)
+SCULPTING = Product(
+    "sculpting",
+    "data/{name}/sculpting_{train}_on_{test}.parquet",
+    STEP_5,
+    "efficiency of every cut against the mass, with a smooth fit and a flag",
+    (
+        *("fpr", "cut", "sculpted", "bin_low", "bin_high", "region", "n_before", "n_after"),
+        *("efficiency", "efficiency_low", "efficiency_high", "efficiency_fit", "efficiency_fit_err"),
+    ),
+)
+IMPORTANCE = Product(
+    "importance", "data/{name}/importance_{charge}.json", STEP_5, "what each feature is worth to the classifier"
+)
+SIGNIFICANCE = Product(
+    "significance",
+    "results/{name}/significance.json",
+    STEP_6,
+    "the headline numbers of every train-test combination",
+)
+CURVES = Product(
+    "significance_curves",
+    "results/{name}/significance_curves.parquet",
+    STEP_6,
+    "the significance at every working point of every variable",
+    (
+        *_TEST,
+        *("variable", "baseline", "family", "degree", "n_bins_sr", "fpr", "cut"),
+        *("n_obs", "n_bkg", "n_bkg_err", "n_sig", "n_sidebands", "q0", "z0", "p0", "valid"),
+        *("chi2", "ndf", "p_chi2", "p_saturated", "at_boundary"),
+        *("p0_toys", "p0_toys_err", "z0_toys", "n_toys", "toys_bound"),
+        "sculpted",
+    ),
+)
+MASS_HISTOGRAMS = Product(
+    "mass_histograms",
+    "results/{name}/mass_histograms.parquet",
+    STEP_6,
+    "mass spectra with their sideband fits after the figure's working points",
+    (
+        *_TEST,
+        *("variable", "fpr", "bin_low", "bin_high", "region", "n_obs", "n_obs_err", "n_bkg", "n_bkg_err"),
+    ),
+)
+FEATURE_HISTOGRAMS = Product(
+    "feature_histograms",
+    "results/{name}/feature_histograms.parquet",
+    STEP_6,
+    "features in the SR after the figure's working points (fpr NaN: before anti-isolation)",
+    (*_TEST, "feature", "fpr", "bin_low", "bin_high", "n_obs"),
+    optional=True,
+)
+CONVERGENCE = Product(
+    "convergence",
+    "results/{name}/convergence.parquet",
+    Maker("-m dimuon study convergence", ("name", "seed", "window", "significance")),
+    "Z0 of ensembles drawn again from their members, by their number",
+    (*_TEST, "n_members", "draw", "z0_max", "z0_likelihood"),
+)
+FIGURE_INDEX = Product(
+    "figure_index",
+    "results/{name}/figures/index.json",
+    STEP_7,
+    "title, caption, inputs and SHA-256 of every figure",
+)
+FIGURES = Product(
+    "figures",
+    "results/{name}/figures/{file}",
+    STEP_7,
+    "the figures: PDF, PNG, and the numbers behind each as CSV",
+    optional=True,
+)
+REPORT = Product("report", "results/{name}/report.html", STEP_7, "the whole story on one page, self-contained")
+
+for _product in [value for value in globals().values() if isinstance(value, Product)]:
+    PRODUCTS.declare(_product)
 
 INTRODUCTIONS = {
     "data": """# data/
 
 One folder per analysis, `data/<name>/`, holds what the steps hand to each other. Nothing here is under version control;
-every file can be made again with the step named. A charge in a file name is `os` or `ss`.
+every file can be made again with the step named. A charge in a file name is `os` or `ss`. Of a search in another mass
+window the files lie under `windows/<SR>/`, such as `windows/9-10.6/`.
 """,
     "results": """# results/
 
 One folder per analysis, `results/<name>/`, holds its results. Nothing here is under version control; every file can be
-made again with the step named.
+made again with the step named. Of a search in another mass window the files lie under `windows/<SR>/`, such as
+`windows/9-10.6/`. A study keeps its finished tasks in `studies/<study>.ledger.jsonl` and goes on from there.
 """,
 }
 SIDECAR = """
 Beside each file lies `<file>.meta.json`: the step that made it, the settings and the SHA-256 of the inputs it was made
-from, its own SHA-256, seed, rows, units, package versions, commit, time.
-`python -m dimuon inspect FILE` shows all of it
-in words. The figures share `figures/index.json` instead.
+from, its own SHA-256, seed, rows, units, package versions, commit, time. `python -m dimuon inspect FILE` shows all of
+it in words. The figures share `figures/index.json` instead.
 """
 
 
-def page(folder):
+def page(folder: str) -> str:
     """The text of `data/README.md` or `results/README.md`."""
-    chosen = {pattern: file for pattern, file in FILES.items() if file.folder == folder}
+    chosen = [product for product in PRODUCTS.values() if product.folder == folder]
     lines = [INTRODUCTIONS[folder], "| file | made by | what |", "|---|---|---|"]
-    lines += [f"| `{pattern}` | `{step(pattern)}` | {file.meaning} |" for pattern, file in chosen.items()]
+    lines += [f"| `{product.shown}` | `{product.maker.command}` | {product.meaning} |" for product in chosen]
     lines.append(SIDECAR)
-    for pattern, file in chosen.items():
-        if file.columns:
-            lines += [f"## `{pattern}`", "", "| column | unit | meaning |", "|---|---|---|"]
-            lines += [f"| `{name}` | {COLUMNS[name].unit} | {COLUMNS[name].meaning} |" for name in file.columns]
-            lines += ["", *([FURTHER[file.further], ""] if file.further else [])]
+    for product in chosen:
+        if product.column_names:
+            lines += [f"## `{product.shown}`", "", "| column | unit | meaning |", "|---|---|---|"]
+            lines += [f"| `{name}` | {COLUMNS[name].unit} | {COLUMNS[name].meaning} |" for name in product.column_names]
+            lines += ["", *([FURTHER[product.further], ""] if product.further else [])]
     lines.append("<!-- written by python -m dimuon.workflow.products -->")
     return "\n".join(lines) + "\n"
 
 
-def main():
+def main() -> None:
     """Write both pages, in the folder the command is given in."""
     for folder in INTRODUCTIONS:
         (Path(folder) / "README.md").write_text(page(folder), encoding="utf-8")
 
 
 if __name__ == "__main__":
-    main()
+    from dimuon.workflow import products  # the module that the studies know, not this run of it
+
+    products.main()

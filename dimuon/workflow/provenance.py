@@ -15,7 +15,6 @@ import subprocess
 import time
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from fnmatch import fnmatch
 from functools import cache
 from pathlib import Path
 
@@ -25,63 +24,9 @@ import pyarrow.parquet as pq
 
 from dimuon import columns
 from dimuon.errors import UserError
+from dimuon.workflow.products import PRODUCTS, Maker, Product
 
 log = logging.getLogger("dimuon")
-
-# what steps 3 to 6 depend on, for the studies that repeat them
-CHAIN = ("name", "seed", "input", "window", "features", "flow", "background", "bdt", "significance")
-
-# the sections of the YAML that each step's files depend on
-SETTINGS = {
-    "01_skim_nanoaod.py": ("name", "seed", "input", "selection.muon_id", "selection.trigger"),
-    "02_select_dimuons.py": ("name", "selection", "window"),
-    "03_train_flows.py": ("name", "seed", "input", "window", "features", "flow"),
-    "04_sample_background.py": ("name", "seed", "input", "window", "features", "background"),
-    "05_train_bdts.py": ("name", "seed", "bdt"),
-    "-m dimuon study convergence": ("name", "seed", "window", "significance"),
-    "06_significance.py": ("name", "seed", "input.scores", "window", "significance"),
-    "07_plots.py": ("name",),
-    "-m dimuon study variations": (
-        *CHAIN, "studies.variations", "studies.seeds", "studies.retrain_flows", "studies.sr_shift",
-        "studies.sideband_shift",
-    ),
-    "-m dimuon study pseudoexperiments": (
-        *CHAIN, "studies.members", "studies.pseudoexperiments", "studies.held_out", "studies.retrain_flows",
-    ),
-    "-m dimuon study cut_scan": (*CHAIN, "studies.pseudoexperiments", "studies.scan_pt", "studies.scan_ip3d"),
-    "-m dimuon study controls": (*CHAIN, "studies.members", "studies.seeds", "studies.gate_fprs"),
-    "-m dimuon study injection": (
-        *CHAIN, "studies.members", "studies.injected", "studies.repeats", "studies.retrain_flows",
-    ),
-}  # fmt: skip
-
-# which step makes a file
-MADE_BY = {
-    "simulated/*": "01_skim_nanoaod.py",
-    "skim/*": "01_skim_nanoaod.py",
-    "dimuons.parquet": "02_select_dimuons.py",
-    "cutflow.json": "02_select_dimuons.py",
-    "flow*": "03_train_flows.py",
-    "background_*": "04_sample_background.py",
-    "mass_fit_*": "04_sample_background.py",
-    "closure_*": "04_sample_background.py",
-    "bdts_*": "05_train_bdts.py",
-    "scores_*": "05_train_bdts.py",
-    "members_*": "05_train_bdts.py",
-    "sculpting_*": "05_train_bdts.py",
-    "importance_*": "05_train_bdts.py",
-    "convergence*": "-m dimuon study convergence",
-    "significance*": "06_significance.py",
-    "mass_histograms*": "06_significance.py",
-    "feature_histograms*": "06_significance.py",
-    "studies/variation*": "-m dimuon study variations",
-    "studies/pseudoexperiments*": "-m dimuon study pseudoexperiments",
-    "studies/cut_scan*": "-m dimuon study cut_scan",
-    "studies/control*": "-m dimuon study controls",
-    "studies/injection*": "-m dimuon study injection",
-    "figures/*": "07_plots.py",
-    "report.html": "07_plots.py",
-}
 
 # where the numbers come from, in rising order of what must be said about them
 ORIGINS = ("measured", "rebuilt", "simulated")
@@ -96,15 +41,21 @@ PACKAGES = ("numpy", "scipy", "pandas", "pyarrow", "torch", "nflows", "xgboost",
 class Run:
     """One step at work on one analysis: its folders, and reading and writing with provenance.
 
-    config: `dimuon.workflow.config.Config`. step: file name of the script. config_path: as the user gave it, for remedies.
+    config: of `dimuon.config`. step: file name of the script. config_path: as the user gave it, for remedies.
+    window: label of the mass window ("9-10.6") where an analysis searches in several: its files lie in folders of their
+    own. None: the one window of the configuration.
     """
 
-    def __init__(self, config, step, config_path="CONFIG.yaml"):
+    def __init__(self, config, step, config_path="CONFIG.yaml", window=None):
         self.config, self.step, self.config_path = config, step, str(config_path)
-        self.data = Path("data") / config.name
-        self.results = Path("results") / config.name
+        place = Path(config.name) if window is None else Path(config.name, "windows", window)
+        self.data, self.results = Path("data") / place, Path("results") / place
         self.start = time.perf_counter()
         self.written = []
+
+    def path(self, product: Product, **fields: str) -> Path:
+        """Where a file of this analysis lies. fields: of the product's template, beside the name."""
+        return product.at(self.data if product.folder == "data" else self.results, **fields)
 
     def require(self, path):
         """The path of an input, after checking that it exists and is neither stale nor damaged."""
@@ -149,7 +100,7 @@ class Run:
         path, settings = Path(path), {}
         for item in inputs:
             settings.update(sidecar(item).get("settings", {}))
-        settings.update(chosen_settings(self.config, SETTINGS.get(self.step, ())))
+        settings.update(chosen_settings(self.config, settings_of(self.step)))
         content = {
             "file": path.name,
             "step": self.step,
@@ -189,7 +140,7 @@ class Run:
         if meta["sha256"] != file_hash(path):
             return path, f"its content is not what {meta['step']} wrote"
         now = _flatten(self.config.model_dump(mode="json"))
-        own = chosen_settings(self.config, SETTINGS.get(meta["step"], ()))
+        own = chosen_settings(self.config, settings_of(meta["step"]))
         for key in sorted(meta["settings"].keys() | own.keys()):
             if key not in meta["settings"]:
                 return path, f"made without {key}, the configuration now says {now[key]}"
@@ -204,16 +155,30 @@ class Run:
         return None
 
     def _refuse_if_stale(self, path):
-        if sidecar_path(path).exists() or _step_of(path, self.data, self.results):
+        if sidecar_path(path).exists() or self._maker_of(path):
             if found := self._staleness(path):
                 raise UserError(f"{found[0]}: {found[1]}; {self._remedy(found[0])}")
 
     def _remedy(self, path):
-        step = sidecar(path).get("step") or _step_of(path, self.data, self.results)
+        maker = self._maker_of(path)
+        step = sidecar(path).get("step") or (maker and maker.command)
         if step is None:
             return "check the path in the configuration"
         later = step.endswith(".py") and step < self.step
         return f"run `python {step} {self.config_path}`" + (" and the steps after it" if later else "")
+
+    def _maker_of(self, path) -> Maker | None:
+        """Who makes a file of this analysis; None for a file from elsewhere."""
+        if not any(path.is_relative_to(Path(folder, self.config.name)) for folder in ("data", "results")):
+            return None
+        product = PRODUCTS.find(path)
+        return product.maker if product else None
+
+
+def settings_of(step: str) -> tuple[str, ...]:
+    """The sections or keys of the YAML that the files of a script or command depend on; none for one not known."""
+    maker = PRODUCTS.maker(step)
+    return maker.settings if maker else ()
 
 
 def chosen_settings(config, keys):
@@ -232,14 +197,6 @@ def _flatten(value, prefix=""):
             for name, leaf in _flatten(item, f"{prefix}.{key}" if prefix else key).items()
         }
     return {prefix: value}
-
-
-def _step_of(path, data, results):
-    for folder in (data, results):
-        if path.is_relative_to(folder):
-            name = str(path.relative_to(folder))
-            return next((step for pattern, step in MADE_BY.items() if fnmatch(name, pattern)), None)
-    return None
 
 
 @contextmanager
