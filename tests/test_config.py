@@ -1,9 +1,14 @@
 """The YAML: everything wrong is named by file, line, key, value and nearest known key."""
 
-import pytest
+from typing import Annotated, Literal
 
-from dimuon.errors import UserError
-from dimuon.workflow import config
+import pytest
+from pydantic import Field
+
+from dimuon.errors import AnalysisError, UserError
+from dimuon.settings import Section
+from dimuon.workflow import config, yaml_file
+from dimuon.workflow.cli import explained
 from tests.conftest import ROOT
 
 SMALLEST = "name: test\nseed: 1\ninput: {simulation: {}}\n"
@@ -96,3 +101,55 @@ def test_configs_are_complete():
     text = (ROOT / "configs" / "demo.yaml").read_text()
     for section in config.Config.model_fields.keys() - {"studies"}:  # the seven steps need nothing of that one
         assert f"\n{section}:" in f"\n{text}"
+
+
+class Trees(Section):
+    kind: Literal["trees"]
+    depth: int = 3
+
+
+class Layer(Section):
+    width: int = 64
+
+
+class Network(Section):
+    kind: Literal["network", "deep_network"]
+    layers: list[Layer] = []
+    by_name: dict[str, Layer] = {}
+
+
+class Methods(Section):
+    classifier: Annotated[Trees | Network, Field(discriminator="kind")]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("classifier:\n  kind: tress", ":2: classifier.kind = 'tress': unknown; did you mean 'trees'?"),
+        ("classifier:\n  kind: trees\n  depht: 4", ":3: unknown key classifier.depht; did you mean 'depth'?"),
+        ("classifier:\n  kind: network\n  depht: 4", ":3: unknown key classifier.depht; known: kind, layers, by_name"),
+        ("classifier:\n  kind: trees\n  depth: x", ":3: classifier.depth = 'x': input should be a valid integer"),
+        ("classifier:\n  kind: network\n  layers: [{}, {with: 3}]",
+         ":3: unknown key classifier.layers.1.with; did you mean 'width'?"),
+        ("classifier:\n  kind: deep_network\n  by_name: {first: {wide: 3}}",
+         ":3: unknown key classifier.by_name.first.wide; did you mean 'width'?"),
+        ("classifier: {}", ":1: classifier: unable to extract tag using discriminator 'kind'"),
+        ("{}", ":1: the key classifier is missing; add it"),
+    ],
+)  # fmt: skip
+def test_sections_of_several_kinds_and_nested_ones_know_their_keys(tmp_path, text, message):
+    (tmp_path / "methods.yaml").write_text(text)
+    with pytest.raises(UserError) as error:
+        yaml_file.load(tmp_path / "methods.yaml", Methods)
+    assert message in str(error.value)
+
+
+def test_errors_of_the_method_are_told_with_file_and_key():
+    with pytest.raises(UserError, match=r"^flows_os\.pt: loss is nan; the setting is flow\.learning_rate$"):
+        with explained(section="flow", what="flows_os.pt"):
+            raise AnalysisError("loss is nan", setting="learning_rate")
+    with pytest.raises(UserError, match=r"^x\.parquet: no event; run step 4$"):
+        with explained(section="bdt", what="x.parquet", remedy="run step 4"):
+            raise ValueError("no event")
+    with pytest.raises(UserError, match="^said already$"), explained(what="y"):
+        raise UserError("said already")

@@ -6,11 +6,31 @@ import logging
 import sys
 import time
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
-from dimuon.errors import UserError
+from dimuon.errors import AnalysisError, UserError
 from dimuon.workflow import config, provenance
 
 log = logging.getLogger("dimuon")
+
+
+@contextmanager
+def explained(section: str | None = None, what: Path | str | None = None, remedy: str | None = None) -> Iterator[None]:
+    """Say of what goes wrong inside where it happened and what to change: `UserError` for any ValueError.
+
+    section: of the YAML that holds the settings, for an `AnalysisError` that names one. what: the file or sample at
+    work. remedy: what to do where no setting is named, "run `python 03_train_flows.py CONFIG.yaml`".
+    """
+    try:
+        yield
+    except ValueError as error:
+        setting = error.setting if isinstance(error, AnalysisError) else None
+        if setting is not None:
+            remedy = f"the setting is {section}.{setting}" if section else f"the setting is {setting}"
+        where = "" if what is None else f"{what}: "
+        raise UserError(f"{where}{error}" + (f"; {remedy}" if remedy else "")) from error
 
 
 def run(step, main, options=()):

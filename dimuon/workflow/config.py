@@ -4,31 +4,18 @@ An unknown or repeated key, a wrong type or a value out of range stops with file
 known key. A default below is the paper's value unless its comment says otherwise.
 """
 
-import difflib
-import os
-import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from dimuon.errors import UserError
 from dimuon.features import FEATURE_SETS, FEATURES
 from dimuon.regions import MassWindow
-
-UNKNOWN_KEY = ("extra_forbidden", "unexpected_keyword_argument")  # pydantic's words, sections and dataclasses
+from dimuon.settings import Fraction, Positive, Section
+from dimuon.workflow import yaml_file
 
 Charge = Literal["os", "ss"]
-Positive = Annotated[int, Field(ge=1)]
-Fraction = Annotated[float, Field(gt=0, lt=1)]
 Trigger = Annotated[str, Field(pattern=r"^HLT_\w+$")]  # a flag of the event in NanoAOD
-
-
-class Section(BaseModel):
-    """A section of the YAML: every key known, every type exact, nothing changed after loading."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
 class Range(Section):
@@ -38,7 +25,7 @@ class Range(Section):
     max: float | None = None
 
     @model_validator(mode="after")
-    def _has_an_end(self):
+    def _has_an_end(self) -> "Range":
         if self.min is None and self.max is None:
             raise ValueError("a cut needs min, max or both")
         if self.min is not None and self.max is not None and not self.min < self.max:
@@ -75,7 +62,7 @@ class Input(Section):
     triggers: list[Trigger] = []  # further trigger branches kept in the skim
 
     @model_validator(mode="after")
-    def _one_source(self):
+    def _one_source(self) -> "Input":
         sources = ("simulation", "files", "record", "published_skim", "dimuons", "scores")
         given = [name for name in sources if getattr(self, name) is not None]
         if len(given) != 1:
@@ -102,19 +89,19 @@ class Features(Section):
 
     @field_validator("set")
     @classmethod
-    def _known(cls, value):
+    def _known(cls, value: str | list[str]) -> str | list[str]:
         if isinstance(value, str) and value not in FEATURE_SETS:
-            raise ValueError(f"unknown feature set{_nearest(value, FEATURE_SETS)}")
+            raise ValueError(f"unknown feature set{yaml_file.nearest(value, FEATURE_SETS)}")
         for name in [] if isinstance(value, str) else value:
             if name not in FEATURES:
-                raise ValueError(f"unknown feature {name!r}{_nearest(name, FEATURES)}")
+                raise ValueError(f"unknown feature {name!r}{yaml_file.nearest(name, FEATURES)}")
         if not value or (isinstance(value, list) and len({*value}) < len(value)):
             raise ValueError("name at least one feature, each once")
         return value
 
     @property
-    def names(self):
-        """The features in their order, as a list."""
+    def names(self) -> list[str]:
+        """The features in their order."""
         return list(FEATURE_SETS[self.set]) if isinstance(self.set, str) else list(self.set)
 
 
@@ -174,12 +161,12 @@ class Bdt(Section):
     dense: Dense = Dense()  # for `classifier: dense`; the settings of the trees do not apply to it
 
     @property
-    def keeps_members(self):
+    def keeps_members(self) -> bool:
         """Whether step 5 writes the scores of every member of the ensemble."""
         return self.keep_members or self.combination == "median"
 
     @property
-    def classifier_settings(self):
+    def classifier_settings(self) -> dict[str, Any]:
         """The keywords of the chosen class of `dimuon.classifiers.members`."""
         if self.classifier == "dense":
             return self.dense.model_dump()
@@ -265,120 +252,9 @@ class Config(Section):
     execution: Execution = Execution()
 
 
-def load(path):
+def load(path: Path | str) -> Config:
     """The checked `Config` in the YAML file at `path`; `UserError` names file, line, key, value and remedy.
 
     Environment variables in the values of `input` are expanded.
     """
-    path = Path(path)
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such configuration file; see configs/") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read ({error})") from error
-    values, lines = _parse(text, path)
-    if isinstance(values.get("input"), dict):
-        values["input"] = _expand(values["input"], path, lines, ("input",))
-    try:
-        return Config.model_validate(values)
-    except ValidationError as error:
-        first = max(error.errors(), key=lambda item: item["type"] in UNKNOWN_KEY)  # a misspelling explains the rest
-        raise UserError(_explain(first, path, values, lines)) from None
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML in which 1e-3 is a number, as in YAML 1.2."""
-
-    yaml_implicit_resolvers = {key: list(value) for key, value in yaml.SafeLoader.yaml_implicit_resolvers.items()}
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
-)
-
-
-def _parse(text, path):
-    """(values, {key path: line}) of a YAML text; refuses repeated keys, which YAML itself would let pass."""
-    loader, lines = _Loader(text), {}
-
-    def build(node, place):
-        lines[place] = node.start_mark.line + 1
-        if isinstance(node, yaml.MappingNode):
-            mapping = {}
-            for key_node, value_node in node.value:
-                key, line = loader.construct_object(key_node), key_node.start_mark.line + 1
-                if not isinstance(key, str):
-                    raise UserError(f"{path}:{line}: key {key!r} is not text")
-                if key in mapping:
-                    first = lines[(*place, key)]
-                    raise UserError(f"{path}:{line}: key {key!r} is given twice (first in line {first}); keep one")
-                mapping[key] = build(value_node, (*place, key))
-                lines[(*place, key)] = line
-            return mapping
-        if isinstance(node, yaml.SequenceNode):
-            return [build(item, (*place, index)) for index, item in enumerate(node.value)]
-        return loader.construct_object(node)
-
-    try:
-        node = loader.get_single_node()
-        values = build(node, ()) if node is not None else None
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f":{mark.line + 1}" if mark else ""
-        raise UserError(f"{path}{where}: not valid YAML ({getattr(error, 'problem', error)})") from error
-    finally:
-        loader.dispose()
-    if not isinstance(values, dict):
-        raise UserError(f"{path}: no keys found; a configuration starts with name, seed and input")
-    return values, lines
-
-
-def _expand(value, path, lines, place):
-    if isinstance(value, dict):
-        return {key: _expand(item, path, lines, (*place, key)) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_expand(item, path, lines, (*place, index)) for index, item in enumerate(value)]
-    if isinstance(value, str):
-        value = os.path.expanduser(os.path.expandvars(value))
-        if missing := re.search(r"\$\{?(\w+)\}?", value):
-            line, key = lines[place], ".".join(map(str, place))
-            raise UserError(f"{path}:{line}: {key}: the environment variable {missing[1]} is not set; export it first")
-    return value
-
-
-def _explain(error, path, values, lines):
-    place = ()
-    for part in error["loc"]:  # pydantic adds the alternatives of a union to the place: not the user's words
-        place = (*place, part) if (*place, part) in lines else place
-    key = ".".join(str(part) for part in place) or "the file"
-    where = f"{path}:{lines.get(place, 1)}"
-    if error["type"] == "missing":
-        missing = ".".join(str(part) for part in error["loc"])
-        return f"{path}:{lines.get(place, 1)}: the key {missing} is missing; add it"
-    if error["type"] in UNKNOWN_KEY:
-        return f"{where}: unknown key {key}{_nearest(place[-1], _known_keys(place[:-1]))}"
-    value = values
-    for part in place:
-        value = value[part]
-    message = error["msg"].removeprefix("Value error, ")
-    shown = "" if isinstance(value, dict) else f" = {value!r}"
-    return f"{where}: {key}{shown}: {message[0].lower()}{message[1:]}"
-
-
-def _known_keys(place):
-    """The keys that may stand at a place of the YAML."""
-    model = Config
-    for part in place:
-        fields = getattr(model, "model_fields", {})
-        annotation = fields[part].annotation if part in fields else None
-        options = getattr(annotation, "__args__", (annotation,))
-        model = next((option for option in options if hasattr(option, "model_fields")), annotation)
-    return list(getattr(model, "model_fields", None) or getattr(model, "__dataclass_fields__", ()))
-
-
-def _nearest(word, known):
-    close = difflib.get_close_matches(str(word), list(known), n=1)
-    if close:
-        return f"; did you mean {close[0]!r}?"
-    return f"; known: {', '.join(known)}" if known else ""
+    return yaml_file.load(path, Config, expanded=["input"])
