@@ -1,4 +1,5 @@
-# make demo: install and run the seven steps on simulated events.   make test: install and run the tests.
+# make demo: install and run the seven steps on simulated events.   make test: install and run the tests, in three minutes.
+# make slow: all tests.   make checks: lint, format, types, contracts, doctests, docs.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -7,7 +8,7 @@ CONFIG ?= configs/demo.yaml
 PYTEST_OPTIONS ?= --numprocesses 2 --dist loadfile
 export MPLBACKEND := Agg
 
-.PHONY: install demo run test slow bench lint clean
+.PHONY: install demo run test slow coverage bench checks lint format types contracts doctest docs clean
 
 demo: run
 
@@ -24,20 +25,47 @@ test: $(VENV)/installed
 slow: $(VENV)/installed
 	$(BIN)/python -m pytest $(PYTEST_OPTIONS)
 
+# the same, with the lines that no test reaches
+coverage: $(VENV)/installed
+	$(BIN)/python -m pytest $(PYTEST_OPTIONS) --cov=dimuon --cov-report=term
+
 # times, memory and ratios to other programs, written to results/bench/
 bench: $(VENV)/installed
 	@set -e; for name in significance flows bdts skim validity report; do \
 	  if [ -f tests/benchmarks/$$name.py ]; then $(BIN)/python -m tests.benchmarks.$$name; fi; done
 
+checks: lint format types contracts doctest docs
+
 lint: $(VENV)/installed
 	$(BIN)/ruff check .
+
+format: $(VENV)/installed
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/installed
+	$(BIN)/python -m mypy --strict
+
+# which wing may import which: the contracts in pyproject.toml
+contracts: $(VENV)/installed
+	$(BIN)/lint-imports
+
+doctest: $(VENV)/installed
+	$(BIN)/python -m pytest --doctest-modules dimuon
+
+# the API pages, in site/
+docs: $(VENV)/installed
+	$(BIN)/mkdocs build --strict
+
+# the lowest versions that the ranges in pyproject.toml allow, for the job of that name in CI (needs uv)
+lowest.txt: pyproject.toml
+	uv pip compile --quiet --python-version 3.11 --resolution lowest-direct --extra dev --output-file $@ pyproject.toml
 
 # exact versions from requirements.lock, ranges from pyproject.toml
 $(VENV)/installed: pyproject.toml requirements.lock
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, found " + sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements.lock --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements.lock --editable '.[dev,docs]'
 	touch $@
 
 clean:
-	rm -rf $(VENV) data/*/ results/*/
+	rm -rf $(VENV) site data/*/ results/*/
