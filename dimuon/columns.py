@@ -1,6 +1,9 @@
 """Every column of every table: its unit and its meaning. One place, so that files and documentation agree."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+
+from dimuon.features import FEATURES
 
 
 @dataclass(frozen=True)
@@ -11,23 +14,16 @@ class Column:
     meaning: str
 
 
-def _muon(prefix, which):
+def _of_each_muon(column: str, unit: str, meaning: str) -> dict[str, Column]:
     return {
-        f"{prefix}_pt": Column("GeV", f"transverse momentum of the {which} muon"),
-        f"{prefix}_eta": Column("", f"pseudorapidity of the {which} muon"),
-        f"{prefix}_phi": Column("rad", f"azimuth of the {which} muon"),
-        f"{prefix}_charge": Column("e", f"charge of the {which} muon"),
-        f"{prefix}_ip3d": Column("cm", f"3D impact parameter of the {which} muon"),
-        f"{prefix}_dxy": Column("cm", f"transverse impact parameter of the {which} muon (signed)"),
-        f"{prefix}_dz": Column("cm", f"longitudinal impact parameter of the {which} muon (signed)"),
-        f"{prefix}_iso03": Column("", f"relative PF isolation within 0.3 of the {which} muon"),
-        f"{prefix}_iso04": Column("", f"relative PF isolation within 0.4 of the {which} muon"),
-        f"{prefix}_jetiso": Column("", f"relative isolation in the nearest jet of the {which} muon"),
+        f"mu0_{column}": Column(unit, meaning.format("the harder muon")),
+        f"mu1_{column}": Column(unit, meaning.format("the softer muon")),
     }
 
 
-COLUMNS = {
+COLUMNS: dict[str, Column] = {
     # skim and dimuon tables
+    **{name: Column(feature.unit, feature.meaning) for name, feature in FEATURES.items()},
     "run": Column("", "run number"),
     "luminosityBlock": Column("", "luminosity section in the run"),
     "event": Column("", "event number"),
@@ -35,13 +31,11 @@ COLUMNS = {
     "region": Column("text", '"SBL" low sideband, "SR" signal region, "SBH" high sideband'),
     "anti_isolated": Column("flag", "both muons pass the anti-isolation cuts"),
     "dimu_mass": Column("GeV", "dimuon invariant mass"),
-    "dimu_pt": Column("GeV", "dimuon transverse momentum"),
-    "dimu_eta": Column("", "dimuon pseudorapidity"),
     "dimu_phi": Column("rad", "dimuon azimuth"),
-    "mumu_deltaR": Column("", "distance of the two muons in eta and phi"),
-    "mumu_deltapT": Column("GeV", "difference of the muons' transverse momenta"),
-    **_muon("mu0", "harder"),
-    **_muon("mu1", "softer"),
+    **_of_each_muon("phi", "rad", "azimuth of {}"),
+    **_of_each_muon("charge", "e", "charge of {}"),
+    **_of_each_muon("dxy", "cm", "transverse impact parameter of {} (signed)"),
+    **_of_each_muon("dz", "cm", "longitudinal impact parameter of {} (signed)"),
     "n_muons": Column("", "muons in the event that pass the identification"),
     "n_jets": Column("", "jets in the event"),
     "n_os": Column("events", "opposite-sign dimuons in the bin"),
@@ -114,11 +108,11 @@ COLUMNS = {
 }
 
 
-def find(name):
+def find(name: str) -> Column | None:
     """The `Column` of that name, a trigger's flag among them; None for any other."""
     return Column("flag", "the event passed this trigger") if name.startswith("HLT_") else COLUMNS.get(name)
 
 
-def units(names):
+def units(names: Iterable[str]) -> dict[str, str]:
     """{column: unit} for the named columns; KeyError names one that is neither in `COLUMNS` nor a trigger flag."""
     return {name: (find(name) or COLUMNS[name]).unit for name in names}

@@ -1,20 +1,24 @@
 """The features: what they are called, how they are drawn and cut, and how they are prepared for the flows."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.special import expit, logit
 
+from dimuon.arrays import FloatArray
+
 
 @dataclass(frozen=True)
 class Feature:
-    """One feature of a dimuon.
+    """One feature of a dimuon: a column of the dimuon table that flows and classifiers may see.
 
-    label: LaTeX, as on an axis, without unit. unit: "" where it has none. low, high, n_bins, log: its histogram.
-    signal_side: "above" or "below", the side a classical cut keeps (the paper's Fig. 3: prompt and boosted).
+    label: LaTeX, as on an axis, without unit. meaning: in words, as the tables' pages say it. unit: "" where it has
+    none. low, high, n_bins, log: its histogram. signal_side: "above" or "below", the side a classical cut keeps (the
+    paper's Fig. 3: prompt and boosted).
     """
 
     label: str
+    meaning: str
     unit: str
     low: float
     high: float
@@ -23,34 +27,52 @@ class Feature:
     n_bins: int = 40
 
     @property
-    def axis_label(self):
+    def axis_label(self) -> str:
         """Label with unit, for an axis."""
         return f"{self.label} [{self.unit}]" if self.unit else self.label
 
     @property
-    def edges(self):
+    def edges(self) -> FloatArray:
         """(n_bins + 1,) edges of its histogram, in its unit."""
-        space = np.geomspace if self.log else np.linspace
-        return space(self.low, self.high, self.n_bins + 1)
+        if self.log:
+            return np.geomspace(self.low, self.high, self.n_bins + 1)
+        return np.linspace(self.low, self.high, self.n_bins + 1)
 
 
+def _of_each_muon(column: str, feature: Feature) -> dict[str, Feature]:
+    """The same feature of both muons: mu0, the harder, and mu1, the softer."""
+    return {
+        f"{muon}_{column}": replace(
+            feature,
+            label=f"{which.capitalize()} muon {feature.label}",
+            meaning=f"{feature.meaning} of the {which} muon",
+        )
+        for muon, which in (("mu0", "harder"), ("mu1", "softer"))
+    }
+
+
+# A new feature is declared here and computed in `dimuon/kinematics.py`, or read from NanoAOD by one more line of
+# `MUON_BRANCHES` in `dimuon/data/schema.py`; tables, cuts and documentation follow.
 FEATURES = {
-    "dimu_pt": Feature(r"Dimuon $p_T$", "GeV", 20, 150, "above"),
-    "dimu_eta": Feature(r"Dimuon $\eta$", "", -2.5, 2.5, "below"),
-    "mumu_deltaR": Feature(r"$\Delta R_{\mu\mu}$", "", 0, 1, "below"),
-    "mumu_deltapT": Feature(r"$\Delta p_{T,\mu\mu}$", "GeV", 0, 80, "below"),
-    "mu0_pt": Feature(r"Harder muon $p_T$", "GeV", 17, 100, "above"),
-    "mu1_pt": Feature(r"Softer muon $p_T$", "GeV", 8, 50, "above"),
-    "mu0_eta": Feature(r"Harder muon $\eta$", "", -2.5, 2.5, "below"),
-    "mu1_eta": Feature(r"Softer muon $\eta$", "", -2.5, 2.5, "below"),
-    "mu0_ip3d": Feature("Harder muon IP3D", "cm", 1e-4, 0.5, "below", log=True),
-    "mu1_ip3d": Feature("Softer muon IP3D", "cm", 1e-4, 0.5, "below", log=True),
-    "mu0_iso04": Feature("Harder muon isolation (0.4)", "", 1e-2, 30, "below", log=True),
-    "mu1_iso04": Feature("Softer muon isolation (0.4)", "", 1e-2, 30, "below", log=True),
-    "mu0_iso03": Feature("Harder muon isolation (0.3)", "", 1e-2, 30, "below", log=True),
-    "mu1_iso03": Feature("Softer muon isolation (0.3)", "", 1e-2, 30, "below", log=True),
-    "mu0_jetiso": Feature("Harder muon jet isolation", "", 1e-2, 30, "below", log=True),
-    "mu1_jetiso": Feature("Softer muon jet isolation", "", 1e-2, 30, "below", log=True),
+    "dimu_pt": Feature(r"Dimuon $p_T$", "dimuon transverse momentum", "GeV", 20, 150, "above"),
+    "dimu_eta": Feature(r"Dimuon $\eta$", "dimuon pseudorapidity", "", -2.5, 2.5, "below"),
+    "mumu_deltaR": Feature(r"$\Delta R_{\mu\mu}$", "distance of the two muons in eta and phi", "", 0, 1, "below"),
+    "mumu_deltapT": Feature(
+        r"$\Delta p_{T,\mu\mu}$", "difference of the muons' transverse momenta", "GeV", 0, 80, "below"
+    ),
+    "mu0_pt": Feature(r"Harder muon $p_T$", "transverse momentum of the harder muon", "GeV", 17, 100, "above"),
+    "mu1_pt": Feature(r"Softer muon $p_T$", "transverse momentum of the softer muon", "GeV", 8, 50, "above"),
+    **_of_each_muon("eta", Feature(r"$\eta$", "pseudorapidity", "", -2.5, 2.5, "below")),
+    **_of_each_muon("ip3d", Feature("IP3D", "3D impact parameter", "cm", 1e-4, 0.5, "below", log=True)),
+    **_of_each_muon(
+        "iso04", Feature("isolation (0.4)", "relative PF isolation within 0.4", "", 1e-2, 30, "below", log=True)
+    ),
+    **_of_each_muon(
+        "iso03", Feature("isolation (0.3)", "relative PF isolation within 0.3", "", 1e-2, 30, "below", log=True)
+    ),
+    **_of_each_muon(
+        "jetiso", Feature("jet isolation", "relative isolation in the nearest jet", "", 1e-2, 30, "below", log=True)
+    ),
 }
 
 # the paper's set, and the eight alternatives of the published analysis

@@ -5,8 +5,10 @@ import pandas as pd
 import pytest
 
 from dimuon import kinematics
-from dimuon.data import nanoaod, selection
+from dimuon.columns import COLUMNS
+from dimuon.data import schema, selection
 from dimuon.errors import UserError
+from dimuon.features import FEATURES
 from dimuon.regions import MassWindow
 from dimuon.workflow.config import Range
 
@@ -27,7 +29,7 @@ def skim_columns(n, seed=0):
         "n_jets": rng.integers(0, 9, n),
     }
     for muon, scale in (("mu0", 30), ("mu1", 12)):
-        values = {name: rng.exponential(1, n).astype(np.float32) for name in nanoaod.MUON_BRANCHES}
+        values = {name: rng.exponential(1, n).astype(np.float32) for name in schema.MUON_BRANCHES}
         values |= {
             "pt": rng.exponential(scale, n) + 4,
             "eta": rng.normal(0, 0.4, n),
@@ -165,3 +167,12 @@ def test_the_text_has_one_line_per_step():
         ["two", "muons"],
     ]
     assert "62.5 %" in lines[-1]
+
+
+def test_every_feature_is_a_column_that_can_be_cut_on_and_every_column_is_explained():
+    assert set(FEATURES) < set(schema.MEASURED) < set(schema.DIMUONS)
+    assert set(schema.DIMUONS) | set(schema.SKIM) <= set(COLUMNS)
+    table = selected(skim_columns(2000), selection.Cutflow())
+    assert set(table.columns) == set(schema.DIMUONS) - {"anti_isolated"}
+    for name, feature in FEATURES.items():
+        assert (COLUMNS[name].unit, COLUMNS[name].meaning) == (feature.unit, feature.meaning)

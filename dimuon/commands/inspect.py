@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from dimuon import columns
-from dimuon.data import nanoaod
+from dimuon.data import schema
 from dimuon.errors import UserError
 from dimuon.features import FEATURES
 from dimuon.figures.style import COLOURS, LINES, panels, save, say_origin, styled
@@ -219,7 +219,7 @@ def _root(path):
 def _branches(tree):
     """Lines on the tree `Events`: what the skim reads of it, and how many more there are."""
     usual = config.Selection()
-    asked = (*nanoaod.EVENT_BRANCHES, *nanoaod.MUON_BRANCHES.values(), usual.muon_id, "nJet", usual.trigger)
+    asked = (*schema.EVENT, *schema.MUON_BRANCHES.values(), usual.muon_id, "nJet", usual.trigger)
     present = [name for name in asked if name in tree]
     for name in present:
         yield f"  {name}: {tree[name].typename}, first {tree[name].array(entry_stop=N_VALUES)}"

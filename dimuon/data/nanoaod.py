@@ -13,26 +13,13 @@ import numpy as np
 import pyarrow as pa
 import uproot
 
+from dimuon.data.schema import EVENT, MUON_BRANCHES
 from dimuon.errors import UserError
 
 ENTRIES_PER_RANGE = 100_000  # a few tens of MB with the branches below, whatever the file
 
-# the columns of a muon in the skim, and the branches they come from
-MUON_BRANCHES = {
-    "pt": "Muon_pt",
-    "eta": "Muon_eta",
-    "phi": "Muon_phi",
-    "charge": "Muon_charge",
-    "ip3d": "Muon_ip3d",
-    "dxy": "Muon_dxy",
-    "dz": "Muon_dz",
-    "iso03": "Muon_pfRelIso03_all",
-    "iso04": "Muon_pfRelIso04_all",
-    "jetiso": "Muon_jetRelIso",
-}
-EVENT_BRANCHES = ("run", "luminosityBlock", "event")
 # a file without one of these is refused; the others become nulls and are listed in the manifest
-NEEDED = (*EVENT_BRANCHES, *(MUON_BRANCHES[name] for name in ("pt", "eta", "phi", "charge", "ip3d", "iso04")))
+NEEDED = (*EVENT, *(MUON_BRANCHES[name] for name in ("pt", "eta", "phi", "charge", "ip3d", "iso04")))
 
 
 def schema(triggers):
@@ -104,7 +91,7 @@ def layout_of(available, entries, muon_id, triggers, name, needed, arrays_of):
         if branch not in available:
             raise UserError(f"{name}: branch {branch} is missing{nearest(branch, available)}")
     jagged = (*MUON_BRANCHES.values(), muon_id)
-    asked = dict.fromkeys((*EVENT_BRANCHES, *jagged, "nJet", *triggers))
+    asked = dict.fromkeys((*EVENT, *jagged, "nJet", *triggers))
     present = tuple(branch for branch in asked if branch in available)
     for branch, array in arrays_of(present).items():
         due = "jagged" if branch in jagged else "flat"
@@ -157,7 +144,7 @@ def muon_pairs(arrays, muon_id, triggers, event_mask):
     columns = {
         "n_muons": n_passing[kept],
         "n_jets": _take(arrays.get("nJet"), kept),
-        **{name: _take(arrays.get(name), kept) for name in (*EVENT_BRANCHES, *triggers)},
+        **{name: _take(arrays.get(name), kept) for name in (*EVENT, *triggers)},
     }
     for prefix, muon in (("mu0", position[first]), ("mu1", position[first + 1])):
         for name, branch in MUON_BRANCHES.items():

@@ -11,6 +11,7 @@ from pathlib import Path
 import awkward as ak
 
 from dimuon.data import nanoaod
+from dimuon.data.schema import EVENT
 from dimuon.errors import UserError
 
 # (module, name) pairs that rebuild arrays, as numpy 1 and 2 and awkward 1 and 2 write them
@@ -25,7 +26,7 @@ ADMITTED = {
     ("awkward._pickle", "unpickle_array_schema_2"),
 }
 # without these the selection cannot be made; run, section and event numbers are not in the published files
-NEEDED = tuple(branch for branch in nanoaod.NEEDED if branch not in nanoaod.EVENT_BRANCHES)
+NEEDED = tuple(branch for branch in nanoaod.NEEDED if branch not in EVENT)
 
 
 class Refused(pickle.UnpicklingError):

@@ -7,6 +7,7 @@ import pandas as pd
 
 from dimuon import kinematics
 from dimuon.data import nanoaod
+from dimuon.data.schema import DIMUONS, MEASURED
 from dimuon.errors import UserError
 
 CHARGES = ("os", "ss")
@@ -16,10 +17,6 @@ SKIM_STEPS = {  # names in the cutflow of what the skim has counted
     "events_certified": "certified luminosity",
     "events_two_muons": "two muons identified",
 }
-KINEMATICS = ("dimu_mass", "dimu_pt", "dimu_eta", "dimu_phi", "mumu_deltaR", "mumu_deltapT")
-MUON = tuple(f"{prefix}_{name}" for prefix in ("mu0", "mu1") for name in nanoaod.MUON_BRANCHES)
-CUT_COLUMNS = (*KINEMATICS, *MUON, "n_muons", "n_jets")
-TABLE = ("run", "luminosityBlock", "event", "charge", "region", *KINEMATICS, *MUON, "n_muons", "n_jets")
 
 
 @dataclass
@@ -91,7 +88,7 @@ def check_columns(cuts, key, triggers=()):
 
     cuts: {column: range}; key: where they stand. triggers: flags that are there; the dimuon table has none.
     """
-    known = (*CUT_COLUMNS, *triggers)
+    known = (*MEASURED, *triggers)
     for column in cuts:
         if column not in known:
             remedy = "; triggers are cut on in selection.cuts" if column.startswith("HLT_") else ""
@@ -147,11 +144,11 @@ def select(pairs, trigger, cuts, window, charges, cutflow):
 
 
 def table(batches):
-    """The selected batches as one DataFrame in the columns of `TABLE`, sorted by run, luminosity section and event.
+    """The selected batches as one DataFrame in the columns of `DIMUONS`, sorted by run, luminosity section and event.
 
     Events that the input does not number (run 0) keep their order, in front.
     """
-    joined = {name: np.concatenate([batch[name] for batch in batches]) for name in TABLE}
+    joined = {name: np.concatenate([batch[name] for batch in batches]) for name in DIMUONS if name != "anti_isolated"}
     order = np.lexsort((joined["event"], joined["luminosityBlock"], joined["run"]))
     return pd.DataFrame({name: values[order] for name, values in joined.items()})
 

@@ -32,7 +32,7 @@ import pyarrow.parquet as pq
 import uproot
 
 from dimuon import columns
-from dimuon.data import luminosity, nanoaod, skim, sources
+from dimuon.data import luminosity, nanoaod, schema, skim, sources
 from dimuon.workflow import config, executor, provenance
 from tests.benchmarks import common
 from tests.conftest import ROOT
@@ -56,7 +56,7 @@ def block(rng, first):
     def whole(counts, low, high):
         return ak.unflatten(rng.integers(low, high, counts.sum()).astype(np.int32), counts)
 
-    muon = {name.removeprefix("Muon_"): real(muons, 1.0) for name in nanoaod.MUON_BRANCHES.values()}
+    muon = {name.removeprefix("Muon_"): real(muons, 1.0) for name in schema.MUON_BRANCHES.values()}
     muon |= {"pt": ak.sort(real(muons, 15.0), ascending=False), "charge": whole(muons, 0, 2) * 2 - 1}
     muon |= {"tightId": ak.unflatten(rng.random(muons.sum()) < 0.85, muons)}
     muon |= {f"extra{i}": real(muons, 1.0) for i in range(5)}
@@ -106,7 +106,7 @@ def task_of(path, output):
 
 def bare(path, output):
     """The same rows by `uproot.iterate`, awkward selections and pyarrow, written down as one does in a notebook."""
-    branches = [*nanoaod.EVENT_BRANCHES, TRIGGER, "nJet", MUON_ID, *nanoaod.MUON_BRANCHES.values()]
+    branches = [*schema.EVENT, TRIGGER, "nJet", MUON_ID, *schema.MUON_BRANCHES.values()]
     writer, n_read = None, 0
     with uproot.open(path) as file:
         for arrays in file["Events"].iterate(filter_name=branches, step_size=nanoaod.ENTRIES_PER_RANGE):
@@ -114,9 +114,9 @@ def bare(path, output):
             certified = (arrays["run"] == 278820) & (arrays["luminosityBlock"] <= 950)
             kept = arrays[certified & (ak.sum(arrays[MUON_ID], axis=1) >= 2)]
             tight = kept[MUON_ID]
-            columns = {name: kept[name] for name in (*nanoaod.EVENT_BRANCHES, TRIGGER, "nJet")}
+            columns = {name: kept[name] for name in (*schema.EVENT, TRIGGER, "nJet")}
             columns["n_muons"] = ak.sum(tight, axis=1)
-            for name, branch in nanoaod.MUON_BRANCHES.items():
+            for name, branch in schema.MUON_BRANCHES.items():
                 muons = kept[branch][tight]
                 columns |= {f"mu0_{name}": muons[:, 0], f"mu1_{name}": muons[:, 1]}
             table = pa.table({name: ak.to_numpy(values) for name, values in columns.items()})
@@ -202,7 +202,7 @@ def rdataframe(path, folder):
     if not python:
         print("ROOT's RDataFrame left out: set DIMUON_ROOT_PYTHON to a Python with PyPI's `root`")
         return None
-    branches = ",".join(nanoaod.MUON_BRANCHES.values())
+    branches = ",".join(schema.MUON_BRANCHES.values())
     start = time.perf_counter()
     subprocess.run([python, "-c", RDATAFRAME, path, folder / "root.root", branches], check=True, capture_output=True)
     return time.perf_counter() - start
