@@ -12,9 +12,11 @@ YAML asks for them.
 
 from pathlib import Path
 
-from dimuon.classifiers import cross_validation
-from dimuon.data import dimuons, scores
+from dimuon.classifiers import archive, cross_validation, importance
+from dimuon.data import background_table, dimuons, scores
 from dimuon.errors import UserError
+from dimuon.events import Events
+from dimuon.random import Stream
 from dimuon.statistics import sculpting
 from dimuon.statistics.working_points import rates
 from dimuon.workflow import cli, executor, products
@@ -24,51 +26,50 @@ def main(run):
     """Train and apply the classifiers of every charge."""
     config, files, names = run.config, dimuons.paths(run), run.config.features.names
     tables = {charge: dimuons.read(run, charge, names) for charge in files}
-    backgrounds = {charge: cross_validation.read_background(run, charge, names) for charge in files}
-    features = {charge: table[names].to_numpy(dtype=float) for charge, table in tables.items()}
+    events = {charge: Events.of(table["dimu_mass"], table[names], names) for charge, table in tables.items()}
+    backgrounds = {charge: background_table.read(run, charge, names) for charge in files}
 
-    with executor.executor(
-        config.execution.workers, config.execution.scheduler, preload=["dimuon.classifiers.cross_validation"]
-    ) as pool:
+    where = config.execution.workers, config.execution.scheduler
+    with executor.executor(*where, preload=cross_validation.worker_modules(config.bdt.classifier)) as pool:
         for train in files:
             in_sr = (tables[train]["region"] == "SR").to_numpy()
-            events = features[train], in_sr, backgrounds[train][names].to_numpy(dtype=float)
-            common = {"kind": config.bdt.classifier, "seed": (config.seed, "bdt", train), "pool": pool}
-            ensemble = cross_validation.train(
-                *events,
-                settings=config.bdt.classifier_settings,
-                n_members=config.bdt.members,
-                n_folds=config.bdt.folds,
-                others={test: features[test] for test in files if test != train},
-                **common,
-            )
-            importance = cross_validation.importance(ensemble, *events, **common)
-            sampled_file = cross_validation.background_path(run, train)
-            models = save_models(run, train, ensemble, importance, [files[train], sampled_file])
-            save_scores(run, train, "background", backgrounds[train], ensemble.background, [models, sampled_file])
+            common = {"stream": Stream(config.seed).child("bdt", train), "pool": pool}
+            with cli.explained(section="bdt", what=files[train]):
+                ensemble = cross_validation.train(
+                    events[train],
+                    in_sr,
+                    backgrounds[train],
+                    settings=config.bdt.classifier,
+                    n_members=config.bdt.members,
+                    n_folds=config.bdt.folds,
+                    others={test: events[test] for test in files if test != train},
+                    **common,
+                )
+            worth = importance.importance(ensemble, events[train], in_sr, backgrounds[train], **common)
+            sampled_file = background_table.path(run, train)
+            models = save_models(run, train, ensemble, worth, [files[train], sampled_file])
+            sources = [models, sampled_file]
+            save_scores(run, train, "background", backgrounds[train].row, ensemble.background, sources)
             for test, of_test in {train: ensemble.data, **ensemble.others}.items():
                 sources = [models, files[test]]
-                save_scores(run, train, test, tables[test], of_test, sources)
-                sampled = (backgrounds[train]["dimu_mass"], ensemble.background.mean) if test == train else None
+                save_scores(run, train, test, tables[test]["row"], of_test, sources)
+                sampled = (backgrounds[train].mass, ensemble.background.mean) if test == train else None
                 check_sculpting(run, train, test, tables[test], of_test, sampled, sources)
 
 
-def save_models(run, train, ensemble, importance, sources):
+def save_models(run, train, ensemble, worth, sources):
     """Write the models and what they go by; returns the path of the models."""
-    names = run.config.features.names
-    content = {"train": train, "classifier": run.config.bdt.classifier, "features": names}
-    by_name = dict(zip(names, importance.pop("features"), strict=True))
-    importance_file = run.path(products.IMPORTANCE, charge=train)
-    run.write_json(importance_file, content | importance | {"features": by_name}, sources)
-    models = cross_validation.pack(ensemble.models, content)
+    content = {"train": train, "classifier": ensemble.kind, "features": run.config.features.names}
+    run.write_json(run.path(products.IMPORTANCE, charge=train), content | worth.to_json(), sources)
+    models = archive.pack(ensemble.models, content)
     return run.write_bytes(run.path(products.CLASSIFIERS, charge=train), models, sources)
 
 
-def save_scores(run, train, test, table, of_test, sources):
+def save_scores(run, train, test, rows, of_test, sources):
     """Write the scores of one train-test combination."""
-    run.write_table(scores.path(run, train, test), scores.table(table["row"], of_test), sources)
+    run.write_table(scores.path(run, train, test), scores.table(rows, of_test), sources)
     if run.config.bdt.keeps_members:
-        run.write_table(scores.members_path(run, train, test), scores.members_table(table["row"], of_test), sources)
+        run.write_table(scores.members_path(run, train, test), scores.members_table(rows, of_test), sources)
 
 
 def check_sculpting(run, train, test, table, of_test, sampled, sources):

@@ -1,6 +1,5 @@
 """The classifier ensemble: nobody is scored by a model that saw it, and the scores are what they claim to be."""
 
-import io
 import runpy
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -13,15 +12,21 @@ import pytest
 import xgboost
 from sklearn.metrics import roc_auc_score
 
-from dimuon.classifiers import cross_validation, members
+from dimuon.classifiers import archive, cross_validation, importance
+from dimuon.classifiers.kinds.dense import DenseSettings
+from dimuon.classifiers.kinds.hist_gradient_boosting import HistGradientBoostingSettings
+from dimuon.classifiers.kinds.xgboost import XGBoostSettings
+from dimuon.classifiers.protocol import CLASSIFIERS, ClassifierSettings, balanced
 from dimuon.columns import COLUMNS
-from dimuon.data import dimuons, scores
-from dimuon.errors import UserError
+from dimuon.data import background_table, dimuons, scores
+from dimuon.errors import AnalysisError, UserError
+from dimuon.events import Events
 from dimuon.features import FEATURE_SETS
+from dimuon.random import Stream
 from dimuon.workflow import config, executor, provenance
 
 STEP = Path(__file__).resolve().parent.parent / "05_train_bdts.py"
-SEED = (7, "bdt", "os")
+STREAM = Stream(7).child("bdt", "os")
 
 
 def toy(n_sr=400, n_sideband=600, n_background=1500, n_signal=120, seed=1):
@@ -34,19 +39,39 @@ def toy(n_sr=400, n_sideband=600, n_background=1500, n_signal=120, seed=1):
     return data[order], in_sr[order], rng.normal(size=(n_background, 2)), is_signal[order]
 
 
-def train(data, in_sr, background, pool=None, **changes):
-    settings = {"n_members": 4, "n_folds": 5, "seed": SEED} | changes
+def events_of(features, weight=None):
+    """Events with features alone: no classifier asks for the mass."""
+    return Events.of(np.full(len(features), np.nan), features, weight=weight)
+
+
+def train(data, in_sr, background, pool=None, others=None, weight=None, **changes):
+    """weight: of the background."""
+    settings = {"n_members": 4, "n_folds": 5, "stream": STREAM, "settings": XGBoostSettings()} | changes
+    tables = {name: events_of(table) for name, table in (others or {}).items()}
     with pool or ThreadPoolExecutor(1) as executor:
-        return cross_validation.train(data, in_sr, background, pool=executor, **settings)
+        return cross_validation.train(
+            events_of(data), in_sr, events_of(background, weight), pool=executor, others=tables, **settings
+        )
+
+
+def unpacked(ensemble):
+    """The classifiers of each fold, stored and restored."""
+    return archive.unpack(archive.pack(ensemble.models, {"classifier": ensemble.kind}))[1]
 
 
 class Memory:
     """A classifier that only remembers: score 1 for the events it was given, 0 for all others."""
 
+    Settings = ClassifierSettings
     suffix = "json"
+    libraries = ()
 
-    def fit(self, data, background, seeds):
-        self.seen = {row.tobytes() for part in (*data, *background) for row in np.ascontiguousarray(part)}
+    def __init__(self, settings):
+        self.settings = settings
+
+    def fit(self, training, seeds):
+        parts = training.train, training.validation
+        self.seen = {row.tobytes() for part in parts for row in np.ascontiguousarray(part.x)}
         self.seeds = list(seeds)
         return self
 
@@ -59,9 +84,9 @@ class Memory:
 
 
 def test_no_event_is_scored_by_a_model_that_saw_it(monkeypatch):
-    monkeypatch.setitem(members.CLASSIFIERS, "memory", Memory)
+    monkeypatch.setitem(CLASSIFIERS._parts, "memory", Memory)
     data, in_sr, background, _ = toy()
-    ensemble = train(data, in_sr, background, kind="memory", others={"copy": data})
+    ensemble = train(data, in_sr, background, settings=ClassifierSettings(kind="memory"), others={"copy": data})
     assert (ensemble.data.members == 0).all()
     assert (ensemble.background.members == 0).all()
     # the same events as a foreign table: every SR event was seen by the models of the other four folds, so the
@@ -97,12 +122,12 @@ def test_same_bytes_for_any_number_of_workers(monkeypatch):
         train(data, in_sr, background, pool=pool, others={"ss": data[:50]})
         for pool in (
             ThreadPoolExecutor(1),
-            executor.executor(1, preload=["dimuon.classifiers.cross_validation"]),
+            executor.executor(1, preload=cross_validation.worker_modules(XGBoostSettings())),
             executor.executor(3),
         )
     ]
     manifest = {"classifier": "xgboost", "features": ["a", "b"]}
-    assert len({cross_validation.pack(ensemble.models, manifest) for ensemble in ensembles}) == 1
+    assert len({archive.pack(ensemble.models, manifest) for ensemble in ensembles}) == 1
     for ensemble in ensembles[1:]:
         np.testing.assert_array_equal(ensemble.data.members, ensembles[0].data.members)
         np.testing.assert_array_equal(ensemble.others["ss"].members, ensembles[0].others["ss"].members)
@@ -110,7 +135,7 @@ def test_same_bytes_for_any_number_of_workers(monkeypatch):
 
 def test_seed_decides():
     data, in_sr, background, _ = toy()
-    first, again, other = (train(data, in_sr, background, seed=(seed, "bdt", "os")) for seed in (1, 1, 2))
+    first, again, other = (train(data, in_sr, background, stream=Stream(seed).child("bdt", "os")) for seed in (1, 1, 2))
     np.testing.assert_array_equal(first.data.members, again.data.members)
     assert not np.array_equal(first.data.members, other.data.members)
     assert not np.array_equal(first.data.fold, other.data.fold)
@@ -122,7 +147,7 @@ def test_members_are_those_of_xgbclassifier():
     data, in_sr, background, _ = toy()
     ensemble = train(data, in_sr, background, n_members=2)
     fold, background_fold = (
-        cross_validation.assign_folds(n, 5, executor.generator(*SEED, "folds", name))
+        cross_validation.assign_folds(n, 5, STREAM.child("folds", name).generator())
         for n, name in ((in_sr.sum(), "sr"), (len(background), "background"))
     )
     sr = data[in_sr]
@@ -135,7 +160,7 @@ def test_members_are_those_of_xgbclassifier():
         for member in range(2):
             plain = xgboost.XGBClassifier(
                 n_estimators=300, max_depth=3, learning_rate=0.1, subsample=0.7, early_stopping_rounds=10,
-                eval_metric="logloss", random_state=executor.integer_seed(*SEED, test, member),
+                eval_metric="logloss", random_state=STREAM.child(test, member).integer(),
             )  # fmt: skip
             plain.fit(
                 x[0],
@@ -173,13 +198,12 @@ def test_finds_a_signal_and_invents_none():
     assert abs(auc - 0.5) < 0.045  # standard error 0.0105, and folds differ in their baselines
 
 
-@pytest.mark.parametrize(("kind", "settings"), [("hist_gradient_boosting", {}), ("dense", {"epochs": 30})])
-def test_any_classifier_takes_the_place_of_the_trees(kind, settings):
+@pytest.mark.parametrize("settings", [HistGradientBoostingSettings(), DenseSettings(epochs=30)])
+def test_any_classifier_takes_the_place_of_the_trees(settings):
     data, in_sr, background, is_signal = toy()
-    ensemble = train(data, in_sr, background, kind=kind, settings=settings, n_members=2, n_folds=3)
+    ensemble = train(data, in_sr, background, settings=settings, n_members=2, n_folds=3)
     assert roc_auc_score(is_signal[in_sr], ensemble.data.mean[in_sr]) > 0.8
-    content = cross_validation.pack(ensemble.models, {"classifier": kind, "features": ["a", "b"]})
-    _, folds = cross_validation.unpack(io.BytesIO(content))
+    folds = unpacked(ensemble)
     own = np.stack([models.score(data).mean(axis=1) for models in folds], axis=1)
     np.testing.assert_allclose(own[np.arange(len(data)), ensemble.data.fold], ensemble.data.mean, rtol=1e-5)
 
@@ -188,9 +212,7 @@ def test_scores_of_another_charge_are_the_mean_of_all_models():
     data, in_sr, background, _ = toy()
     foreign = toy(seed=9)[0]
     ensemble = train(data, in_sr, background, others={"ss": foreign})
-    _, folds = cross_validation.unpack(
-        io.BytesIO(cross_validation.pack(ensemble.models, {"classifier": "xgboost", "features": []}))
-    )
+    folds = unpacked(ensemble)
     every = np.concatenate([models.score(foreign) for models in folds], axis=1)
     assert every.shape == (len(foreign), 20)
     np.testing.assert_allclose(ensemble.others["ss"].mean, every.mean(axis=1), rtol=1e-6)
@@ -211,13 +233,14 @@ def test_scores_of_another_charge_are_the_mean_of_all_models():
 def test_fewer_events_than_folds(n_sr, n_background, message):
     rng = np.random.default_rng(0)
     data = rng.normal(size=(n_sr + 50, 2))
-    with pytest.raises(UserError, match=message):
+    with pytest.raises(AnalysisError, match=f"{message} for 5 folds") as error:
         train(data, np.arange(n_sr + 50) < n_sr, rng.normal(size=(n_background, 2)))
+    assert error.value.setting == "folds"
 
 
 def test_one_class_only_is_refused():
     with pytest.raises(ValueError, match="two classes are needed, found 0 data and 3 background"):
-        members.balanced(np.empty((0, 2)), np.ones((3, 2)))
+        balanced(events_of(np.empty((0, 2))), events_of(np.ones((3, 2))))
 
 
 @pytest.mark.parametrize("where", ["data", "background", "ss"])
@@ -225,14 +248,14 @@ def test_nan_is_refused(where):
     data, in_sr, background, _ = toy()
     others = {"ss": data.copy()}
     {"data": data, "background": background, **others}[where][5, 1] = np.nan
-    with pytest.raises(UserError, match=r"feature 1 of event \d+ is nan"):
+    with pytest.raises(AnalysisError, match=r"feature 1 of event \d+ is nan"):
         train(data, in_sr, background, others=others)
 
 
-def test_unreadable_archive(tmp_path):
-    (tmp_path / "bdts_os.zip").write_bytes(b"PK no zip")
-    with pytest.raises(UserError, match=r"bdts_os.zip: not an archive of classifiers .* run 05_train_bdts.py"):
-        cross_validation.unpack(tmp_path / "bdts_os.zip")
+@pytest.mark.parametrize("content", [b"PK no zip", archive.pack({}, {"classifier": "xgboost"})[:-9]])
+def test_unreadable_archive(content):
+    with pytest.raises(ValueError, match="not an archive of classifiers"):
+        archive.unpack(content)
 
 
 @pytest.fixture
@@ -260,7 +283,7 @@ def analysis(tmp_path, monkeypatch):
     def sample(charge, change=lambda frame: frame):
         events = frame[names].sample(500, replace=True, random_state=1, ignore_index=True)
         events = events.assign(dimu_mass=rng.uniform(9, 10.6, 500), region="SR", member=0, use="train")
-        fourth.write_table(cross_validation.background_path(fourth, charge), change(events), ["mine.parquet"])
+        fourth.write_table(background_table.path(fourth, charge), change(events), ["mine.parquet"])
 
     sample("os")
     sample("ss")
@@ -291,7 +314,7 @@ def test_step_5_scores_every_dimuon_in_the_window(analysis):
         in_sr = background.index[(background["region"] == "SR") & (background["use"] != "closure")]
         np.testing.assert_array_equal(sampled["row"], in_sr)
         assert set(sampled["fold"]) == set(range(5))
-        manifest, folds = cross_validation.unpack(f"data/small/bdts_{train_charge}.zip")
+        manifest, folds = archive.unpack(Path(f"data/small/bdts_{train_charge}.zip").read_bytes())
         assert manifest["features"] == ["dimu_pt", "mu0_ip3d", "mu1_ip3d"]
         assert [len(models.members) for models in folds] == [3] * 5
 
@@ -314,7 +337,10 @@ def test_step_5_again_gives_the_same_bytes(analysis):
         ),
         (lambda frame: frame.assign(region="SBL"), "background_os.parquet: no SR event for training"),
         (lambda frame: frame.assign(use="closure"), "background_os.parquet: no SR event for training"),
-        (lambda frame: frame[:4], "4 sampled background events for cross_validation.folds = 5"),
+        (
+            lambda frame: frame[:4],
+            "mine.parquet: 4 sampled background events for 5 folds: .*; the setting is bdt.folds",
+        ),
     ],
 )
 def test_background_that_cannot_be_trained_on(analysis, change, message):
@@ -408,7 +434,7 @@ def test_step_6_takes_the_median_of_the_members(analysis):
 
 
 def test_members_that_were_not_kept(analysis):
-    with pytest.raises(UserError, match="members_os_on_os.parquet: not found; set cross_validation.keep_members: true"):
+    with pytest.raises(UserError, match="members_os_on_os.parquet: not found; set bdt.keep_members: true"):
         scores.read_members(analysis.run, "os", "os", pd.DataFrame({"row": [0]}))
 
 
@@ -418,8 +444,10 @@ def test_importance_names_the_feature_that_matters():
     in_sr = np.arange(1500) < 1000
     with ThreadPoolExecutor(1) as pool:
         ensemble = train(data, in_sr, background, pool=_borrowed(pool))
-        found = cross_validation.importance(ensemble, data, in_sr, background, seed=SEED, pool=pool)
-    matters, does_not = found["features"]
+        found = importance.importance(
+            ensemble, events_of(data), in_sr, events_of(background), stream=STREAM, pool=pool
+        ).to_json()
+    matters, does_not = found["features"].values()
     assert found["auc"] == pytest.approx(0.76, abs=0.03)  # Phi(1 / sqrt 2)
     assert matters["auc_loss"] == pytest.approx(found["auc"] - 0.5, abs=0.05)
     assert abs(does_not["auc_loss"]) < 0.02

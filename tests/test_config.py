@@ -29,8 +29,9 @@ def test_defaults_are_the_papers(load):
     analysis = load(SMALLEST)
     assert (analysis.flow.members, analysis.flow.blocks, analysis.flow.hidden) == (5, 6, 128)
     assert (analysis.flow.epochs, analysis.flow.learning_rate, analysis.flow.weight_decay) == (1000, 7.5e-4, 1e-6)
-    assert (analysis.bdt.members, analysis.bdt.folds, analysis.bdt.max_depth) == (100, 5, 3)
-    assert (analysis.bdt.learning_rate, analysis.bdt.subsample, analysis.bdt.early_stopping) == (0.1, 0.7, 10)
+    trees = analysis.bdt.classifier
+    assert (analysis.bdt.members, analysis.bdt.folds, trees.kind, trees.max_depth) == (100, 5, "xgboost", 3)
+    assert (trees.learning_rate, trees.subsample, trees.n_trees, trees.early_stopping) == (0.1, 0.7, 300, 10)
     assert analysis.background.oversampling == 5
     window = analysis.window
     assert (window.sb_low, window.sr_low, window.sr_high, window.sb_high) == (5.0, 9.0, 10.6, 16.0)
@@ -53,6 +54,26 @@ def test_every_config_of_the_project_loads(path, monkeypatch):
         (SMALLEST + "flow: {epochs: ten}", ":4: flow.epochs = 'ten': input should be a valid integer"),
         (SMALLEST + "bdt: {folds: 2}", ":4: bdt.folds = 2: input should be greater than or equal to 3"),
         (SMALLEST + "bdt: {subsample: 1.5}", ":4: bdt.subsample = 1.5: input should be less than or equal to 1"),
+        (SMALLEST + "bdt: {max_dept: 4}", ":4: unknown key bdt.max_dept; did you mean 'max_depth'?"),
+        (SMALLEST + "bdt:\n  classifier: xgboost\n  max_depth: 0", ":6: bdt.max_depth = 0: input should be greater"),
+        (SMALLEST + "bdt:\n  dense:\n    epoch: 3\n  classifier: dense", ":6: unknown key bdt.dense.epoch; did you"),
+        (SMALLEST + "bdt: {dense: {epochs: 0}}", ":4: bdt: settings of dense, which is not chosen: epochs: input"),
+        (SMALLEST + "bdt: {classifier: xgbost}", ":4: bdt.classifier.kind = 'xgbost': unknown; did you mean 'xgboost'"),
+        (SMALLEST + "bdt: {classifier: {kind: [3]}}", ":4: bdt.classifier.kind = '[3]': unknown; known: dense, hist"),
+        (SMALLEST + "bdt: {classifier: 3}", ":4: bdt.classifier = 3: input should be a valid dictionary"),
+        (
+            SMALLEST + "bdt:\n  classifier:\n    kind: dense\n    epoch: 3",
+            ":7: unknown key bdt.classifier.epoch; did you mean 'epochs'?",
+        ),
+        (
+            SMALLEST + "bdt:\n  classifier:\n    kind: dense\n    max_depth: 3",
+            ":7: unknown key bdt.classifier.max_depth; known: kind, hidden, dropout",
+        ),
+        (SMALLEST + "bdt: {classifier: {subsample: 2.0}}", ":4: bdt.classifier.subsample = 2.0: input should be less"),
+        (
+            SMALLEST + "bdt: {max_depth: 3, classifier: {kind: xgboost}}",
+            ":4: bdt: max_depth stands beside the settings of the classifier: move it into `classifier`",
+        ),
         ("name: a\ninput: {simulation: {}}", "the key seed is missing"),
         ("name: a\nseed: 1\ninput: {simulation: {}, record: 3}", "exactly one of"),
         (SMALLEST + "window: {sb_low: 5.0, sr_low: 9.0, sr_high: 8.0, sb_high: 16.0}", "window edges must rise"),
@@ -76,6 +97,32 @@ def test_mistakes_are_named(load, text, message):
     assert message in str(error.value)
     assert "analysis.yaml" in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("former", "now"),
+    [
+        (
+            "bdt: {max_depth: 4, learning_rate: 0.2, members: 3}",
+            "bdt: {members: 3, classifier: {max_depth: 4, learning_rate: 0.2}}",
+        ),
+        (
+            "bdt: {classifier: hist_gradient_boosting, n_trees: 9}",
+            "bdt: {classifier: {kind: hist_gradient_boosting, n_trees: 9}}",
+        ),
+        (
+            "bdt: {classifier: dense, max_depth: 4, dense: {hidden: [8]}}",
+            "bdt: {classifier: {kind: dense, hidden: [8]}}",
+        ),
+        ("bdt: {classifier: dense}", "bdt: {classifier: {kind: dense}}"),
+        ("bdt: {classifier: xgboost, dense: {epochs: 3}}", "bdt: {classifier: {kind: xgboost}}"),
+        ("bdt: {folds: 4}", "bdt: {folds: 4, classifier: {}}"),
+    ],
+)
+def test_classifiers_of_earlier_versions(load, former, now):
+    """The settings of the trees beside `classifier`, those of the network in `dense`."""
+    assert load(SMALLEST + former) == load(SMALLEST + now)
+    assert type(load(SMALLEST + former).bdt.classifier) is type(load(SMALLEST + now).bdt.classifier)
 
 
 def test_missing_file(tmp_path):

@@ -11,6 +11,7 @@ from scipy.stats import kstest, norm
 
 from dimuon.background.conditional import ConditionalBackground
 from dimuon.bumphunt import steps
+from dimuon.classifiers.kinds.dense import DenseSettings
 from dimuon.errors import UserError
 from dimuon.regions import MassWindow
 from dimuon.statistics import calibration
@@ -260,14 +261,12 @@ def test_too_few_nulls_that_succeed(inside, monkeypatch):
 def test_null_whose_training_diverges_is_counted(inside):
     """A real training that fails: a network with an absurd learning rate."""
     study = make_study("pseudoexperiments", inside / "tiny.yaml")
-    diverging = steps.vary(study.config, {
-        "bdt.classifier": "dense", "bdt.dense": config.Dense(learning_rate=1e30, epochs=2),
-    })  # fmt: skip
+    diverging = steps.vary(study.config, {"bdt.classifier": DenseSettings(learning_rate=1e30, epochs=2)})
     book = ledger.Ledger(inside / "results/tiny/studies/one.ledger.jsonl", {})
     task = {"os/0": (pseudoexperiments.search_null, diverging, the_null_model(study), 0)}
     record = ledger.work_off(book, task, executor.AtOnce(), "nulls")["os/0"]
-    assert record["failed"].startswith("UserError: dense network, seed ")
-    assert "lower bdt.dense.learning_rate (1e+30)" in record["failed"]
+    assert record["failed"].startswith("AnalysisError: dense network, seed ")
+    assert "at learning rate 1e+30; lower it" in record["failed"]
 
 
 def test_failed_nulls_are_counted_and_count_against_the_claim(inside, monkeypatch):

@@ -11,12 +11,14 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
+from dimuon import events as events_module
 from dimuon.background.conditional import ConditionalBackground, fit_scaler, sample_signal_region
 from dimuon.background.flow_ensemble import FlowEnsemble, make_estimator
 from dimuon.bumphunt import cut_and_count
 from dimuon.classifiers import cross_validation
 from dimuon.data import dimuons
 from dimuon.errors import UserError
+from dimuon.random import Stream
 from dimuon.statistics import model_choice, significance
 from dimuon.statistics.working_points import rates
 from dimuon.workflow import products
@@ -122,14 +124,13 @@ def sample_background(config, charge, fit, background):
 def classify(config, charge, events, sampled, pool):
     """Step 5: the `bdt.Scores` of every event by models that never saw it."""
     ensemble = cross_validation.train(
-        events.features,
+        events_module.Events.of(events.mass, events.features),
         config.window.in_sr(events.mass),
-        sampled,
-        kind=config.bdt.classifier,
-        settings=config.bdt.classifier_settings,
+        events_module.Events.of(np.full(len(sampled), np.nan), sampled),
+        settings=config.bdt.classifier,
         n_members=config.bdt.members,
         n_folds=config.bdt.folds,
-        seed=(config.seed, "bdt", charge),
+        stream=Stream(config.seed).child("bdt", charge),
         pool=pool,
     )
     return ensemble.data

@@ -17,9 +17,10 @@ import pandas as pd
 
 from dimuon.background.conditional import sample_masses
 from dimuon.bumphunt import cut_and_count, steps
-from dimuon.classifiers.members import CLASSIFIERS, Split
+from dimuon.classifiers.protocol import CLASSIFIERS, Split, TrainingSet, make
 from dimuon.columns import Column
 from dimuon.errors import UserError
+from dimuon.events import Events
 from dimuon.simulation.nanoaod_files import upsilon_events
 from dimuon.statistics import model_choice
 from dimuon.statistics.working_points import CutVariable, nearest, rates
@@ -98,7 +99,7 @@ class Ideal:
 
     def score(self, features):
         """(n_events,) mean score. features: (n_events, n_features)."""
-        return CLASSIFIERS[self.kind]().from_bytes(list(self.members)).score(features).mean(axis=1, dtype=float)
+        return CLASSIFIERS[self.kind].from_bytes(self.members).score(features).mean(axis=1, dtype=float)
 
 
 def ideal_classifier(config, model):
@@ -109,10 +110,11 @@ def ideal_classifier(config, model):
     background = flows.sample(mass, integer_seed(config.seed, "injection", "truth features"))
     signal = upsilon_events(N_TRUTH, rng)[config.features.names].to_numpy(dtype=float)
     half = N_TRUTH // 2
-    classifier = CLASSIFIERS[config.bdt.classifier](**config.bdt.classifier_settings)
     seeds = [integer_seed(config.seed, "injection", "truth", member) for member in range(N_TRUTH_MEMBERS)]
-    classifier.fit(*(Split(events[:half], events[half:]) for events in (signal, background)), seeds)
-    return Ideal(config.bdt.classifier, tuple(classifier.to_bytes()))
+    truth = (Events.of(np.full(N_TRUTH, np.nan), features, config.features.names) for features in (signal, background))
+    training = TrainingSet.of(*(Split(events[:half], events[half:]) for events in truth))
+    classifier = make(config.bdt.classifier).fit(training, seeds)
+    return Ideal(config.bdt.classifier.kind, tuple(classifier.to_bytes()))
 
 
 def search(config, model, ideal, n_injected, index):

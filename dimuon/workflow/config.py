@@ -5,10 +5,11 @@ known key. A default below is the paper's value unless its comment says otherwis
 """
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from dimuon.classifiers.settings import Bdt
 from dimuon.features import FEATURE_SETS, FEATURES
 from dimuon.regions import MassWindow
 from dimuon.settings import Fraction, Positive, Section
@@ -132,46 +133,6 @@ class Background(Section):
     # checks that train the flows anew, each as long as step 3
     half_split: bool = False  # on one half of the sidebands, compared with the other
     shifted_windows: list[Annotated[list[float], Field(min_length=2, max_length=2)]] = []  # GeV, left out and compared
-
-
-class Dense(Section):
-    """The dense network of the ATLAS search (its appendix A)."""
-
-    hidden: Annotated[list[Positive], Field(min_length=1)] = [64, 64, 64]
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.05
-    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
-    batch_size: Positive = 512
-    epochs: Positive = 100
-    patience: Positive = 10
-
-
-class Bdt(Section):
-    """The classifier ensemble (paper, step 3; slides, backup)."""
-
-    classifier: Literal["xgboost", "hist_gradient_boosting", "dense"] = "xgboost"
-    members: Positive = 100  # per fold
-    folds: Annotated[int, Field(ge=3)] = 5
-    max_depth: Positive = 3
-    learning_rate: Annotated[float, Field(gt=0)] = 0.1
-    subsample: Annotated[float, Field(gt=0, le=1)] = 0.7
-    n_trees: Positive = 300
-    early_stopping: Positive = 10
-    combination: Literal["mean", "median"] = "mean"  # of scores (the paper), or of the members' histograms (ATLAS)
-    keep_members: bool = False  # write every member's scores, for the ensemble-size study; median does so anyway
-    dense: Dense = Dense()  # for `classifier: dense`; the settings of the trees do not apply to it
-
-    @property
-    def keeps_members(self) -> bool:
-        """Whether step 5 writes the scores of every member of the ensemble."""
-        return self.keep_members or self.combination == "median"
-
-    @property
-    def classifier_settings(self) -> dict[str, Any]:
-        """The keywords of the chosen class of `dimuon.classifiers.members`."""
-        if self.classifier == "dense":
-            return self.dense.model_dump()
-        names = ("max_depth", "learning_rate", "subsample", "n_trees", "early_stopping")
-        return {name: getattr(self, name) for name in names}
 
 
 class Toys(Section):

@@ -142,16 +142,22 @@ class _Explanation:
         return f"{where}: {key}{shown}: {message[0].lower()}{message[1:]}"
 
     def _place(self, location: Place) -> Place:
-        place: Place = ()
-        for part in location:  # pydantic adds the alternatives of a union to the place: not the user's words
-            place = (*place, part) if (*place, part) in self.lines else place
-        return place
+        """The key of the file that pydantic's location means.
+
+        Its location has the alternatives of a union in it, too, and the present place of a key that the file gives in
+        the form of an earlier version: of all keys in the file that it may mean, the one that reaches furthest, and of
+        these the longest.
+        """
+        reached: dict[Place, int] = {(): -1}
+        for index, part in enumerate(location):
+            reached |= {(*place, part): index for place in reached if (*place, part) in self.lines}
+        return max(reached, key=lambda place: (reached[place], len(place)))
 
     def _unknown_kind(self, place: Place, error: ErrorDetails) -> str:
         context = error["ctx"]
-        place = (*place, context["discriminator"].strip("'"))
+        kind = (*place, context["discriminator"].strip("'"))
         kinds = re.findall(r"'(\w+)'", context["expected_tags"])
-        key, line = ".".join(map(str, place)), self.lines.get(place, 1)
+        key, line = ".".join(map(str, kind)), self.lines.get(kind, self.lines.get(place, 1))
         return f"{self.path}:{line}: {key} = {context['tag']!r}: unknown{nearest(context['tag'], kinds)}"
 
     def _value(self, place: Place) -> Any:
@@ -174,7 +180,8 @@ class _Explanation:
 def _fields(type_: Any) -> dict[str, Any]:
     """{key: annotation} of a section or dataclass, {} of any other type."""
     if isinstance(type_, type) and issubclass(type_, BaseModel):
-        return {name: info.annotation for name, info in type_.model_fields.items()}
+        former: Mapping[str, Any] = getattr(type_, "former_keys", {})  # of earlier versions, still read
+        return {**{name: info.annotation for name, info in type_.model_fields.items()}, **former}
     return get_type_hints(type_) if dataclasses.is_dataclass(type_) else {}
 
 

@@ -18,19 +18,22 @@ import numpy as np
 import pandas as pd
 import xgboost
 
-from dimuon.classifiers import cross_validation
+from dimuon.classifiers import archive, cross_validation
+from dimuon.classifiers.kinds.xgboost import XGBoostSettings
+from dimuon.events import Events
 from dimuon.features import FEATURE_SETS
+from dimuon.random import Stream
 from dimuon.regions import MassWindow
 from dimuon.workflow import executor
 from tests.benchmarks import common
 
 WINDOW = MassWindow(5.0, 9.0, 10.6, 16.0)
-SEED = (2016, "bdt", "os")
+STREAM, SETTINGS = Stream(2016).child("bdt", "os"), XGBoostSettings()
 N_BACKGROUND, N_MEMBERS, N_FOLDS = 7900, 100, 5
 
 
 def events():
-    """(features (12332, 3), mass (12332,) [GeV]) of the real OS dimuons, or of a toy of their size."""
+    """The real OS dimuons (12332), or a toy of their size."""
     folder = Path(os.environ.get("DIMUON_REFERENCE", "../shared"))
     rng = np.random.default_rng(0)
     if (folder / "real" / "upsilon_os.parquet").exists():
@@ -41,32 +44,34 @@ def events():
         features = np.exp(rng.normal([3.7, -4.3, -4.2], [0.4, 1.1, 1.1], (12332, 3)))
         regions = (9, 10.6, 1692), (5, 9, 6924), (10.7, 16, 3716)
         mass = rng.permutation(np.concatenate([rng.uniform(*region) for region in regions]))
-    return features, mass
+    return Events.of(mass, features, FEATURE_SETS["paper"])
 
 
 def sample():
-    """(features (12332, 3), in_sr, background (7900, 3)); the background is drawn from the sidebands."""
-    features, mass = events()
-    in_sr = WINDOW.in_sr(mass)
+    """(`Events`, in_sr, 7900 background `Events`); the background is drawn from the sidebands."""
+    dimuons = events()
+    in_sr = WINDOW.in_sr(dimuons.mass)
     drawn = np.random.default_rng(1).integers(0, (~in_sr).sum(), N_BACKGROUND)
-    return features, in_sr, features[~in_sr][drawn]
+    return dimuons, in_sr, dimuons[~in_sr][drawn]
 
 
-def ensemble(features, in_sr, background):
+def ensemble(dimuons, in_sr, background):
     """(seconds, of them after the workers have loaded xgboost, mean score of every dimuon, the `Ensemble`)."""
     start = time.perf_counter()
-    with executor.executor(preload=["dimuon.classifiers.cross_validation"]) as pool:
+    with executor.executor(preload=cross_validation.worker_modules(SETTINGS)) as pool:
         pool.submit(os.getpid).result()
         loaded = time.perf_counter()
         result = cross_validation.train(
-            features, in_sr, background, n_members=N_MEMBERS, n_folds=N_FOLDS, seed=SEED, pool=pool
+            dimuons, in_sr, background,
+            settings=SETTINGS, n_members=N_MEMBERS, n_folds=N_FOLDS, stream=STREAM, pool=pool,
         )
     end = time.perf_counter()
     return end - start, end - loaded, result.data.mean, result
 
 
-def one_by_one(features, in_sr, background, result, *, n_members=N_MEMBERS, watch_training):
+def one_by_one(dimuons, in_sr, background, result, *, n_members=N_MEMBERS, watch_training):
     """(seconds, mean score) of the plain loop; `result` gives only the folds. watch_training: as published."""
+    features, background = dimuons.features, background.features
     start, score = time.perf_counter(), np.zeros(len(features))
     fold, background_fold = result.data.fold, result.background.fold
     watched = slice(0 if watch_training else 1, None)
@@ -80,7 +85,7 @@ def one_by_one(features, in_sr, background, result, *, n_members=N_MEMBERS, watc
             model = xgboost.XGBClassifier(
                 n_estimators=300, max_depth=3, learning_rate=0.1, subsample=0.7, early_stopping_rounds=10,
                 objective="binary:logistic", eval_metric="logloss",
-                random_state=executor.integer_seed(*SEED, test, member),
+                random_state=STREAM.child(test, member).integer(),
             )  # fmt: skip
             model.fit(
                 x, y, sample_weight=w, verbose=False,
@@ -103,7 +108,7 @@ def main():
     seconds, loaded_s, score, result = ensemble(*tables)
     published_s, published_score = one_by_one(*tables, result, watch_training=True)
     validation_s = 5 * one_by_one(*tables, result, n_members=N_MEMBERS // 5, watch_training=False)[0]
-    models = cross_validation.pack(result.models, {"classifier": "xgboost", "features": []})
+    models = archive.pack(result.models, {"classifier": "xgboost", "features": []})
     threads = f"{os.cpu_count()} threads"
 
     def against(name, peer, peer_s, seconds=seconds):

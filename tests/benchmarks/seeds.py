@@ -18,6 +18,8 @@ from dimuon.background.conditional import sample_signal_region
 from dimuon.bumphunt import steps
 from dimuon.classifiers import cross_validation
 from dimuon.data import dimuons
+from dimuon.events import Events
+from dimuon.random import Stream
 from dimuon.statistics.families import Polynomial
 from dimuon.statistics.significance import Spectra, discoveries, fit_sidebands, likelihood_weights
 from dimuon.statistics.working_points import CutVariable, rates
@@ -40,7 +42,7 @@ def z0(mass, score, model, fprs):
 def one_seed(run, seed, tables, flows, model, pool):
     """{test name: `z0`} of a background sample and classifiers drawn with this seed."""
     settings, names, window = run.config, run.config.features.names, run.config.window
-    features = {charge: table[names].to_numpy(dtype=float) for charge, table in tables.items()}
+    events = {charge: Events.of(table["dimu_mass"], table[names], names) for charge, table in tables.items()}
     found = {}
     for train in flows:
         mass = tables[train]["dimu_mass"].to_numpy(dtype=float)
@@ -48,10 +50,10 @@ def one_seed(run, seed, tables, flows, model, pool):
         sample_seed = executor.integer_seed(seed, "background", train)
         background = sample_signal_region(flows[train], fit, window, settings.background.oversampling, sample_seed)
         ensemble = cross_validation.train(
-            features[train], window.in_sr(mass), background["features"],
-            kind=settings.bdt.classifier, settings=settings.bdt.classifier_settings, n_members=settings.bdt.members,
-            n_folds=settings.bdt.folds, seed=(seed, "bdt", train), pool=pool,
-            others={test: features[test] for test in tables if test != train},
+            events[train], window.in_sr(mass), Events.of(background["mass"], background["features"], names),
+            settings=settings.bdt.classifier, n_members=settings.bdt.members, n_folds=settings.bdt.folds,
+            stream=Stream(seed).child("bdt", train), pool=pool,
+            others={test: events[test] for test in tables if test != train},
         )  # fmt: skip
         fprs = rates(settings.significance.n_working_points, settings.significance.fpr_min)
         for test, of_test in {train: ensemble.data, **ensemble.others}.items():
@@ -71,7 +73,8 @@ def main():
     flows = {charge: steps.read_flows(run, charge) for charge in tables if steps.flows_path(run, charge).exists()}
     settings = run.config.significance
     model = Polynomial(run.config.window.binning(settings.n_bins_sr), settings.degree)
-    with executor.executor(run.config.execution.workers, preload=["dimuon.classifiers.cross_validation"]) as pool:
+    modules = cross_validation.worker_modules(run.config.bdt.classifier)
+    with executor.executor(run.config.execution.workers, preload=modules) as pool:
         seeds = tqdm(range(1, arguments.seeds + 1), desc="seeds")
         found = [one_seed(run, seed, tables, flows, model, pool) for seed in seeds]
     report = {}

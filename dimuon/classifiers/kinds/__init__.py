@@ -1,0 +1,1 @@
+"""The classifiers, one file each; `dimuon.classifiers.protocol.CLASSIFIERS` finds them."""
