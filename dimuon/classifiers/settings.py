@@ -1,5 +1,7 @@
 """The section `bdt` of the configuration: the classifier ensemble."""
 
+from functools import reduce
+from operator import or_
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, ValidationError, model_validator
@@ -13,9 +15,8 @@ from dimuon.settings import Positive, Section
 if TYPE_CHECKING:
     AnyClassifier = ClassifierSettings
 else:  # a section of any kind that there is a file for
-    AnyClassifier = Annotated[
-        tuple(CLASSIFIERS[kind].Settings for kind in sorted(CLASSIFIERS)), Field(discriminator="kind")
-    ]
+    _sections = (CLASSIFIERS[kind].Settings for kind in sorted(CLASSIFIERS))
+    AnyClassifier = Annotated[reduce(or_, _sections), Field(discriminator="kind")]
 
 TREE_KEYS = {name: field.annotation for name, field in TreeSettings.model_fields.items() if name != "kind"}
 
