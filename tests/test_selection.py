@@ -7,10 +7,10 @@ import pytest
 from dimuon import kinematics
 from dimuon.columns import COLUMNS
 from dimuon.data import schema, selection
+from dimuon.data.settings import Range
 from dimuon.errors import UserError
 from dimuon.features import FEATURES
 from dimuon.regions import MassWindow
-from dimuon.workflow.config import Range
 
 WINDOW = MassWindow(5.0, 9.0, 10.6, 16.0)
 CUTS = {"mu0_pt": Range(min=17.0), "dimu_eta": Range(min=-1.5, max=1.5), "mu1_pt": Range(min=8.0)}

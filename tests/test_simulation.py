@@ -13,8 +13,8 @@ from scipy.stats import ks_2samp, norm
 from dimuon.kinematics import dimuon
 from dimuon.regions import MassWindow
 from dimuon.simulation import nanoaod_files, processes
+from dimuon.simulation.settings import Simulation
 from dimuon.statistics import significance
-from dimuon.workflow.config import Simulation
 
 TRIGGER = "HLT_TrkMu15_DoubleTrkMu5NoFiltersNoVtx"
 WINDOW = MassWindow(5.0, 9.0, 10.6, 16.0)

@@ -17,8 +17,8 @@ import cramjam
 import uproot
 
 from dimuon.data import nanoaod, published_skim
+from dimuon.data.settings import Input
 from dimuon.errors import UserError
-from dimuon.workflow.config import Input
 
 log = logging.getLogger("dimuon")
 

@@ -12,6 +12,7 @@ from functools import cached_property
 from pathlib import Path
 
 from dimuon.columns import COLUMNS, Column
+from dimuon.data import schema
 from dimuon.registry import Registry
 
 
@@ -153,13 +154,6 @@ class Products(Registry[Product]):
 
 PRODUCTS = Products("dimuon.studies")
 
-_MUON = tuple(
-    f"{muon}_{name}"
-    for muon in ("mu0", "mu1")
-    for name in ("pt", "eta", "phi", "charge", "ip3d", "dxy", "dz", "iso03", "iso04", "jetiso")
-)
-_DIMUON = ("dimu_mass", "dimu_pt", "dimu_eta", "dimu_phi", "mumu_deltaR", "mumu_deltapT")
-_EVENT = ("run", "luminosityBlock", "event")
 _TEST = ("train", "test")
 FOUND = ("z0", "n_obs", "n_bkg", "n_sig", "valid")  # of every test, in the tables of the studies
 
@@ -196,7 +190,7 @@ SKIM = Product(
     "data/{name}/skim/{input}.parquet",
     STEP_1,
     "events with two muons that pass the ID",
-    (*_EVENT, "n_muons", "n_jets", *_MUON),
+    schema.SKIM,
     "triggers",
 )
 PROCESSED_LUMINOSITY = Product(
@@ -216,7 +210,7 @@ DIMUONS = Product(
     "data/{name}/dimuons.parquet",
     STEP_2,
     "selected dimuons in the mass window, before the anti-isolation cut",
-    (*_EVENT, "charge", "region", "anti_isolated", *_DIMUON, *_MUON, "n_muons", "n_jets"),
+    schema.DIMUONS,
 )
 CUTFLOW = Product(
     "cutflow", "data/{name}/cutflow.json", STEP_2, "events left after each step of the selection, by charge"
