@@ -54,7 +54,7 @@ doctest: $(VENV)/installed
 
 # the API pages, in site/
 docs: $(VENV)/installed
-	$(BIN)/mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 # the lowest versions that the ranges in pyproject.toml allow, for the job of that name in CI (needs uv)
 lowest.txt: pyproject.toml
