@@ -1,3 +1,37 @@
-"""The anti-isolated Upsilon in CMS 2016 open data: the package behind the seven numbered scripts."""
+"""The anti-isolated Upsilon in CMS 2016 open data: the package behind the seven numbered scripts.
+
+As a library: `from dimuon import MassWindow, discovery, search`.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dimuon.bumphunt.steps import search
+    from dimuon.events import Events
+    from dimuon.random import Stream
+    from dimuon.regions import MassWindow
+    from dimuon.statistics.significance import discoveries, discovery
 
 __version__ = "0.1.0"
+__all__ = ["Events", "MassWindow", "Stream", "discoveries", "discovery", "search"]
+
+_HOMES = {
+    "Events": "dimuon.events",
+    "MassWindow": "dimuon.regions",
+    "Stream": "dimuon.random",
+    "discoveries": "dimuon.statistics.significance",
+    "discovery": "dimuon.statistics.significance",
+    "search": "dimuon.bumphunt.steps",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """A name of the library, imported when it is first asked for: the package itself stays quick to import."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'dimuon' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -1,21 +1,39 @@
-"""`python -m dimuon COMMAND ...`: what there is beside the seven scripts."""
+"""`python -m dimuon COMMAND ...`, also installed as `dimuon`: what there is beside the seven scripts."""
 
+import argparse
+import importlib
 import sys
+from collections.abc import Sequence
 
-from dimuon.commands import compare, inspect
-from dimuon.statistics import ensemble
-from dimuon.studies import study
+from dimuon.workflow import cli
 
-COMMANDS = {"study": study.main, "inspect": inspect.main, "compare": compare.main}
+COMMANDS = {  # each a module of `dimuon.commands`
+    "run": "do what is stale or missing of the seven steps, in order",
+    "study": "do a study of how far a result can be believed",
+    "inspect": "say what a file is, where it comes from and what is in it",
+    "compare": "show two sets of results side by side",
+}
 
 
-def main():
-    """Hand the rest of the command line to the command that it names."""
-    if sys.argv[1:3] == ["study", "convergence"]:
-        sys.argv[1:3] = []
-        return ensemble.command()
-    command = COMMANDS[sys.argv.pop(1)]
-    return command()
+def main(given: Sequence[str] | None = None) -> int:
+    """Do a command; returns the exit code. given: the command line without the program (None: that of the process)."""
+    line = list(sys.argv[1:] if given is None else given)
+    parser = argparse.ArgumentParser(prog="dimuon", description=__doc__)
+    cli.add_common(parser)
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name, meaning in COMMANDS.items():
+        command = commands.add_parser(
+            name, help=meaning, formatter_class=argparse.RawDescriptionHelpFormatter, prog=f"dimuon {name}"
+        )
+        if name in line:  # only what is asked for is imported
+            module = importlib.import_module(f"dimuon.commands.{name}")
+            command.description = module.__doc__
+            module.add_arguments(command)
+            cli.add_common(command)
+    arguments = parser.parse_args(line)
+    cli.start_logging(arguments)
+    module = importlib.import_module(f"dimuon.commands.{arguments.command}")
+    return cli.guarded(f"dimuon {arguments.command}", lambda: module.main(arguments))
 
 
 if __name__ == "__main__":

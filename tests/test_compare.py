@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from dimuon.__main__ import main
 from dimuon.commands import compare
 from dimuon.errors import UserError
 from tests import small_results
@@ -100,14 +101,9 @@ def test_a_folder_without_results_is_named(tmp_path):
         compare.read(tmp_path)
 
 
-def test_the_command_prints_and_plots(two, monkeypatch, caplog):
-    monkeypatch.setattr("sys.argv", ["compare", *map(str, two), "--plot"])
-    with caplog.at_level("INFO"), pytest.raises(SystemExit) as done:
-        compare.main()
-    assert done.value.code == 0
+def test_the_command_prints_and_plots(two, caplog):
+    with caplog.at_level("INFO"):
+        assert main(["compare", *map(str, two), "--plot"]) == 0
     assert "SIMULATED" in caplog.text
     assert (two[0].parent / "compare_first_second.png").stat().st_size > 10_000
-    monkeypatch.setattr("sys.argv", ["compare", "nowhere", "nowhere"])
-    with pytest.raises(SystemExit) as done:
-        compare.main()
-    assert done.value.code == 2
+    assert main(["compare", "nowhere", "nowhere"]) == 2

@@ -10,6 +10,7 @@ import pytest
 import torch
 import uproot
 
+from dimuon.__main__ import main
 from dimuon.columns import COLUMNS, Column
 from dimuon.commands import inspect
 from dimuon.errors import UserError
@@ -127,17 +128,11 @@ def test_histograms_hold_every_value_per_region(folder):
     assert drawn == len(frame)
 
 
-def test_the_command(folder, monkeypatch, capsys):
+def test_the_command(folder, capsys):
     path = folder / "data/small/scores_os_on_os.parquet"
-    monkeypatch.setattr("sys.argv", ["inspect", str(path), "--plot"])
-    with pytest.raises(SystemExit) as done:
-        inspect.main()
-    assert done.value.code == 0
+    assert main(["inspect", str(path), "--plot"]) == 0
     assert (path.parent / "scores_os_on_os_columns.png").stat().st_size > 10_000
-    monkeypatch.setattr("sys.argv", ["inspect", "absent"])
-    with pytest.raises(SystemExit) as done:
-        inspect.main()
-    assert done.value.code == 2
+    assert main(["inspect", "absent"]) == 2
     error = capsys.readouterr().err
     assert error.startswith("dimuon inspect: absent: no such file")
     assert error.count("\n") == 1

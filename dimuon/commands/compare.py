@@ -7,7 +7,6 @@ significance curves of both over each other.
 
 import argparse
 import logging
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +16,7 @@ from dimuon.errors import UserError
 from dimuon.figures.paper import FLOOR, p_value_axes, variable_label
 from dimuon.figures.style import COLOURS, LINES, MARKERS, describe_test, panels, save, say_origin, styled
 from dimuon.studies import standing
-from dimuon.workflow import cli, products, provenance
+from dimuon.workflow import products, provenance
 
 log = logging.getLogger("dimuon")
 NUMBERS = {
@@ -131,21 +130,18 @@ def curves(tables, names, origin):
     return figure
 
 
-def main():
-    """The command."""
-    parser = argparse.ArgumentParser(prog="python -m dimuon compare", description=__doc__)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What stands after `compare`."""
     parser.add_argument("folders", nargs=2, type=Path, metavar="results/NAME", help="two results folders")
     parser.add_argument("--plot", action="store_true", help="write compare_A_B.{pdf,png} beside the two folders")
-    arguments = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
 
-    def call():
-        log.info("%s", text(arguments.folders))
-        if arguments.plot:
-            names = labels(arguments.folders)
-            tables = [read(folder)[1] for folder in arguments.folders]
-            origin = provenance.origin_of(*(folder / "significance.json" for folder in arguments.folders))
-            stem = arguments.folders[0].parent / f"compare_{'_'.join(names).replace('/', '_')}"
-            log.info("wrote %s", ", ".join(map(str, save(curves(tables, names, origin), stem))))
 
-    sys.exit(cli.guarded("dimuon compare", call))
+def main(arguments: argparse.Namespace) -> None:
+    """Print and, where asked for, draw."""
+    log.info("%s", text(arguments.folders))
+    if arguments.plot:
+        names = labels(arguments.folders)
+        tables = [read(folder)[1] for folder in arguments.folders]
+        origin = provenance.origin_of(*(folder / "significance.json" for folder in arguments.folders))
+        stem = arguments.folders[0].parent / f"compare_{'_'.join(names).replace('/', '_')}"
+        log.info("wrote %s", ", ".join(map(str, save(curves(tables, names, origin), stem))))

@@ -7,7 +7,6 @@ and what is in it: columns with unit, range and missing values, first rows, head
 import argparse
 import json
 import logging
-import sys
 import zipfile
 from pathlib import Path
 from pickle import UnpicklingError
@@ -21,7 +20,7 @@ from dimuon.errors import UserError
 from dimuon.features import FEATURES
 from dimuon.figures.style import COLOURS, LINES, panels, save, say_origin, styled
 from dimuon.studies import standing
-from dimuon.workflow import cli, config, products, provenance
+from dimuon.workflow import config, products, provenance
 
 log = logging.getLogger("dimuon")
 N_ROWS = 5  # first rows shown
@@ -281,24 +280,21 @@ def _edges(values, name):
     return np.linspace(low, high, 51), False
 
 
-def main():
-    """The command."""
-    parser = argparse.ArgumentParser(prog="python -m dimuon inspect", description=__doc__)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What stands after `inspect`."""
     parser.add_argument("file", type=Path, help="any file of data/<name>/ or results/<name>/, or a NanoAOD file")
     parser.add_argument("--config", help="the configuration to judge by whether the file is stale")
     parser.add_argument(
         "--plot", action="store_true", help="write <file>_columns.{png,pdf}: a histogram of every column"
     )
-    arguments = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
 
-    def call():
-        chosen = config.load(arguments.config) if arguments.config else None
-        log.info("%s", describe(arguments.file, chosen))
-        if arguments.plot:
-            if arguments.file.suffix != ".parquet":
-                raise UserError(f"{arguments.file}: --plot draws the columns of parquet files only")
-            stem = arguments.file.with_name(f"{arguments.file.stem}_columns")
-            log.info("wrote %s", ", ".join(map(str, save(histogram_page(arguments.file), stem))))
 
-    sys.exit(cli.guarded("dimuon inspect", call))
+def main(arguments: argparse.Namespace) -> None:
+    """Print it."""
+    chosen = config.load(arguments.config) if arguments.config else None
+    log.info("%s", describe(arguments.file, chosen))
+    if arguments.plot:
+        if arguments.file.suffix != ".parquet":
+            raise UserError(f"{arguments.file}: --plot draws the columns of parquet files only")
+        stem = arguments.file.with_name(f"{arguments.file.stem}_columns")
+        log.info("wrote %s", ", ".join(map(str, save(histogram_page(arguments.file), stem))))

@@ -6,10 +6,12 @@ import logging
 import sys
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, NoReturn
 
+import dimuon
 from dimuon.errors import AnalysisError, UserError
 from dimuon.workflow import config, provenance
 
@@ -33,36 +35,49 @@ def explained(section: str | None = None, what: Path | str | None = None, remedy
         raise UserError(f"{where}{error}" + (f"; {remedy}" if remedy else "")) from error
 
 
-def run(step, main, options=()):
+def run(step: str, main: Callable[..., None], options: Sequence[tuple[str, dict[str, Any]]] = ()) -> NoReturn:
     """Run one step as a script and exit: 0 done, 2 a user's mistake (one line on standard error), 1 anything else.
 
-    step: the script's file name. main: called with an `artifacts.Run` and, where `options` has any, the parsed
+    step: the script's file name. main: called with a `provenance.Run` and, where `options` has any, the parsed
     arguments. options: pairs (flag, keywords) for `argparse.ArgumentParser.add_argument`.
     """
     parser = argparse.ArgumentParser(prog=step, description=main.__doc__ or sys.modules["__main__"].__doc__)
     parser.add_argument("config", metavar="CONFIG.yaml", help="the analysis, e.g. configs/demo.yaml")
     for flag, keywords in options:
         parser.add_argument(flag, **keywords)
+    add_common(parser)
     arguments = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
-    sys.exit(_exit_code(step, main, arguments, bool(options)))
-
-
-def _exit_code(step, main, arguments, with_arguments):
+    start_logging(arguments)
     start = time.perf_counter()
 
-    def call():
+    def call() -> None:
         current = provenance.Run(config.load(arguments.config), step, arguments.config)
-        main(current, *([arguments] if with_arguments else []))
+        main(current, *([arguments] if options else []))
         log.info("%s: done in %.1f s, wrote %s", step, time.perf_counter() - start, current.summary())
 
-    return guarded(step, call)
+    sys.exit(guarded(step, call))
 
 
-def guarded(name, call):
-    """Do `call()`; returns the exit code: 0 done, 2 a user's mistake (one line on standard error), 1 anything else."""
+def add_common(parser: argparse.ArgumentParser) -> None:
+    """The options that every script and command has."""
+    parser.add_argument("--version", action="version", version=f"dimuon {dimuon.__version__}")
+    loudness = parser.add_mutually_exclusive_group()
+    loudness.add_argument("--quiet", action="store_true", help="say only what went wrong")
+    loudness.add_argument("--verbose", action="store_true", help="say more, each line with its time")
+
+
+def start_logging(arguments: argparse.Namespace) -> None:
+    """Messages to standard output, as many as the options of `add_common` ask for."""
+    form = "%(asctime)s %(levelname)s %(message)s" if arguments.verbose else "%(message)s"
+    logging.basicConfig(level=logging.WARNING if arguments.quiet else logging.INFO, format=form, stream=sys.stdout)
+    log.setLevel(logging.DEBUG if arguments.verbose else logging.NOTSET)
+
+
+def guarded(name: str, call: Callable[[], int | None]) -> int:
+    """Do `call()`; returns the exit code: 2 a user's mistake (one line on standard error), 1 anything else that went
+    wrong, otherwise what `call` returns, 0 for None."""
     try:
-        call()
+        return call() or 0
     except UserError as error:
         print(f"{name}: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
@@ -75,4 +90,3 @@ def guarded(name, call):
             return 2
         traceback.print_exc()
         return 1
-    return 0

@@ -137,8 +137,9 @@ class Products(Registry[Product]):
         return None
 
     def of(self, maker: Maker) -> list[Product]:
-        """All that a script or command makes."""
-        return [product for product in self.values() if product.maker == maker]
+        """All that a script or command makes; the studies are not asked for what a step makes."""
+        declared = list(self._parts.values()) if maker.is_step else self.values()
+        return [product for product in declared if product.maker == maker]
 
     def maker(self, command: str | None) -> Maker | None:
         """The `Maker` of a command as sidecars give it; None for none that is known."""
