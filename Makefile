@@ -3,7 +3,6 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-STEPS := $(sort $(wildcard 0*.py))
 CONFIG ?= configs/demo.yaml
 PYTEST_OPTIONS ?= --numprocesses 2 --dist loadfile
 export MPLBACKEND := Agg
@@ -14,9 +13,9 @@ demo: run
 
 install: $(VENV)/installed
 
-# the seven steps in order on any analysis: make run CONFIG=configs/upsilon.yaml
+# what is stale of the seven steps, in order, on any analysis: make run CONFIG=configs/upsilon.yaml
 run: $(VENV)/installed
-	@set -e; for step in $(STEPS); do $(BIN)/python $$step $(CONFIG); done
+	$(BIN)/python -m dimuon run $(CONFIG)
 
 test: $(VENV)/installed
 	$(BIN)/python -m pytest -m "not slow" $(PYTEST_OPTIONS)

@@ -6,27 +6,35 @@ depend on the number of workers or on the order in which they finish.
 
 import multiprocessing
 import os
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from contextlib import contextmanager
+from typing import ParamSpec, TypeVar
 
+import numpy as np
 import threadpoolctl
 
 from dimuon.errors import UserError
 from dimuon.random import Stream
 
+P = ParamSpec("P")
+T = TypeVar("T")
 
-def generator(seed, *names):
+
+def generator(seed: int, *names: str | int) -> np.random.Generator:
     """A `numpy.random.Generator` on a named stream; `Stream` takes its place."""
     return Stream(seed, names).generator()
 
 
-def integer_seed(seed, *names):
+def integer_seed(seed: int, *names: str | int) -> int:
     """A 31-bit seed from a named stream; `Stream` takes its place."""
     return Stream(seed, names).integer()
 
 
 @contextmanager
-def executor(workers=None, scheduler=None, preload=()):
+def executor(
+    workers: int | None = None, scheduler: str | None = None, preload: Sequence[str] = ()
+) -> Iterator[Executor]:
     """A `concurrent.futures.Executor`: local processes, or a Dask cluster where `scheduler` names its address.
 
     workers: processes (None: every core). Each worker computes with one thread, so results do not depend on the
@@ -40,7 +48,7 @@ def executor(workers=None, scheduler=None, preload=()):
             raise UserError(
                 f"execution.scheduler is {scheduler!r} but Dask is not installed: pip install 'dimuon[dask]'"
             ) from error
-        with Client(scheduler) as client:
+        with Client(scheduler) as client:  # type: ignore[no-untyped-call]  # Dask has few types
             yield client.get_executor()
         return
     context = multiprocessing.get_context("forkserver")
@@ -52,9 +60,9 @@ def executor(workers=None, scheduler=None, preload=()):
 class AtOnce(Executor):
     """An executor that does each task when it is submitted, in this process: for work inside a worker."""
 
-    def submit(self, function, /, *arguments, **keywords):
+    def submit(self, function: Callable[P, T], /, *arguments: P.args, **keywords: P.kwargs) -> Future[T]:
         """A finished `Future`; an exception of the task comes out of its `result()`, as with any executor."""
-        future = Future()
+        future: Future[T] = Future()
         try:
             future.set_result(function(*arguments, **keywords))
         except Exception as error:
@@ -62,7 +70,7 @@ class AtOnce(Executor):
         return future
 
 
-def _one_thread():
+def _one_thread() -> None:
     # read by OpenMP and BLAS when they are first loaded in the worker; those loaded before are told directly
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[name] = "1"
