@@ -13,10 +13,12 @@ import os
 import platform
 import subprocess
 import time
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pyarrow as pa
@@ -24,9 +26,13 @@ import pyarrow.parquet as pq
 
 from dimuon import columns
 from dimuon.errors import UserError
+from dimuon.workflow.config import Config
 from dimuon.workflow.products import PRODUCTS, Maker, Product
 
 log = logging.getLogger("dimuon")
+
+Paths = Iterable[Path | str]
+Filters = Any  # as pyarrow's, which has no types
 
 # where the numbers come from, in rising order of what must be said about them
 ORIGINS = ("measured", "rebuilt", "simulated")
@@ -46,18 +52,20 @@ class Run:
     own. None: the one window of the configuration.
     """
 
-    def __init__(self, config, step, config_path="CONFIG.yaml", window=None):
+    def __init__(
+        self, config: Config, step: str, config_path: Path | str = "CONFIG.yaml", window: str | None = None
+    ) -> None:
         self.config, self.step, self.config_path = config, step, str(config_path)
         place = Path(config.name) if window is None else Path(config.name, "windows", window)
         self.data, self.results = Path("data") / place, Path("results") / place
         self.start = time.perf_counter()
-        self.written = []
+        self.written: list[tuple[Path, int | None]] = []
 
     def path(self, product: Product, **fields: str) -> Path:
         """Where a file of this analysis lies. fields: of the product's template, beside the name."""
         return product.at(self.data if product.folder == "data" else self.results, **fields)
 
-    def require(self, path):
+    def require(self, path: Path | str) -> Path:
         """The path of an input, after checking that it exists and is neither stale nor damaged."""
         path = Path(path)
         if not path.exists():
@@ -65,15 +73,15 @@ class Run:
         self._refuse_if_stale(path)
         return path
 
-    def read_table(self, path, names=None, filters=None):
+    def read_table(self, path: Path | str, names: Iterable[str] | None = None, filters: Filters = None) -> pd.DataFrame:
         """A parquet table as a DataFrame. names: columns to read (None: all); filters: as pyarrow's."""
         return load_table(self.require(path), names, filters)
 
-    def read_json(self, path):
+    def read_json(self, path: Path | str) -> Any:
         """The content of a JSON artifact."""
         return load_json(self.require(path))
 
-    def write_table(self, path, frame, inputs=(), origin=None):
+    def write_table(self, path: Path | str, frame: pd.DataFrame, inputs: Paths = (), origin: str | None = None) -> Path:
         """Write a DataFrame as parquet; every column must be in `dimuon.columns`. inputs: paths it was made from."""
         units = columns.units(frame.columns)
         table = pa.Table.from_pandas(frame, preserve_index=False)
@@ -81,23 +89,30 @@ class Run:
             pq.write_table(table, temporary, compression="zstd")
         return self.seal(path, inputs, origin, rows=len(frame), units=units)
 
-    def write_json(self, path, content, inputs=(), origin=None):
+    def write_json(self, path: Path | str, content: Any, inputs: Paths = (), origin: str | None = None) -> Path:
         """Write a JSON artifact. Numbers that are not finite are refused: they would not be JSON."""
         text = json.dumps(content, indent=1, sort_keys=True, allow_nan=False) + "\n"
         return self.write_bytes(path, text.encode(), inputs, origin)
 
-    def write_bytes(self, path, content, inputs=(), origin=None):
+    def write_bytes(self, path: Path | str, content: bytes, inputs: Paths = (), origin: str | None = None) -> Path:
         """Write an artifact of any other kind."""
         with atomic(path) as temporary:
             temporary.write_bytes(content)
         return self.seal(path, inputs, origin)
 
-    def seal(self, path, inputs=(), origin=None, rows=None, units=None):
+    def seal(
+        self,
+        path: Path | str,
+        inputs: Paths = (),
+        origin: str | None = None,
+        rows: int | None = None,
+        units: dict[str, str] | None = None,
+    ) -> Path:
         """Write the sidecar of a finished file; returns the file's path.
 
         inputs: paths it was made from. origin: of `ORIGINS`; None: the inputs' own (the one with most to be said).
         """
-        path, settings = Path(path), {}
+        path, inputs, settings = Path(path), list(inputs), dict[str, Any]()
         for item in inputs:
             settings.update(sidecar(item).get("settings", {}))
         settings.update(chosen_settings(self.config, settings_of(self.step)))
@@ -122,17 +137,17 @@ class Run:
         self.written.append((path, rows))
         return path
 
-    def summary(self):
+    def summary(self) -> str:
         """What was written, in words, for the last line of a step."""
         names = [f"{path} ({rows:,} rows)" if rows is not None else str(path) for path, rows in self.written]
         return ", ".join(names) or "nothing"
 
-    def stale(self, path):
+    def stale(self, path: Path | str) -> str | None:
         """Why a file is not what the current configuration and inputs would make, or None where it is."""
-        found = self._staleness(Path(path))
-        return found and f"{found[0]}: {found[1]}"
+        reason = self._staleness(Path(path))
+        return None if reason is None else f"{reason[0]}: {reason[1]}"
 
-    def _staleness(self, path):
+    def _staleness(self, path: Path) -> tuple[Path, str] | None:
         """(file, reason) of the first stale file among `path` and what it was made from, or None."""
         meta = sidecar(path)
         if not meta:
@@ -150,24 +165,24 @@ class Run:
             if Path(name).exists():
                 if file_hash(name) != digest:
                     return path, f"{name} has changed since it was made"
-                if sidecar(name) and (found := self._staleness(Path(name))):
-                    return found
+                if sidecar(name) and (reason := self._staleness(Path(name))):
+                    return reason
         return None
 
-    def _refuse_if_stale(self, path):
+    def _refuse_if_stale(self, path: Path) -> None:
         if sidecar_path(path).exists() or self._maker_of(path):
-            if found := self._staleness(path):
-                raise UserError(f"{found[0]}: {found[1]}; {self._remedy(found[0])}")
+            if reason := self._staleness(path):
+                raise UserError(f"{reason[0]}: {reason[1]}; {self._remedy(reason[0])}")
 
-    def _remedy(self, path):
+    def _remedy(self, path: Path) -> str:
         maker = self._maker_of(path)
-        step = sidecar(path).get("step") or (maker and maker.command)
+        step: str | None = sidecar(path).get("step") or (maker.command if maker else None)
         if step is None:
             return "check the path in the configuration"
         later = step.endswith(".py") and step < self.step
         return f"run `python {step} {self.config_path}`" + (" and the steps after it" if later else "")
 
-    def _maker_of(self, path) -> Maker | None:
+    def _maker_of(self, path: Path) -> Maker | None:
         """Who makes a file of this analysis; None for a file from elsewhere."""
         if not any(path.is_relative_to(Path(folder, self.config.name)) for folder in ("data", "results")):
             return None
@@ -181,7 +196,7 @@ def settings_of(step: str) -> tuple[str, ...]:
     return maker.settings if maker else ()
 
 
-def chosen_settings(config, keys):
+def chosen_settings(config: Config, keys: Collection[str]) -> dict[str, Any]:
     """{dotted key: value} of the sections (or single keys) of a configuration, as JSON values."""
     flat = _flatten(config.model_dump(mode="json"))
     return {
@@ -189,7 +204,7 @@ def chosen_settings(config, keys):
     }
 
 
-def _flatten(value, prefix=""):
+def _flatten(value: Any, prefix: str = "") -> dict[str, Any]:
     if isinstance(value, dict) and value:
         return {
             name: leaf
@@ -200,7 +215,7 @@ def _flatten(value, prefix=""):
 
 
 @contextmanager
-def atomic(path):
+def atomic(path: Path | str) -> Iterator[Path]:
     """A temporary path beside `path`; on success it takes the name of `path`, on failure it is removed."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -214,29 +229,30 @@ def atomic(path):
         temporary.unlink(missing_ok=True)
 
 
-def load_table(path, names=None, filters=None):
+def load_table(path: Path | str, names: Iterable[str] | None = None, filters: Filters = None) -> pd.DataFrame:
     """A parquet file as a DataFrame; `UserError` where it cannot be read or lacks a column."""
     try:
         available = pq.read_schema(path).names
-        missing = [name for name in names or () if name not in available]
+        wanted = None if names is None else list(names)
+        missing = [name for name in wanted or () if name not in available]
         if missing:
             step = sidecar(path).get("step")
             remedy = f"; an older {step} wrote it: run it again" if step else ""
             raise UserError(f"{path}: column {missing[0]} is missing; found {', '.join(available)}{remedy}")
-        return pd.read_parquet(path, columns=list(names) if names is not None else None, filters=filters)
+        return pd.read_parquet(path, columns=wanted, filters=filters)
     except (OSError, pa.ArrowException) as error:
         raise UserError(f"{path}: not a readable parquet file ({error})") from error
 
 
-def table_columns(path):
+def table_columns(path: Path | str) -> list[str]:
     """The names of the columns of a parquet file; `UserError` where it cannot be read."""
     try:
-        return pq.read_schema(path).names
+        return list(pq.read_schema(path).names)
     except (OSError, pa.ArrowException) as error:
         raise UserError(f"{path}: not a readable parquet file ({error})") from error
 
 
-def load_json(path):
+def load_json(path: Path | str) -> Any:
     """The content of a JSON file; `UserError` where it cannot be read."""
     try:
         return json.loads(Path(path).read_text())
@@ -244,57 +260,57 @@ def load_json(path):
         raise UserError(f"{path}: not a readable JSON file ({error})") from error
 
 
-def sidecar_path(path):
+def sidecar_path(path: Path | str) -> Path:
     """Where the sidecar of a file lies."""
     path = Path(path)
     return path.with_name(f"{path.name}.meta.json")
 
 
-def sidecar(path):
+def sidecar(path: Path | str) -> dict[str, Any]:
     """The sidecar of a file, {} where there is none."""
     place = sidecar_path(path)
-    return load_json(place) if place.exists() else {}
+    content: dict[str, Any] = load_json(place) if place.exists() else {}
+    return content
 
 
-def origin_of(*paths):
+def origin_of(*paths: Path | str) -> str:
     """What must be said of the numbers in these files: the one of `ORIGINS` furthest from "measured"."""
     return max((_origin(Path(path)) for path in paths), key=ORIGINS.index, default="measured")
 
 
-def _origin(path):
+def _origin(path: Path) -> str:
     if meta := sidecar(path):
-        return meta["origin"]
+        return str(meta["origin"])
     if path.suffix == ".parquet" and "features_measured" in pq.read_schema(path).names:
         return "measured" if load_table(path, ["features_measured"])["features_measured"].all() else "rebuilt"
     return "measured"
 
 
-def file_hash(path):
+def file_hash(path: Path | str) -> str:
     """SHA-256 of a file, in hexadecimal."""
     stat = Path(path).stat()
     return _file_hash(str(path), stat.st_size, stat.st_mtime_ns)
 
 
 @cache
-def _file_hash(path, size, modified):
+def _file_hash(path: str, size: int, modified: int) -> str:
     with open(path, "rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
 @cache
-def versions():
+def versions() -> dict[str, str]:
     """{package: version} of what the results depend on, with Python's own."""
     return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in PACKAGES}
 
 
 @cache
-def git_commit():
+def git_commit() -> str | None:
     """The commit of this source tree, with "+changes" where files differ from it; None outside a repository."""
     try:
-        answer = subprocess.run(
-            ["git", "describe", "--always", "--abbrev=40", "--dirty=+changes", "--exclude=*"],
-            cwd=Path(__file__).parent, capture_output=True, text=True, timeout=10, check=True,
-        )  # fmt: skip
+        command = ["git", "describe", "--always", "--abbrev=40", "--dirty=+changes", "--exclude=*"]
+        place = Path(__file__).parent
+        answer = subprocess.run(command, cwd=place, capture_output=True, text=True, timeout=10, check=True)
     except (OSError, subprocess.SubprocessError):
         return None
     return answer.stdout.strip()
