@@ -14,19 +14,21 @@ import numpy as np
 import pandas as pd
 
 from dimuon.bumphunt import steps
-from dimuon.data import dimuons
+from dimuon.data.dimuons import Dimuons
+from dimuon.random import Stream
 from dimuon.workflow import cli, executor, products
 
 
 def main(run):
     """Train the flows of every charge, all charges side by side: their stacks of members fill the cores."""
-    config, files = run.config, dimuons.paths(run)
-    events = {charge: steps.read_events(run, charge) for charge in files}
-    scaler = steps.scaler_of(config, events)
+    config, dimuons = run.config, Dimuons(run)
+    files = dimuons.paths
+    events = {charge: dimuons.events(charge) for charge in files}
+    scaler, stream = steps.scaler_of(config, events), Stream(config.seed)
 
     def train(charge):
-        checkpoint = steps.flows_path(run, charge).with_suffix(".checkpoint")
-        return steps.train_flows(config, charge, events[charge], scaler, pool, checkpoint)
+        checkpoint = run.path(products.FLOWS, charge=charge).with_suffix(".checkpoint")
+        return steps.train_background(config, charge, events[charge], scaler, stream, pool, checkpoint)
 
     at_a_time = len(files) if config.flow.device == "cpu" else 1  # a GPU trains in this very process, one after another
     with (
@@ -35,7 +37,7 @@ def main(run):
     ):
         for charge, background in zip(files, side_by_side.map(train, files), strict=True):
             sources = sorted({files[charge], files.get("os", files[charge])})  # the scaler is the OS dimuons'
-            run.write_bytes(steps.flows_path(run, charge), background.to_bytes(), sources)
+            run.write_bytes(run.path(products.FLOWS, charge=charge), background.to_bytes(), sources)
             losses = losses_table(background.estimator.losses)
             run.write_table(run.path(products.FLOW_LOSSES, charge=charge), losses, sources)
 

@@ -10,84 +10,36 @@ Writes, under data/<name>/: background_<charge>.parquet, mass_fit_<charge>.json,
 import logging
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
-from dimuon.background import closure, held_out
 from dimuon.background.conditional import fit_record
-from dimuon.background.flow_ensemble import make_estimator
 from dimuon.bumphunt import steps
-from dimuon.data import dimuons
+from dimuon.data.dimuons import Dimuons
+from dimuon.random import Stream
 from dimuon.workflow import cli, executor, products
-from dimuon.workflow.executor import integer_seed
 
 log = logging.getLogger("dimuon")
 
 
 def main(run):
     """Sample the background of every charge and compare it with the sidebands."""
-    config, settings, window = run.config, run.config.background, run.config.window
-    names = config.features.names
-    with executor.executor(
-        config.execution.workers, config.execution.scheduler, preload=["dimuon.bumphunt.steps"]
-    ) as pool:
-        for charge, path in dimuons.paths(run).items():
-            events, background = steps.read_events(run, charge), steps.read_flows(run, charge)
-            sources = [steps.flows_path(run, charge), path]
+    config, names, stream = run.config, run.config.features.names, Stream(run.config.seed)
+    dimuons = Dimuons(run)
+    where = config.execution.workers, config.execution.scheduler
+    with executor.executor(*where, preload=["dimuon.bumphunt.steps"]) as pool:
+        for charge, path in dimuons.paths.items():
+            events, model = dimuons.events(charge), steps.read_model(run, charge)
             fit = steps.fit_masses(config, events)
-            fitted = fit_record(fit, window, settings.n_bins_sr)
-            run.write_json(run.path(products.MASS_FIT, charge=charge), fitted, [path])
-            sampled = steps.sample_background(config, charge, fit, background)
+            sampled = steps.sample_background(config, charge, fit, model, stream)
             log.info("%s", beyond_the_data(sampled["features"], events.features, charge))
+            closure = steps.close(config, charge, events, model, stream, pool)
 
-            sidebands = events[window.in_sidebands(events.mass)]
-            copies, seed = max(1, round(settings.oversampling)), integer_seed(config.seed, "background", charge)
-            closure_seed = integer_seed(seed, "closure")
-            at_real_masses = closure_samples(background, sidebands.mass, copies, closure_seed)
-            frame = pd.concat([background_table(part, names, window) for part in (sampled, at_real_masses)])
+            sources = [run.path(products.FLOWS, charge=charge), path]
+            record = fit_record(fit, config.window, config.background.n_bins_sr)
+            frame = pd.concat([background_table(part, names, config.window) for part in (sampled, closure.sampled)])
+            run.write_json(run.path(products.MASS_FIT, charge=charge), record, [path])
             run.write_table(run.path(products.BACKGROUND, charge=charge), frame, sources)
-
-            by_copy = at_real_masses["features"].reshape(copies, *sidebands.features.shape)
-            records = {
-                "sidebands": closure.in_sidebands(
-                    sidebands.features, by_copy, sidebands.mass, window, names, closure_seed, pool
-                ),
-                **held_out_records(config, sidebands, copies, seed, pool),
-            }
-            run.write_json(run.path(products.CLOSURE, charge=charge), records, sources)
-
-
-def held_out_records(config, sidebands, copies, seed, pool):
-    """The checks with flows trained without the events compared, those that the configuration asks for."""
-    settings, names, records = config.background, config.features.names, {}
-    common = {"copies": copies, "pool": pool}
-
-    def make():
-        return make_estimator(config.flow)
-
-    if settings.half_split:
-        split_seed = integer_seed(seed, "half split")
-        records["half_split"] = held_out.half_split(
-            make, sidebands.features, sidebands.mass, names, config.window, seed=split_seed, **common
-        )
-    for low, high in settings.shifted_windows:
-        place = f"{low:g}-{high:g} GeV"
-        records.setdefault("shifted_windows", {})[place] = held_out.shifted_window(
-            make, sidebands.features, sidebands.mass, names, config.window, (low, high),
-            seed=integer_seed(seed, place), **common,
-        )  # fmt: skip
-    return records
-
-
-def closure_samples(background, mass, copies, seed):
-    """Features sampled `copies` times at each sideband mass, as `sample_signal_region` returns them."""
-    mass = np.tile(mass, copies)
-    return {
-        "mass": mass,
-        "features": background.sample(mass, seed),
-        "member": background.estimator.member_of(len(mass)),
-        "use": "closure",
-    }
+            run.write_json(run.path(products.CLOSURE, charge=charge), closure.records, sources)
 
 
 def beyond_the_data(sampled, features, charge):

@@ -12,75 +12,58 @@ YAML asks for them.
 
 from pathlib import Path
 
-from dimuon.classifiers import archive, cross_validation, importance
-from dimuon.data import background_table, dimuons, scores
-from dimuon.errors import UserError
-from dimuon.events import Events
+from dimuon.bumphunt import steps
+from dimuon.classifiers import archive, cross_validation
+from dimuon.data import background_table, scores
+from dimuon.data.dimuons import Dimuons
 from dimuon.random import Stream
-from dimuon.statistics import sculpting
-from dimuon.statistics.working_points import rates
 from dimuon.workflow import cli, executor, products
 
 
 def main(run):
     """Train and apply the classifiers of every charge."""
-    config, files, names = run.config, dimuons.paths(run), run.config.features.names
-    tables = {charge: dimuons.read(run, charge, names) for charge in files}
-    events = {charge: Events.of(table["dimu_mass"], table[names], names) for charge, table in tables.items()}
+    config, dimuons, stream = run.config, Dimuons(run), Stream(run.config.seed)
+    files, names = dimuons.paths, config.features.names
+    events = {charge: dimuons.events(charge) for charge in files}
     backgrounds = {charge: background_table.read(run, charge, names) for charge in files}
-
     where = config.execution.workers, config.execution.scheduler
     with executor.executor(*where, preload=cross_validation.worker_modules(config.bdt.classifier)) as pool:
-        for train in files:
-            in_sr = (tables[train]["region"] == "SR").to_numpy()
-            common = {"stream": Stream(config.seed).child("bdt", train), "pool": pool}
+        for train, own in events.items():
+            background, sampled_file = backgrounds[train], background_table.path(run, train)
+            others = {test: table for test, table in events.items() if test != train}
             with cli.explained(section="bdt", what=files[train]):
-                ensemble = cross_validation.train(
-                    events[train],
-                    in_sr,
-                    backgrounds[train],
-                    settings=config.bdt.classifier,
-                    n_members=config.bdt.members,
-                    n_folds=config.bdt.folds,
-                    others={test: events[test] for test in files if test != train},
-                    **common,
-                )
-            worth = importance.importance(ensemble, events[train], in_sr, backgrounds[train], **common)
-            sampled_file = background_table.path(run, train)
+                ensemble = steps.classify(config, train, own, background, stream, pool, others)
+            worth = steps.weigh_features(config, train, ensemble, own, background, stream, pool)
             models = save_models(run, train, ensemble, worth, [files[train], sampled_file])
-            sources = [models, sampled_file]
-            save_scores(run, train, "background", backgrounds[train].row, ensemble.background, sources)
+            save_scores(run, train, "background", background, ensemble.background, [models, sampled_file])
             for test, of_test in {train: ensemble.data, **ensemble.others}.items():
                 sources = [models, files[test]]
-                save_scores(run, train, test, tables[test]["row"], of_test, sources)
-                sampled = (backgrounds[train].mass, ensemble.background.mean) if test == train else None
-                check_sculpting(run, train, test, tables[test], of_test, sampled, sources)
+                save_scores(run, train, test, events[test], of_test, sources)
+                sampled = (background.mass, ensemble.background.mean) if test == train else None
+                with cli.explained(section="background", what=scores.path(run, train, test)):
+                    checked = steps.check_sculpting(config, train, test, events[test], of_test, stream, sampled)
+                save_sculpting(run, train, test, checked, sources)
 
 
 def save_models(run, train, ensemble, worth, sources):
     """Write the models and what they go by; returns the path of the models."""
     content = {"train": train, "classifier": ensemble.kind, "features": run.config.features.names}
     run.write_json(run.path(products.IMPORTANCE, charge=train), content | worth.to_json(), sources)
-    models = archive.pack(ensemble.models, content)
-    return run.write_bytes(run.path(products.CLASSIFIERS, charge=train), models, sources)
+    return run.write_bytes(
+        run.path(products.CLASSIFIERS, charge=train), archive.pack(ensemble.models, content), sources
+    )
 
 
-def save_scores(run, train, test, rows, of_test, sources):
+def save_scores(run, train, test, events, of_test, sources):
     """Write the scores of one train-test combination."""
-    run.write_table(scores.path(run, train, test), scores.table(rows, of_test), sources)
+    run.write_table(scores.path(run, train, test), scores.table(events.row, of_test), sources)
     if run.config.bdt.keeps_members:
-        run.write_table(scores.members_path(run, train, test), scores.members_table(rows, of_test), sources)
+        run.write_table(scores.members_path(run, train, test), scores.members_table(events.row, of_test), sources)
 
 
-def check_sculpting(run, train, test, table, of_test, sampled, sources):
-    """Write how the score and its cuts depend on the mass, in the bins of the background fit."""
-    bins, degree = run.config.window.binning(run.config.background.n_bins_sr), run.config.background.degree
-    mass, fprs = table["dimu_mass"].to_numpy(dtype=float), rates()
-    rng = executor.generator(run.config.seed, "sculpting", train, test)
-    try:
-        record, efficiencies = sculpting.report(mass, of_test.mean, fprs, bins, degree, rng, sampled)
-    except ValueError as error:
-        raise UserError(f"{scores.path(run, train, test)}: {error}") from error
+def save_sculpting(run, train, test, checked, sources):
+    """Write how a score and its cuts depend on the mass."""
+    record, efficiencies = checked
     pair = {"train": train, "test": test}
     run.write_json(run.path(products.SCULPTING_TEST, **pair), pair | record, sources)
     run.write_table(run.path(products.SCULPTING, **pair), efficiencies, sources)

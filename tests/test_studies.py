@@ -13,6 +13,7 @@ from dimuon.background.conditional import ConditionalBackground
 from dimuon.bumphunt import steps
 from dimuon.classifiers.kinds.dense import DenseSettings
 from dimuon.errors import UserError
+from dimuon.random import Stream
 from dimuon.regions import MassWindow
 from dimuon.statistics import calibration
 from dimuon.studies import controls, cut_scan, injection, ledger, nulls, pseudoexperiments, standing, study, variations
@@ -110,7 +111,14 @@ def the_null_model(study, charge="os"):
 def test_chain_is_the_scripts(inside):
     study = make_study("variations", inside / "tiny.yaml")
     for charge in ("os", "ss"):
-        outcome = steps.search(study.config, charge, study.events[charge], study.background(charge), executor.AtOnce())
+        outcome = steps.search(
+            study.config,
+            charge,
+            study.events[charge],
+            study.background(charge),
+            Stream(study.config.seed),
+            executor.AtOnce(),
+        )
         scores = pd.read_parquet(f"data/tiny/scores_{charge}_on_{charge}.parquet")
         np.testing.assert_array_equal(outcome.score, scores["score"])
         curves = pd.read_parquet("results/tiny/significance_curves.parquet")
@@ -128,7 +136,9 @@ def test_chain_is_the_scripts(inside):
 def test_flows_of_the_chain_are_those_of_step_3(inside):
     study = make_study("variations", inside / "tiny.yaml")
     scaler = steps.scaler_of(study.config, study.events)
-    trained = steps.train_flows(study.config, "ss", study.events["ss"], scaler, executor.AtOnce())
+    trained = steps.train_background(
+        study.config, "ss", study.events["ss"], scaler, Stream(study.config.seed), executor.AtOnce()
+    )
     assert trained.to_bytes() == (inside / "data/tiny/flows_ss.pt").read_bytes()
 
 
@@ -187,7 +197,7 @@ def test_injection_with_retrained_flows_is_another_study(inside):
     make_study("injection", inside / "tiny.yaml").ledger()
     other = write_config(inside, "retrain.yaml")
     other.write_text(other.read_text().replace("members: 1\n", "members: 1\n  retrain_flows: true\n"))
-    with pytest.raises(UserError, match="begun with study.retrain_flows = False"):
+    with pytest.raises(UserError, match="begun with studies.retrain_flows = False"):
         make_study("injection", other).ledger()
 
 
@@ -238,7 +248,7 @@ def test_the_data_are_searched_like_the_nulls_too(inside):
     assert summary["data"]["analysis"]["cathode_max"]["asymptotic"] == headline["cathode_max"]["z0"]
     like = steps.vary(study.config, {"bdt.members": 1})
     others = steps.with_members(study.background("os"), [1, 2])
-    outcome = steps.search(like, "os", study.events["os"], others, executor.AtOnce())
+    outcome = steps.search(like, "os", study.events["os"], others, Stream(like.seed), executor.AtOnce())
     assert summary["data"]["like_nulls"]["cathode_max"]["asymptotic"] == outcome.summary["cathode_max"]["z0"]
     assert set(summary["by_truth"]) == set(pseudoexperiments.STATISTICS)
     table = pd.read_parquet(place / "pseudoexperiments.parquet")
@@ -247,10 +257,10 @@ def test_the_data_are_searched_like_the_nulls_too(inside):
 
 
 def test_too_few_nulls_that_succeed(inside, monkeypatch):
-    def search(chosen, charge, events, background, pool):
+    def search(chosen, charge, events, background, stream, pool):
         if chosen.seed != 5:  # the data themselves succeed
             raise UserError("no excess, no deficit, no fit")
-        return whole(chosen, charge, events, background, pool)
+        return whole(chosen, charge, events, background, stream, pool)
 
     whole = steps.search
     monkeypatch.setattr(steps, "search", search)
@@ -272,10 +282,10 @@ def test_null_whose_training_diverges_is_counted(inside):
 def test_failed_nulls_are_counted_and_count_against_the_claim(inside, monkeypatch):
     whole = steps.search
 
-    def search(chosen, charge, events, background, pool):
+    def search(chosen, charge, events, background, stream, pool):
         if chosen.seed == executor.integer_seed(5, "pseudoexperiment", "os", 1):
             raise UserError("flow member 0: loss is nan")
-        return whole(chosen, charge, events, background, pool)
+        return whole(chosen, charge, events, background, stream, pool)
 
     monkeypatch.setattr(steps, "search", search)
     pseudoexperiments.run(make_study("pseudoexperiments", inside / "tiny.yaml"))
@@ -572,7 +582,7 @@ def test_variation_that_cannot_train_is_counted_and_the_others_go_on(inside, mon
 
     for path in (inside / "data/tiny/studies").glob("flows_*"):
         path.unlink()
-    monkeypatch.setattr(steps, "train_flows", train)
+    monkeypatch.setattr(steps, "train_background", train)
     said = variations.run(make_study("variations", inside / "tiny.yaml"))
     summary = json.loads((inside / "results/tiny/studies/variations.json").read_text())["os"]
     assert set(summary["failures"]) == {"SR 8.9-10.7 GeV", "SR 9.1-10.5 GeV"}

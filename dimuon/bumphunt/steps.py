@@ -1,66 +1,44 @@
-"""Steps 3 to 6 in memory: arrays of dimuons in, significances out, with the seeds of the scripts.
+"""Steps 3 to 6 of the analysis, each once: the scripts call these functions, and so does every study.
 
-The scripts of steps 3 and 4 call these functions themselves. The studies repeat the analysis hundreds of times with
-something changed; here it is without files. On the same events and configuration the outcome is that of the scripts,
-to the last bit.
+Arrays of events in, records and tables out. Only `read_model` knows where a
+file lies. Every function takes the `Stream` of the whole analysis and names its own part of it, so the same events, settings
+and stream give the same outcome to the last bit, wherever the step is done.
 """
 
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Mapping
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from dimuon import events as events_module
+from dimuon.arrays import FloatArray
+from dimuon.background import closure, held_out
 from dimuon.background.conditional import ConditionalBackground, fit_scaler, sample_signal_region
 from dimuon.background.flow_ensemble import FlowEnsemble, make_estimator
 from dimuon.bumphunt import cut_and_count
-from dimuon.classifiers import cross_validation
-from dimuon.data import dimuons
+from dimuon.bumphunt.result import HEADLINES
+from dimuon.classifiers import cross_validation, importance
+from dimuon.classifiers.cross_validation import Ensemble, Scores
+from dimuon.classifiers.importance import Importance
+from dimuon.data.samples import Sample
 from dimuon.errors import UserError
+from dimuon.events import Events
+from dimuon.features import LogitScaler
 from dimuon.random import Stream
-from dimuon.statistics import model_choice, significance
+from dimuon.statistics import model_choice, sculpting, significance
 from dimuon.statistics.working_points import rates
 from dimuon.workflow import products
-from dimuon.workflow.config import Toys
-from dimuon.workflow.executor import generator, integer_seed
+from dimuon.workflow.config import Config, Toys
+from dimuon.workflow.products import Product
+from dimuon.workflow.provenance import Run
 
-HEADLINES = ("no_cut", "cathode_max", "best_feature", "likelihood", "likelihood_pooled")
-
-
-@dataclass(frozen=True)
-class Events:
-    """Dimuons of one charge inside the mass window. mass: (n_events,), GeV. features: (n_events, n_features)."""
-
-    mass: np.ndarray
-    features: np.ndarray
-
-    def __len__(self):
-        return len(self.mass)
-
-    def __add__(self, other):
-        """These events followed by others."""
-        return Events(np.concatenate([self.mass, other.mass]), np.concatenate([self.features, other.features]))
-
-    def __getitem__(self, chosen):
-        """The events that an index or a mask chooses."""
-        return Events(self.mass[chosen], self.features[chosen])
+NO_TOYS = Toys(local=0, scan=0, weights=0)
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """What step 6 says of one sample.
-
-    curves: of `bumphunt.cut_and_count`. summary: of `bumphunt.summary` and `bumphunt.summary_of_weights`. score:
-    (n_events,), mean of the classifiers.
-    """
-
-    curves: pd.DataFrame
-    summary: dict
-    score: np.ndarray
-
-
-def vary(config, changes):
+def vary(config: Config, changes: Mapping[str, Any]) -> Config:
     """The configuration with some settings changed. changes: {"section.key" or "key": value}."""
     for key, value in changes.items():
         section, _, name = key.partition(".")
@@ -70,117 +48,305 @@ def vary(config, changes):
     return config
 
 
-def read_events(run, charge, names=None):
-    """The `Events` of one charge, as step 3 reads them. names: of the features (None: the configuration's)."""
-    names = names or run.config.features.names
-    table = dimuons.read(run, charge, names)
-    return Events(table["dimu_mass"].to_numpy(dtype=float), table[names].to_numpy(dtype=float))
+# what the steps read from the files of those before
 
 
-def scaler_of(config, events):
-    """The feature transform of all charges: fitted to the OS events alone, where there are any. events: {charge:
-    `Events`}."""
-    fitted_to = events["os"] if "os" in events else next(iter(events.values()))
-    in_sidebands = ~config.window.in_sr(fitted_to.mass)
-    limits_from_sidebands = config.features.limits_from == "sidebands"
-    return fit_scaler(fitted_to.features, in_sidebands, config.features.names, limits_from_sidebands)
-
-
-def train_flows(config, charge, events, scaler, pool=None, checkpoint=None):
-    """Step 3: the `ConditionalBackground` of the events' sidebands. scaler: a fitted `LogitScaler`."""
-    sidebands = events[~config.window.in_sr(events.mass)]
-    seed = integer_seed(config.seed, "flows", charge)
-    estimator = make_estimator(config.flow)
-    return ConditionalBackground.train(estimator, scaler, sidebands.features, sidebands.mass, seed, pool, checkpoint)
-
-
-def fit_masses(config, events):
-    """Step 4a: the `SidebandFit` that feeds the sampled masses."""
-    settings = config.background
-    return significance.fit_sidebands(events.mass, config.window, n_bins_sr=settings.n_bins_sr, degree=settings.degree)
-
-
-def flows_path(run, charge):
-    """Where step 3 writes the flows of one charge."""
-    return run.path(products.FLOWS, charge=charge)
-
-
-def read_flows(run, charge):
-    """The `ConditionalBackground` that step 3 trained; `UserError` where it has not, or with other settings."""
-    path = run.require(flows_path(run, charge))
+def read_model(run: Run, charge: str) -> ConditionalBackground:
+    """The background model that step 3 trained; `UserError` where it has not, or with other settings."""
+    path = run.require(run.path(products.FLOWS, charge=charge))
     try:
         return ConditionalBackground.from_bytes(path.read_bytes())
     except ValueError as error:
         raise UserError(f"{path}: {error}; run 03_train_flows.py again") from error
 
 
-def sample_background(config, charge, fit, background):
-    """Step 4b: sampled SR background (`background.sample_signal_region`). fit: of `fit_masses`; background:
-    `ConditionalBackground`."""
-    seed = integer_seed(config.seed, "background", charge)
-    return sample_signal_region(background, fit, config.window, config.background.oversampling, seed)
+# step 3: the features' density given the mass, learned in the sidebands
 
 
-def classify(config, charge, events, sampled, pool):
-    """Step 5: the `bdt.Scores` of every event by models that never saw it."""
-    ensemble = cross_validation.train(
-        events_module.Events.of(events.mass, events.features),
-        config.window.in_sr(events.mass),
-        events_module.Events.of(np.full(len(sampled), np.nan), sampled),
-        settings=config.bdt.classifier,
-        n_members=config.bdt.members,
-        n_folds=config.bdt.folds,
-        stream=Stream(config.seed).child("bdt", charge),
-        pool=pool,
-    )
-    return ensemble.data
+def scaler_of(config: Config, events: Mapping[str, Events]) -> LogitScaler:
+    """The feature transform of all charges: fitted to the OS events alone, where there are any."""
+    fitted_to = events["os"] if "os" in events else next(iter(events.values()))
+    in_sidebands = ~config.window.in_sr(fitted_to.mass)
+    return fit_scaler(fitted_to.features, in_sidebands, fitted_to.names, config.features.limits_from == "sidebands")
 
 
-def test(config, charge, events, scores):
-    """Step 6: the `Outcome` of cut and count and of the likelihood reweighting, without toys. scores: `bdt.Scores`."""
-    settings, model = config.significance, model_choice.model_of(config.significance, config.window)
-    stream, no_toys = partial(generator, config.seed, f"{charge}_on_{charge}"), Toys(local=0, scan=0, weights=0)
-    features = dict(zip(config.features.names, events.features.T, strict=True))
-    members = scores.members if config.bdt.combination == "median" else None
-    variables = cut_and_count.cut_variables(scores.mean, features, stream("random cut"), members)
-    fprs = rates(settings.n_working_points, settings.fpr_min)
-    curves, spectra = cut_and_count.cut_and_count(events.mass, variables, fprs, model)
-    likelihood, weights = cut_and_count.reweighted(events.mass, scores.mean, model)
-    summary = cut_and_count.summary(curves, spectra, model, no_toys, stream)
-    summary |= cut_and_count.summary_of_weights(likelihood, events.mass, weights, model, no_toys, stream("weights"))
-    return Outcome(curves, summary, scores.mean)
+def train_background(
+    config: Config,
+    charge: str,
+    events: Events,
+    scaler: LogitScaler,
+    stream: Stream,
+    pool: Executor | None = None,
+    checkpoint: Path | None = None,
+) -> ConditionalBackground:
+    """Step 3: the background model, trained on the sidebands of the events."""
+    sidebands = events[~config.window.in_sr(events.mass)]
+    seed = stream.child("flows", charge).integer()
+    estimator = make_estimator(config.flow)
+    return ConditionalBackground.train(estimator, scaler, sidebands.features, sidebands.mass, seed, pool, checkpoint)
 
 
-def search(config, charge, events, background, pool):
-    """Steps 4 to 6 on one sample. background: `ConditionalBackground`; pool: `concurrent.futures.Executor`."""
-    sampled = sample_background(config, charge, fit_masses(config, events), background)
-    return test(config, charge, events, classify(config, charge, events, sampled["features"], pool))
-
-
-def with_members(background, members):
-    """A `ConditionalBackground` of some members of the ensemble alone. members: list of their numbers."""
-    state = background.estimator.state()
+def with_members(model: ConditionalBackground, members: list[int]) -> ConditionalBackground:
+    """The model of some members of its ensemble alone."""
+    state = model.estimator.state()
     chosen = {
         "settings": state["settings"] | {"members": len(members)},
         "n_features": state["n_features"],
         "model": {name: value[members] for name, value in state["model"].items()},
         "best_epoch": state["best_epoch"][members],
     }
-    estimator = FlowEnsemble.from_state(chosen)
-    return ConditionalBackground(background.scaler, background.mass_mean, background.mass_std, estimator)
+    return ConditionalBackground(model.scaler, model.mass_mean, model.mass_std, FlowEnsemble.from_state(chosen))
 
 
-def headline(outcome):
-    """The significances of an `Outcome` as rows of a table: [{variable, fpr, z0, n_obs, n_bkg, n_sig, valid}].
+# step 4: background in the SR, sampled, and how well it closes in the sidebands
 
-    variable: "cathode" (one row per working point) and those of `HEADLINES`. A likelihood value that is not defined (no
-    excess without a cut) has z0 None.
+
+def fit_masses(config: Config, events: Events) -> significance.SidebandFit:
+    """Step 4: the fit to the sideband masses, from which the masses in the SR are sampled."""
+    settings = config.background
+    return significance.fit_sidebands(events.mass, config.window, n_bins_sr=settings.n_bins_sr, degree=settings.degree)
+
+
+def sample_background(
+    config: Config, charge: str, fit: significance.SidebandFit, model: ConditionalBackground, stream: Stream
+) -> dict[str, Any]:
+    """Step 4: sampled SR background (`conditional.sample_signal_region`). fit: of `fit_masses`."""
+    seed = stream.child("background", charge).integer()
+    return sample_signal_region(model, fit, config.window, config.background.oversampling, seed)
+
+
+@dataclass(frozen=True)
+class Closure:
+    """How well the model agrees with the real sidebands.
+
+    sampled: events at the masses of the real ones, several at each, as `sample_background` gives them. records: the
+    comparisons, {test: {place: record}}.
+    """
+
+    sampled: dict[str, Any]
+    records: dict[str, Any]
+
+
+def close(
+    config: Config, charge: str, events: Events, model: ConditionalBackground, stream: Stream, pool: Executor
+) -> Closure:
+    """Step 4: the `Closure` in the sidebands, with the checks of held-out events that the settings ask for."""
+    window, names = config.window, list(events.names)
+    sidebands = events[window.in_sidebands(events.mass)]
+    copies = max(1, round(config.background.oversampling))
+    own = stream.child("background", charge).rooted()
+    seed = own.child("closure").integer()
+    mass = np.tile(sidebands.mass, copies)
+    sampled = {
+        "mass": mass,
+        "features": model.sample(mass, seed),
+        "member": model.estimator.member_of(len(mass)),
+        "use": "closure",
+    }
+    by_copy = sampled["features"].reshape(copies, *sidebands.features.shape)
+    records = {
+        "sidebands": closure.in_sidebands(sidebands.features, by_copy, sidebands.mass, window, names, seed, pool)
+    }
+    return Closure(sampled, records | _held_out(config, sidebands, copies, own, pool))
+
+
+def _held_out(config: Config, sidebands: Events, copies: int, stream: Stream, pool: Executor) -> dict[str, Any]:
+    """The checks with models trained without the events compared, those that the configuration asks for."""
+    names, records = list(sidebands.names), {}
+    common = {"copies": copies, "pool": pool}
+
+    def make() -> FlowEnsemble:
+        return make_estimator(config.flow)
+
+    if config.background.half_split:
+        records["half_split"] = held_out.half_split(
+            make,
+            sidebands.features,
+            sidebands.mass,
+            names,
+            config.window,
+            seed=stream.child("half split").integer(),
+            **common,
+        )
+    for low, high in config.background.shifted_windows:
+        place = f"{low:g}-{high:g} GeV"
+        records.setdefault("shifted_windows", {})[place] = held_out.shifted_window(
+            make,
+            sidebands.features,
+            sidebands.mass,
+            names,
+            config.window,
+            (low, high),
+            seed=stream.child(place).integer(),
+            **common,
+        )
+    return records
+
+
+# step 5: classifiers that tell data from sampled background
+
+
+def classify(
+    config: Config,
+    charge: str,
+    events: Events,
+    background: Events,
+    stream: Stream,
+    pool: Executor,
+    others: Mapping[str, Events] | None = None,
+) -> Ensemble:
+    """Step 5: the classifiers of one charge, and the score of every event by models that never saw it.
+
+    background: sampled SR events. others: events of other charges, scored by every model.
+    """
+    return cross_validation.train(
+        events,
+        config.window.in_sr(events.mass),
+        background,
+        settings=config.bdt.classifier,
+        n_members=config.bdt.members,
+        n_folds=config.bdt.folds,
+        stream=stream.child("bdt", charge),
+        pool=pool,
+        others=others or {},
+    )
+
+
+def weigh_features(
+    config: Config,
+    charge: str,
+    ensemble: Ensemble,
+    events: Events,
+    background: Events,
+    stream: Stream,
+    pool: Executor,
+) -> Importance:
+    """Step 5: what each feature is worth to the classifiers, by permutation."""
+    in_sr = config.window.in_sr(events.mass)
+    return importance.importance(ensemble, events, in_sr, background, stream=stream.child("bdt", charge), pool=pool)
+
+
+def check_sculpting(
+    config: Config,
+    train: str,
+    test: str,
+    events: Events,
+    scores: Scores,
+    stream: Stream,
+    background: tuple[FloatArray, FloatArray] | None = None,
+) -> tuple[dict[str, Any], pd.DataFrame]:
+    """Step 5: how a score and its cuts depend on the mass, in the bins of the background fit: `sculpting.report`.
+
+    background: (mass, score) of the sampled SR events that the classifiers were trained against, or None.
+    """
+    bins, degree = config.window.binning(config.background.n_bins_sr), config.background.degree
+    rng = stream.child("sculpting", train, test).generator()
+    return sculpting.report(events.mass, scores.mean, rates(), bins, degree, rng, background)
+
+
+# step 6: how significant is the excess in the SR?
+
+
+@dataclass(frozen=True, eq=False)
+class SearchResult:
+    """What step 6 says of one scored sample.
+
+    curves: of `cut_and_count.cut_and_count`. summary: the headline numbers, as in `significance.json`. score:
+    (n_events,), mean of the classifiers. tables: {product: DataFrame} for the figures, where they were asked for.
+    """
+
+    curves: pd.DataFrame
+    summary: dict[str, Any]
+    score: FloatArray
+    tables: dict[Product, pd.DataFrame] = field(default_factory=dict)
+
+
+def test(
+    config: Config, sample: Sample, stream: Stream, toys: Toys = NO_TOYS, for_figures: bool = False
+) -> SearchResult:
+    """Step 6: cut and count at every working point, and the likelihood reweighting, on one scored sample.
+
+    toys: numbers of pseudo-data. for_figures: with the tables behind the figures, and the flags of sculpting.
+    """
+    settings, mass = config.significance, sample.mass
+    model = model_choice.model_of(settings, config.window)
+    own = stream.child(sample.name)
+    fprs = rates(settings.n_working_points, settings.fpr_min)
+    variables = cut_and_count.cut_variables(
+        sample.score, sample.features, own.child("random cut").generator(), sample.members
+    )
+    curves, spectra = cut_and_count.cut_and_count(mass, variables, fprs, model)
+    curves = cut_and_count.add_toys(curves, spectra, model, toys.local, own.child("toys").generator())
+    if for_figures:
+        rng = own.child("sculpting").generator()
+        curves = cut_and_count.add_sculpting(curves, mass, variables, fprs, model.bins, settings.degree, rng)
+    likelihood, weights = cut_and_count.reweighted(mass, sample.score, model, sample.weight)
+    summary = cut_and_count.summary(curves, spectra, model, toys, lambda name: own.child(name).generator())
+    summary |= cut_and_count.summary_of_weights(
+        likelihood, mass, weights, model, toys, own.child("weights").generator()
+    )
+    labels = {"train": sample.train, "test": sample.test}
+    tables = _figure_tables(config, sample, curves, variables, weights) if for_figures else {}
+    return SearchResult(
+        curves,
+        labels | {"n_events": len(mass)} | summary,
+        sample.score,
+        {product: table.assign(**labels) for product, table in tables.items()},
+    )
+
+
+def _figure_tables(
+    config: Config,
+    sample: Sample,
+    curves: pd.DataFrame,
+    variables: list[Any],
+    weights: FloatArray | None,
+) -> dict[Product, pd.DataFrame]:
+    """{product: DataFrame} of what step 7 draws of one sample."""
+    settings, mass, classifier = config.significance, sample.mass, variables[0]
+    model = model_choice.model_of(settings, config.window)
+    fprs = rates(settings.n_working_points, settings.fpr_min)
+    others = cut_and_count.variations(mass, [classifier], fprs, model, settings.degrees, settings.binnings)
+    tables = {
+        products.CURVES: cut_and_count.marked(curves, others),
+        products.MASS_HISTOGRAMS: cut_and_count.mass_histograms(mass, classifier, settings.figure_fprs, model, weights),
+        products.FEATURE_HISTOGRAMS: cut_and_count.feature_histograms(
+            mass, sample.features, classifier, settings.figure_fprs, config.window, sample.before
+        ),
+    }
+    return {product: table for product, table in tables.items() if table is not None}
+
+
+# steps 4 to 6 on one sample
+
+
+def search(
+    config: Config, charge: str, events: Events, model: ConditionalBackground, stream: Stream, pool: Executor
+) -> SearchResult:
+    """Steps 4 to 6 in memory, without toys: on the same events the outcome is that of the scripts, to the last bit."""
+    sampled = sample_background(config, charge, fit_masses(config, events), model, stream)
+    background = Events.of(sampled["mass"], sampled["features"], events.names)
+    scores = classify(config, charge, events, background, stream, pool).data
+    members = scores.members if config.bdt.combination == "median" else None
+    sample = Sample(charge, charge, events.mass, scores.mean, events.columns, members=members)
+    return test(config, sample, stream)
+
+
+def headline(result: SearchResult) -> list[dict[str, Any]]:
+    """The significances of a search as rows of a table: [{variable, fpr, z0, n_obs, n_bkg, n_sig, valid}].
+
+    variable: "cathode" (one row per working point) and those of `result.HEADLINES`. A likelihood value that is not
+    defined (no excess without a cut) has z0 None.
     """
     fields = ("z0", "n_obs", "n_bkg", "n_sig", "valid")
-    curve = outcome.curves[outcome.curves["variable"] == "cathode"]
-    rows = [{"variable": "cathode", "fpr": row["fpr"]} | {name: row[name] for name in fields}
-            for row in curve.to_dict("records")]  # fmt: skip
+    curve = result.curves[result.curves["variable"] == "cathode"]
+    rows = [
+        {"variable": "cathode", "fpr": row["fpr"]} | {name: row[name] for name in fields}
+        for row in curve.to_dict("records")
+    ]
     for variable in HEADLINES:
-        record = outcome.summary[variable] or dict.fromkeys(fields)
-        rows.append({"variable": variable, "fpr": record.get("fpr", 1.0)} | {name: record[name] for name in fields})
+        record = result.summary[variable] or dict.fromkeys(fields)
+        rows.append(
+            {"variable": str(variable), "fpr": record.get("fpr", 1.0)} | {name: record[name] for name in fields}
+        )
     return [cut_and_count.plain(row) for row in rows]

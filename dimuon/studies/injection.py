@@ -15,12 +15,13 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from dimuon.background.conditional import sample_masses
+from dimuon.background.conditional import ConditionalBackground, sample_masses
 from dimuon.bumphunt import cut_and_count, steps
 from dimuon.classifiers.protocol import CLASSIFIERS, Split, TrainingSet, make
 from dimuon.columns import Column
 from dimuon.errors import UserError
 from dimuon.events import Events
+from dimuon.random import Stream
 from dimuon.simulation.nanoaod_files import upsilon_events
 from dimuon.statistics import model_choice
 from dimuon.statistics.working_points import CutVariable, nearest, rates
@@ -105,7 +106,7 @@ class Ideal:
 def ideal_classifier(config, model):
     """The `Ideal` that knows signal from background in the SR: what any method could reach with these features."""
     rng = generator(config.seed, "injection", "truth")
-    window, flows = config.window, steps.ConditionalBackground.from_bytes(model.flows)
+    window, flows = config.window, ConditionalBackground.from_bytes(model.flows)
     mass = sample_masses(model.fit, window.sr_low, window.sr_high, N_TRUTH, rng)
     background = flows.sample(mass, integer_seed(config.seed, "injection", "truth features"))
     signal = upsilon_events(N_TRUTH, rng)[config.features.names].to_numpy(dtype=float)
@@ -123,14 +124,15 @@ def search(config, model, ideal, n_injected, index):
     config = steps.vary(config, {"seed": seed, "bdt.members": config.studies.members})
     null = model.sample(config, index, seed)
     drawn = upsilon_events(n_injected, generator(seed, "signal")) if n_injected else pd.DataFrame()
-    signal = steps.Events(
+    signal = Events.of(
         drawn.get("dimu_mass", pd.Series(dtype=float)).to_numpy(dtype=float),
         drawn.reindex(columns=config.features.names).to_numpy(dtype=float),
+        config.features.names,
     )
     signal = signal[config.window.in_window(signal.mass)]
     events = null + signal
     in_sr = config.window.in_sr(events.mass) & (np.arange(len(events)) >= len(null))
-    outcome = steps.search(config, "os", events, model.background(config, index, events), AtOnce())
+    outcome = steps.search(config, "os", events, model.background(config, index, events), Stream(seed), AtOnce())
     return {
         "seed": seed,
         "rows": [cut_and_count.plain(row) for row in _rows(config, events, in_sr, outcome, ideal)],

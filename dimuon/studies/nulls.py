@@ -14,6 +14,8 @@ from functools import lru_cache
 from dimuon.background.conditional import ConditionalBackground, sample_masses
 from dimuon.bumphunt import steps
 from dimuon.errors import UserError
+from dimuon.events import Events
+from dimuon.random import Stream
 from dimuon.statistics.significance import SidebandFit
 from dimuon.workflow.executor import AtOnce, generator, integer_seed
 
@@ -50,13 +52,13 @@ class NullModel:
         n_events = rng.poisson(self.fit.expected([window.sb_low, window.sb_high]).sum())
         mass = sample_masses(self.fit, window.sb_low, window.sb_high, n_events, rng)
         truth = _some_members(self.flows, (self.member(index),))
-        return steps.Events(mass, truth.sample(mass, integer_seed(seed, "null features")))
+        return Events.of(mass, truth.sample(mass, integer_seed(seed, "null features")), config.features.names)
 
     def background(self, config, index, events):
         """The `ConditionalBackground` that null dataset number `index` (`events`) is searched with."""
         if config.studies.retrain_flows:
             scaler = _some_members(self.flows, (self.member(index),)).scaler
-            return steps.train_flows(config, self.charge, events, scaler, AtOnce())
+            return steps.train_background(config, self.charge, events, scaler, Stream(config.seed), AtOnce())
         others = tuple(member for member in range(_members(self.flows)) if member != self.member(index))
         return _some_members(self.flows, others)
 

@@ -11,8 +11,10 @@ pseudoexperiments.json (calibrated local and global p-values, coverage of the as
 import numpy as np
 from scipy.stats import norm
 
+from dimuon.background.conditional import ConditionalBackground
 from dimuon.bumphunt import steps
 from dimuon.errors import UserError
+from dimuon.random import Stream
 from dimuon.statistics import calibration
 from dimuon.statistics.working_points import nearest
 from dimuon.studies import ledger
@@ -78,21 +80,25 @@ def search_null(config, model, index):
     seed = integer_seed(config.seed, "pseudoexperiment", model.charge, index)
     config = steps.vary(config, {"seed": seed, "bdt.members": config.studies.members})
     events = model.sample(config, index, seed)
-    outcome = steps.search(config, model.charge, events, model.background(config, index, events), AtOnce())
+    outcome = steps.search(
+        config, model.charge, events, model.background(config, index, events), Stream(seed), AtOnce()
+    )
     rows = steps.headline(outcome)
     return {"seed": seed, "member": model.member(index), "n_events": len(events), "rows": rows}
 
 
 def search_data(config, charge, events, flows):
     """The data themselves, as steps 4 to 6 search them."""
-    background = steps.ConditionalBackground.from_bytes(flows)
-    return {"rows": steps.headline(steps.search(config, charge, events, background, AtOnce()))}
+    background = ConditionalBackground.from_bytes(flows)
+    return {"rows": steps.headline(steps.search(config, charge, events, background, Stream(config.seed), AtOnce()))}
 
 
 def search_like_nulls(config, model, events):
     """The data themselves, searched as a null dataset is: with fewer classifiers, and without one of the flows."""
     config = steps.vary(config, {"bdt.members": config.studies.members})
-    outcome = steps.search(config, model.charge, events, model.background(config, 0, events), AtOnce())
+    outcome = steps.search(
+        config, model.charge, events, model.background(config, 0, events), Stream(config.seed), AtOnce()
+    )
     return {"rows": steps.headline(outcome)}
 
 

@@ -18,7 +18,7 @@ from dimuon.bumphunt import steps
 from dimuon.data import dimuons
 from dimuon.studies import controls, cut_scan, injection, pseudoexperiments, variations
 from dimuon.studies.ledger import Ledger, settings_of
-from dimuon.workflow import cli, config, executor, provenance
+from dimuon.workflow import cli, config, executor, products, provenance
 
 log = logging.getLogger("dimuon")
 
@@ -54,7 +54,7 @@ class Study:
         """
         names = tuple(varied.features.names)
         if (charge, names) not in self.tables:
-            self.tables[charge, names] = steps.read_events(self.run, charge, list(names))
+            self.tables[charge, names] = dimuons.Dimuons(self.run).events(charge, names)
         events = self.tables[charge, names]
         return events[varied.window.in_window(events.mass)]
 
@@ -66,11 +66,11 @@ class Study:
     @property
     def inputs(self):
         """The files that the results are made from."""
-        return [*self.files, *(steps.flows_path(self.run, charge) for charge in dimuons.paths(self.run))]
+        return [*self.files, *(self.run.path(products.FLOWS, charge=charge) for charge in dimuons.paths(self.run))]
 
     def background(self, charge):
         """The `ConditionalBackground` that step 3 trained; `UserError` where it has not, or with other settings."""
-        return steps.read_flows(self.run, charge)
+        return steps.read_model(self.run, charge)
 
     def ledger(self, leave_out=()):
         """The `Ledger` of finished tasks. leave_out: settings that may change without making them worthless.

@@ -15,9 +15,11 @@ from pathlib import Path
 
 from scipy.stats import norm
 
+from dimuon.background.conditional import ConditionalBackground
 from dimuon.bumphunt import steps
 from dimuon.columns import Column
 from dimuon.errors import UserError
+from dimuon.random import Stream
 from dimuon.regions import MassWindow
 from dimuon.studies import ledger
 from dimuon.studies.ledger import FAILURES, fail, work_off
@@ -155,7 +157,9 @@ def flows(study, varied, charge):
     log.info("%s: training the %s flows of another choice", path, charge)
     events = {each: study.read(varied, each) for each in study.events}
     scaler = steps.scaler_of(varied, events)
-    background = steps.train_flows(varied, charge, events[charge], scaler, study.pool, path.with_suffix(".checkpoint"))
+    background = steps.train_background(
+        varied, charge, events[charge], scaler, Stream(varied.seed), study.pool, path.with_suffix(".checkpoint")
+    )
     step.write_bytes(path, background.to_bytes(), study.files)
     return path.read_bytes()
 
@@ -169,10 +173,10 @@ def _is_whole(path):
 
 def search(varied, charge, events, flow_bytes):
     """One variation, in a worker: {"seed", "rows"}; rows as `chain.headline`."""
-    background = steps.ConditionalBackground.from_bytes(flow_bytes)
+    background = ConditionalBackground.from_bytes(flow_bytes)
     return {
         "seed": varied.seed,
-        "rows": steps.headline(steps.search(varied, charge, events, background, AtOnce())),
+        "rows": steps.headline(steps.search(varied, charge, events, background, Stream(varied.seed), AtOnce())),
     }
 
 

@@ -23,7 +23,7 @@ from dimuon.random import Stream
 from dimuon.statistics.families import Polynomial
 from dimuon.statistics.significance import Spectra, discoveries, fit_sidebands, likelihood_weights
 from dimuon.statistics.working_points import CutVariable, rates
-from dimuon.workflow import config, executor, provenance
+from dimuon.workflow import config, executor, products, provenance
 
 PUBLISHED = {"os_on_os": (5.7, 6.4), "ss_on_ss": (2.4, 1.6), "os_on_ss": (1.3, 1.0), "ss_on_os": (2.1, 1.9)}
 
@@ -70,7 +70,9 @@ def main():
     arguments = parser.parse_args()
     run = provenance.Run(config.load(arguments.config), "05_train_bdts.py", arguments.config)
     tables = {charge: dimuons.read(run, charge, run.config.features.names) for charge in dimuons.paths(run)}
-    flows = {charge: steps.read_flows(run, charge) for charge in tables if steps.flows_path(run, charge).exists()}
+    flows = {
+        charge: steps.read_model(run, charge) for charge in tables if run.path(products.FLOWS, charge=charge).exists()
+    }
     settings = run.config.significance
     model = Polynomial(run.config.window.binning(settings.n_bins_sr), settings.degree)
     modules = cross_validation.worker_modules(run.config.bdt.classifier)

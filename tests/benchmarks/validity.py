@@ -20,6 +20,9 @@ import numpy as np
 import pandas as pd
 
 from dimuon.bumphunt import steps
+from dimuon.data.samples import Sample
+from dimuon.events import Events
+from dimuon.random import Stream
 from dimuon.studies import pseudoexperiments, study
 from dimuon.studies.ledger import work_off
 from dimuon.studies.nulls import NullModel
@@ -88,11 +91,14 @@ def stages(study, model, n=3):
         events = model.sample(chosen, index, index)
         marks.append(time.perf_counter())
         background = model.background(chosen, index, events)
-        sampled = steps.sample_background(chosen, "os", steps.fit_masses(chosen, events), background)
+        sampled = steps.sample_background(
+            chosen, "os", steps.fit_masses(chosen, events), background, Stream(chosen.seed)
+        )
         marks.append(time.perf_counter())
-        score = steps.classify(chosen, "os", events, sampled["features"], executor.AtOnce())
+        drawn = Events.of(sampled["mass"], sampled["features"], events.names)
+        score = steps.classify(chosen, "os", events, drawn, Stream(chosen.seed), executor.AtOnce()).data.mean
         marks.append(time.perf_counter())
-        steps.test(chosen, "os", events, score)
+        steps.test(chosen, Sample("os", "os", events.mass, score, events.columns), Stream(chosen.seed))
         marks.append(time.perf_counter())
         for name, seconds in zip(total, np.diff(marks), strict=True):
             total[name] += seconds / n
