@@ -31,7 +31,7 @@ def main(run):
     """Test every sample, print the headline numbers and write the results."""
     settings = run.config.significance
     scored = samples.read(run)
-    results = {sample.name: test(run, sample) for sample in scored}
+    results = {sample.name: measure(run, sample) for sample in scored}
 
     sources = sorted({source for sample in scored for source in sample.sources})
     tests = {name: result.summary for name, result in results.items()}
@@ -48,10 +48,12 @@ def main(run):
             run.write_table(run.path(product), pd.concat(frames, ignore_index=True), sources)
 
 
-def test(run, sample):
+def measure(run, sample):
     """Both tests on one sample, with toys and the tables of the figures."""
     try:
-        return steps.test(run.config, sample, Stream(run.config.seed), run.config.significance.toys, for_figures=True)
+        return steps.measure(
+            run.config, sample, Stream(run.config.seed), run.config.significance.toys, for_figures=True
+        )
     except ValueError as error:
         raise UserError(f"{sample.sources[-1]}: {error}") from error
 

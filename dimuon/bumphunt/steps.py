@@ -261,7 +261,7 @@ class SearchResult:
     tables: dict[Product, pd.DataFrame] = field(default_factory=dict)
 
 
-def test(
+def measure(
     config: Config, sample: Sample, stream: Stream, toys: Toys = NO_TOYS, for_figures: bool = False
 ) -> SearchResult:
     """Step 6: cut and count at every working point, and the likelihood reweighting, on one scored sample.
@@ -329,7 +329,7 @@ def search(
     scores = classify(config, charge, events, background, stream, pool).data
     members = scores.members if config.bdt.combination == "median" else None
     sample = Sample(charge, charge, events.mass, scores.mean, events.columns, members=members)
-    return test(config, sample, stream)
+    return measure(config, sample, stream)
 
 
 def headline(result: SearchResult) -> list[dict[str, Any]]:
