@@ -9,8 +9,8 @@ import pytest
 import dimuon
 from dimuon.__main__ import main
 from dimuon.commands import run as command
+from dimuon.commands.plan import Analysis
 from dimuon.workflow import products, provenance
-from dimuon.workflow.plan import Analysis
 from tests.conftest import ROOT
 
 CONFIG = "name: {name}\nseed: 7\ninput: {{{input}}}\nselection: {{charges: [os]}}\n{more}\n"

@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import dimuon
+from dimuon.commands import plan
+from dimuon.commands.plan import Analysis, Planned
 from dimuon.errors import UserError
-from dimuon.workflow import plan
-from dimuon.workflow.plan import Analysis, Planned
 from dimuon.workflow.products import PRODUCTS, Maker
 
 log = logging.getLogger("dimuon")
