@@ -9,27 +9,26 @@ import logging
 from pathlib import Path
 
 from dimuon.bumphunt import cut_and_count
-from dimuon.figures import gallery, report
+from dimuon.figures import drawing, registry, report
+from dimuon.figures.saved import Saved
 from dimuon.studies import standing
-from dimuon.workflow import cli, products
+from dimuon.workflow import cli, products, provenance
 
 log = logging.getLogger("dimuon")
 
 
-def main(run):
+def main(run: provenance.Run) -> None:
     """The figures and the report of an analysis; the headline numbers once more, last."""
-    saved = gallery.Saved(run)
-    drawings = gallery.drawings(saved)
-    index_file = run.path(products.FIGURE_INDEX)
-    folder = index_file.parent
-    files = gallery.write_all(drawings, folder, run.config.execution.workers)
-    index = gallery.index(drawings, files)
-    run.write_json(index_file, index, saved.used, saved.origin)
+    saved = Saved(run)
+    drawings = registry.drawings(saved)
+    index = run.path(products.FIGURE_INDEX)
+    files = drawing.write_all(drawings, index.parent, run.config.execution.workers)
+    run.write_json(index, drawing.index(drawings, files), saved.used, saved.origin)
     page = report.page(saved, drawings, files)
     path = run.write_bytes(run.path(products.REPORT), page.encode(), saved.used, saved.origin)
     if saved.summary is not None:
         log.info("%s", "\n".join([cut_and_count.headlines(saved.summary["tests"]), *standing.lines(run.results, run)]))
-    log.info("%d figures in %s, all of it on one page: %s", len(drawings), folder, path)
+    log.info("%d figures in %s, all of it on one page: %s", len(drawings), index.parent, path)
 
 
 if __name__ == "__main__":

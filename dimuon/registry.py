@@ -9,18 +9,18 @@ T = TypeVar("T")
 
 
 class Registry(Mapping[str, T]):
-    """Parts by name. All modules of `package` are imported when the registry is first asked, and register themselves.
+    """Parts by name. All modules of `packages` are imported when the registry is first asked, and register themselves.
 
     A module of such a package is therefore light: it imports torch, XGBoost and the like where they are used.
     """
 
-    def __init__(self, package: str) -> None:
-        self._package, self._parts, self._complete = package, dict[str, T](), False
+    def __init__(self, *packages: str) -> None:
+        self._packages, self._parts, self._complete = packages, dict[str, T](), False
 
     def register(self, name: str, part: T) -> T:
         """Enter a part; ValueError where the name is taken by another."""
         if name in self._parts and self._parts[name] is not part:
-            raise ValueError(f"{self._package}: {name!r} is registered twice")
+            raise ValueError(f"{', '.join(self._packages)}: {name!r} is registered twice")
         self._parts[name] = part
         return part
 
@@ -43,6 +43,7 @@ class Registry(Mapping[str, T]):
     def _load(self) -> None:
         if not self._complete:
             self._complete = True
-            package = importlib.import_module(self._package)
-            for module in sorted(info.name for info in pkgutil.iter_modules(package.__path__)):
-                importlib.import_module(f"{self._package}.{module}")
+            for name in self._packages:
+                package = importlib.import_module(name)
+                for module in sorted(info.name for info in pkgutil.iter_modules(package.__path__)):
+                    importlib.import_module(f"{name}.{module}")

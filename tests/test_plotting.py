@@ -6,6 +6,7 @@ letters, which gives 2 to 6; a missing curve or a changed range gives more than 
 """
 
 import contextlib
+import json
 import pickle
 
 import numpy as np
@@ -14,7 +15,17 @@ import pytest
 from scipy.stats import chi2, norm
 
 from dimuon import features
-from dimuon.figures import checks, gallery, paper, style
+from dimuon.figures import drawing as drawings
+from dimuon.figures import registry, style
+from dimuon.figures.checks.agreement import agreement
+from dimuon.figures.checks.closure import closure, closure_table
+from dimuon.figures.checks.efficiency import efficiency, efficiency_table
+from dimuon.figures.checks.scores import score_table
+from dimuon.figures.paper.feature_spectra import feature_spectra
+from dimuon.figures.paper.fit_variations import fit_variations
+from dimuon.figures.paper.mass_spectra import histogram_points, mass_spectra
+from dimuon.figures.paper.p_values import p_values
+from dimuon.figures.saved import Saved
 from dimuon.workflow import config, provenance
 from tests import small_results
 
@@ -28,9 +39,9 @@ def saved(tmp_path_factory):
     small_results.write_studies(small_results.build(folder), folder)
     with contextlib.chdir(folder):
         run = provenance.Run(config.load("small.yaml"), "07_plots.py", "small.yaml")
-        saved = gallery.Saved(run)
+        saved = Saved(run)
         saved.dimuons = pd.read_parquet("data/small/dimuons.parquet")
-        saved.drawings = {drawing.name: drawing for drawing in gallery.drawings(saved)}
+        saved.drawings = {drawing.name: drawing for drawing in registry.drawings(saved)}
     return saved
 
 
@@ -71,13 +82,13 @@ def variations_table(saved):
 
 def mass_figure(saved, train, test, origin="simulated"):
     spectra = chosen(saved, "mass_histograms.parquet", train=train, test=test, variable="cathode")
-    points = gallery.histogram_points(spectra, saved.config)
-    return paper.mass_spectra(spectra, points, saved.config.window, origin)
+    points = histogram_points(spectra, saved.config)
+    return mass_spectra(spectra, points, saved.config.window, origin)
 
 
 def p_figure(saved, train, test, origin="simulated"):
     curves = chosen(saved, "significance_curves.parquet", train=train, test=test)
-    return paper.p_values(curves, saved.summary["tests"][f"{train}_on_{test}"], origin)
+    return p_values(curves, saved.summary["tests"][f"{train}_on_{test}"], origin)
 
 
 @pytest.mark.mpl_image_compare(filename="fig1a.png", **IMAGES)
@@ -144,7 +155,7 @@ def test_figure_2b(saved):
 def test_figure_3(saved):
     """Every feature with its unit, a curve for each cut and the dashed one before anti-isolation."""
     histograms = chosen(saved, "feature_histograms.parquet", train="os", test="os")
-    figure = paper.feature_spectra(histograms, "simulated")
+    figure = feature_spectra(histograms, "simulated")
     assert [axes.get_xlabel().split("[")[-1] for axes in figure.axes] == ["GeV]", "cm]", "cm]"]
     for axes, name in zip(figure.axes, small_results.TRAINING, strict=True):
         assert len(axes.patches) == 8
@@ -157,7 +168,7 @@ def test_figure_3(saved):
 @pytest.mark.mpl_image_compare(filename="fig4.png", **IMAGES)
 def test_figure_4(saved):
     """Nine curves, the baseline bold."""
-    figure = paper.variations(variations_table(saved), "polynomial of degree 5", "simulated")
+    figure = fit_variations(variations_table(saved), "polynomial of degree 5", "simulated")
     legend = figure.axes[0].get_legend()
     assert len(legend.get_texts()) == 9
     bold = [line for line in legend.get_lines() if line.get_linewidth() > 2]
@@ -178,34 +189,32 @@ def test_nine_features_and_nine_working_points_are_all_drawn(saved):
     fprs = np.geomspace(1, 1e-3, 9)
     curves = chosen(saved, "significance_curves.parquet", train="os", test="os")
     own = [curves[curves["variable"] == "cathode"], nine(curves[curves["variable"] == "dimu_pt"], "variable", names)]
-    legend = paper.p_values(pd.concat(own), saved.summary["tests"]["os_on_os"], "simulated").axes[0].get_legend()
+    legend = p_values(pd.concat(own), saved.summary["tests"]["os_on_os"], "simulated").axes[0].get_legend()
     shown = [line for line in legend.get_lines() if len(str(line.get_marker())) == 1]
     assert len(shown) == 10
     assert len({(str(line._unscaled_dash_pattern), line.get_marker()) for line in shown}) == 10
 
     spectra = nine(chosen(saved, "mass_histograms.parquet", train="os", test="os"), "fpr", fprs)
-    points = gallery.histogram_points(spectra, saved.config)
-    figure = paper.mass_spectra(spectra, points, saved.config.window, "measured")
+    points = histogram_points(spectra, saved.config)
+    figure = mass_spectra(spectra, points, saved.config.window, "measured")
     assert len(figure.axes[0].containers) == 9
     histograms = nine(nine(chosen(saved, "feature_histograms.parquet", train="os", test="os").dropna(), "fpr", fprs),
                       "feature", names)  # fmt: skip
-    panels = paper.feature_spectra(histograms, "measured").axes
+    panels = feature_spectra(histograms, "measured").axes
     assert [len(axes.patches) for axes in panels] == [9] * 9
 
-    efficiency = saved.drawings["efficiency_os_on_os"].table
-    efficiency = nine(efficiency, "fpr", np.geomspace(0.5, 1e-3, 9))
-    axes = checks.efficiency(efficiency, saved.config.window, "os", "os", "measured").axes[0]
+    kept = nine(saved.drawings["efficiency_os_on_os"].table, "fpr", np.geomspace(0.5, 1e-3, 9))
+    axes = efficiency(kept, saved.config.window, "os", "os", "measured").axes[0]
     assert len(axes.containers) == 9
-    agreement = saved.drawings["agreement_os"].table
-    agreement = agreement.assign(**{f"ks_{name}": 0.01 for name in names})
-    axes = checks.agreement(agreement, saved.config.window, "os", "measured").axes[1]
-    n_features = sum(column.startswith("ks_") for column in agreement)
+    distances = saved.drawings["agreement_os"].table.assign(**{f"ks_{name}": 0.01 for name in names})
+    axes = agreement(distances, saved.config.window, "os", "measured").axes[1]
+    n_features = sum(column.startswith("ks_") for column in distances)
     assert len(axes.get_legend().get_texts()) == n_features
 
     fits = [(degree, n_bins) for degree in range(1, 10) for n_bins in range(5, 14)]
     cathode = curves[curves["variable"] == "cathode"]
     others = [cathode.assign(baseline=False, degree=degree, n_bins_sr=n_bins) for degree, n_bins in fits]
-    axes = paper.variations(pd.concat([cathode, *others]), "own", "measured").axes[0]
+    axes = fit_variations(pd.concat([cathode, *others]), "own", "measured").axes[0]
     assert len(axes.get_legend().get_texts()) == 1 + 81
 
 
@@ -292,7 +301,7 @@ def test_closure_draws_data_samples_their_error_and_ratios_beyond_the_axis(saved
     part = table[(table["feature"] == "dimu_pt") & (table["region"] == "SBL")].index
     table.loc[part[3], ["n_data", "n_sampled", "n_sampled_err"]] = 90, 30.0, 4.0  # 3 times too many
     table.loc[part[5], ["n_data", "n_sampled", "n_sampled_err"]] = 10, 100.0, 8.0  # 10 times too few
-    figure = checks.closure(table, "os", "simulated")
+    figure = closure(table, "os", "simulated")
     assert "Dimuon $p_T$ [GeV]" in [axes.get_xlabel() for axes in figure.axes]
     top, ratio = figure.axes[0], figure.axes[3]
     part = table.loc[part]
@@ -429,7 +438,7 @@ def test_efficiency_of_a_random_cut_is_its_rate_everywhere():
     chosen_config = config.Config(name="x", seed=1, input={"scores": "x"})
     mass, score = rng.uniform(5, 16, 400_000), rng.uniform(size=400_000)
     bins = chosen_config.window.binning(11)
-    table = checks.efficiency_table(mass, score, {0.1: 0.9}, bins)
+    table = efficiency_table(mass, score, {0.1: 0.9}, bins)
     pulls = (table["efficiency"] - 0.1) / np.sqrt(0.09 / table["n_all"])
     assert np.abs(pulls).max() < 4.5
     assert (table["region"] == "SR").sum() == 1
@@ -467,7 +476,7 @@ def test_toy_values_are_starred_and_bounds_have_arrows(saved):
     curves = chosen(saved, "significance_curves.parquet", train="os", test="os")
     curves = curves.assign(n_toys=np.where(curves["valid"], 0, 1000), p0_toys=0.01, p0_toys_err=0.003)
     curves["toys_bound"] = curves["fpr"] < 2e-3
-    axes = paper.p_values(curves, saved.summary["tests"]["os_on_os"], "simulated").axes[0]
+    axes = p_values(curves, saved.summary["tests"]["os_on_os"], "simulated").axes[0]
     assert "CATHODE, from toys" in words(axes)
     cathode = curves[(curves["variable"] == "cathode") & (curves["n_toys"] > 0)]
     starred = axes.containers[0].lines[0].get_xdata()
@@ -556,8 +565,9 @@ def test_drawings_can_be_sent_to_another_process(saved):
 
 def test_numbers_beside_the_figure_are_those_drawn(saved, tmp_path):
     drawing = saved.drawings["scores_os_on_os"]
-    files = gallery.write(drawing, tmp_path)
-    pd.testing.assert_frame_equal(pd.read_csv(files["csv"]), drawing.table, rtol=1e-6)
+    files = drawings.write(drawing, tmp_path)
+    written = pd.read_csv(files["csv"]).astype({"n_obs": float})  # sums of unit weights are written as whole numbers
+    pd.testing.assert_frame_equal(written, drawing.table, rtol=1e-6)
 
 
 def test_style_leaves_the_callers_settings_alone(saved):
@@ -566,3 +576,44 @@ def test_style_leaves_the_callers_settings_alone(saved):
     before = dict(matplotlib.rcParams)
     p_figure(saved, "os", "os")
     assert dict(matplotlib.rcParams) == before
+
+
+def test_weighted_samples_are_drawn_with_their_weights():
+    """Two sampled events of which one counts three times are four; unit weights change nothing."""
+    data = pd.DataFrame({"region": "SBL", "dimu_pt": [30.0] * 8})
+    drawn = pd.DataFrame({"region": "SBL", "dimu_pt": [30.0, 60.0], "weight": [3.0, 1.0]})
+    table = closure_table(data, drawn, ["dimu_pt"]).set_index("bin_low")
+    filled = table[table["n_sampled"] > 0]
+    assert filled["n_sampled"].tolist() == [6.0, 2.0]  # 8 real events for 4 sampled ones
+    assert filled["n_sampled_err"].tolist() == [6.0, 2.0]
+    alike = closure_table(data, drawn.assign(weight=1.0), ["dimu_pt"])
+    pd.testing.assert_frame_equal(alike, closure_table(data, drawn.drop(columns="weight"), ["dimu_pt"]))
+
+    events = pd.DataFrame(
+        {"score": [0.11, 0.91, 0.91], "region": ["sampled", "sampled", "SR"], "weight": [3.0, 1.0, 1]}
+    )
+    table = score_table(events).query("n_obs > 0")
+    assert table["n_obs"].tolist() == [3.0, 1.0, 1.0]
+    assert table["density"].to_numpy() / 50 == pytest.approx([0.75, 0.25, 1.0])
+
+
+def test_scores_of_weighted_samples_find_their_weights(tmp_path):
+    """The weights lie in the table of samples, by the row that the scores name."""
+    small_results.build(tmp_path, charges=("os",))
+    with contextlib.chdir(tmp_path):
+        run = provenance.Run(config.load("small.yaml"), "04_sample_background.py", "small.yaml")
+        path, meta = run.data / "background_os.parquet", provenance.sidecar_path(run.data / "background_os.parquet")
+        inputs, sampled = list(json.loads(meta.read_text())["inputs"]), pd.read_parquet(path)
+        weight = np.where(np.arange(len(sampled)) % 2, 2.0, 0.5)
+        run.write_table(path, sampled.assign(weight=weight), inputs)
+        saved = Saved(provenance.Run(run.config, "07_plots.py", "small.yaml"))
+        table = {drawing.name: drawing for drawing in registry.drawings(saved)}["scores_os_on_os"].table
+        rows = pd.read_parquet("data/small/scores_os_on_background.parquet")["row"]
+    assert table.loc[table["sample"] == "sampled", "n_obs"].sum() == pytest.approx(weight[rows].sum())
+
+
+def test_every_figure_has_a_place_of_its_own_and_a_new_one_is_entered_once():
+    orders = [kind.order for kind in registry.FIGURES.values()]
+    assert len(set(orders)) == len(orders) == 18
+    with pytest.raises(ValueError, match="'spectrum' is registered twice"):
+        registry.figure("spectrum", section=None, order=1, caption="")(lambda saved: [])

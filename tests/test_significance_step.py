@@ -12,7 +12,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dimuon.figures import gallery
+from dimuon.figures import registry
+from dimuon.figures.paper.mass_spectra import histogram_points
+from dimuon.figures.saved import Saved
 from dimuon.regions import MassWindow
 from dimuon.statistics.significance import discovery
 from dimuon.workflow import config, provenance
@@ -110,12 +112,12 @@ def test_another_choice_of_the_function_is_marked_and_drawn_as_it_is(analysis, t
     assert set(others["degree"]) == {2, 3}
     assert set(own["degree"]) & {2, 3}  # which degree and bins alone would not tell apart
 
-    saved = gallery.Saved(provenance.Run(run_as.config, "07_plots.py", "small.yaml"))
-    found = {drawing.name: drawing for drawing in gallery.drawings(saved)}
+    saved = Saved(provenance.Run(run_as.config, "07_plots.py", "small.yaml"))
+    found = {drawing.name: drawing for drawing in registry.drawings(saved)}
     shown = found["fig2b_p_values_os_on_os"].table
     np.testing.assert_array_equal(shown.loc[shown["variable"] == "cathode", "z0"], own["z0"])
     masses = found["fig2a_mass_cathode_os_on_os"]
-    points = gallery.histogram_points(masses.table, run_as.config).set_index("fpr")["z0"]
+    points = histogram_points(masses.table, run_as.config).set_index("fpr")["z0"]
     at = own.set_index("fpr")["z0"]
     for fpr in (1.0, 0.1, 0.01):
         assert points[np.isclose(points.index, fpr)].item() == pytest.approx(at[np.isclose(at.index, fpr)].item())

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from dimuon.errors import UserError
-from dimuon.figures.paper import FLOOR, p_value_axes, variable_label
+from dimuon.figures.p_value_axes import FLOOR, p_value_axes, variable_label
 from dimuon.figures.style import COLOURS, LINES, MARKERS, describe_test, panels, save, say_origin, styled
 from dimuon.studies import standing
 from dimuon.workflow import products, provenance

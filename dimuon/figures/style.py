@@ -7,16 +7,28 @@ a grey print reads the same.
 
 import functools
 import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, ParamSpec
 
 import matplotlib
 import matplotlib.style
 import mplhep
 import numpy as np
 from hist.intervals import poisson_interval
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.patches import StepPatch
+from numpy.typing import ArrayLike
 
+from dimuon.arrays import FloatArray
+from dimuon.regions import MassWindow
 from dimuon.workflow.provenance import atomic
+
+P = ParamSpec("P")
+Colour = str | tuple[float, float, float, float]
+Line = str | tuple[int, tuple[int, ...]]
 
 matplotlib.use("Agg")  # no window, wherever the figures are made
 logging.getLogger("fontTools").setLevel(logging.WARNING)  # it logs every table of every font embedded
@@ -56,121 +68,145 @@ STYLE = {
 }
 COLOURS = ("#5790fc", "#e42536", "#f89c20", "#964a8b", "#7a21dd", "#9c9ca1", "#2b7a3e", "#8b5a2b")
 MARKERS = ("o", "s", "^", "v", "D", "P", "X", "<")
-LINES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)), (0, (8, 3)), (0, (3, 1)))
+LINES: tuple[Line, ...] = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)), (0, (8, 3)), (0, (3, 1)))
 CHARGE_NAMES = {"os": "OS", "ss": "SS"}
 
 
-def styled(draw):
+MASS_LABEL = r"Dimuon mass $m_{\mu\mu}$ [GeV]"
+Z0_LABEL = r"$Z_0$ [$\sigma$]"
+
+
+def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
     """A figure function that works in the house style, whatever the caller's settings are."""
 
     @functools.wraps(draw)
-    def in_style(*arguments, **keywords):
+    def in_style(*arguments: P.args, **keywords: P.kwargs) -> Figure:
         with matplotlib.style.context(STYLE, after_reset=True):
             return draw(*arguments, **keywords)
 
     return in_style
 
 
-def panels(n_rows=1, n_columns=1, size=None, **keywords):
-    """(figure, axes) outside pyplot, axes as `Figure.subplots` gives them. size: inches."""
+def panel(size: tuple[float, float] | None = None) -> tuple[Figure, Axes]:
+    """A figure outside pyplot, with one panel. size: inches."""
+    figure = Figure(figsize=size)
+    FigureCanvasAgg(figure)
+    return figure, figure.subplots()
+
+
+def panels(n_rows: int, n_columns: int, size: tuple[float, float], **keywords: Any) -> tuple[Figure, Any]:
+    """A figure outside pyplot, with an array of panels as `Figure.subplots` gives it. size: inches."""
     figure = Figure(figsize=size)
     FigureCanvasAgg(figure)
     return figure, figure.subplots(n_rows, n_columns, **keywords)
 
 
-def say_origin(figure, axes, origin, note="", last=None):
+def stacked(figure: Figure) -> None:
+    """Leave no room between the rows of panels."""
+    figure.set_layout_engine("constrained", h_pad=0.01)
+
+
+HEADINGS = {  # of each of `dimuon.workflow.provenance.ORIGINS`: in bold, and after it
+    "measured": ("CMS", "Open Data 2016"),
+    "rebuilt": ("CMS", "Open Data 2016, features partly REBUILT"),
+    "simulated": ("SIMULATED", "toy events, not data"),
+}
+
+
+def say_origin(figure: Figure | None, axes: Axes, origin: str, note: str = "", last: Axes | None = None) -> None:
     """Write over `axes` what the data are, and SIMULATED across the figure where they are not measured.
 
-    origin: of `dimuon.workflow.provenance.ORIGINS`. note: what the figure shows of them, in a few words, top right in the axes.
-    figure: None for a further panel of a figure that says it across already. last: the panel over whose right end the
-    luminosity stands (None: `axes`).
+    origin: of `dimuon.workflow.provenance.ORIGINS`. note: what the figure shows of them, in a few words, top right in
+    the axes. figure: None for a further panel of a figure that says it across already. last: the panel over whose right
+    end the luminosity stands (None: `axes`).
     """
-    heading = {"measured": "CMS", "rebuilt": "CMS", "simulated": "SIMULATED"}[origin]
-    rest = {
-        "measured": "Open Data 2016",
-        "rebuilt": "Open Data 2016, features partly REBUILT",
-        "simulated": "toy events, not data",
-    }[origin]
+    heading, rest = HEADINGS[origin]
     right = f"{ENERGY} TeV" if origin == "simulated" else rf"{LUMINOSITY} fb$^{{-1}}$ ({ENERGY} TeV)"
+    above: dict[str, Any] = {"textcoords": "offset points", "va": "bottom"}
     # one line of two fonts, placed by matplotlib itself so that it stays put at any size of figure
-    first = axes.annotate(heading, (0, 1), xycoords="axes fraction", xytext=(0, 6), textcoords="offset points",
-                          ha="left", va="bottom", weight="bold", fontsize=19)  # fmt: skip
-    axes.annotate(rest, (1, 0), xycoords=first, xytext=(6, 0), textcoords="offset points",
-                  ha="left", va="bottom", style="italic", fontsize=15)  # fmt: skip
-    (last or axes).annotate(right, (1, 1), xycoords="axes fraction", xytext=(0, 6), textcoords="offset points",
-                  ha="right", va="bottom", fontsize=15)  # fmt: skip
+    first = axes.annotate(
+        heading, (0, 1), (0, 6), xycoords="axes fraction", ha="left", weight="bold", fontsize=19, **above
+    )
+    axes.annotate(rest, (1, 0), (6, 0), xycoords=first, ha="left", style="italic", fontsize=15, **above)
+    (last or axes).annotate(right, (1, 1), (0, 6), xycoords="axes fraction", ha="right", fontsize=15, **above)
     if note:
         axes.text(0.97, 0.96, note, transform=axes.transAxes, ha="right", va="top", fontsize=14)
     if origin == "simulated" and figure is not None:
-        figure.text(0.5, 0.5, "SIMULATED", rotation=30, ha="center", va="center", fontsize=80, weight="bold",
-                    color="black", alpha=0.10, zorder=100)  # fmt: skip
+        across: dict[str, Any] = {"rotation": 30, "ha": "center", "va": "center", "alpha": 0.10, "zorder": 100}
+        figure.text(0.5, 0.5, "SIMULATED", fontsize=80, weight="bold", color="black", **across)
 
 
-def shades(n):
+def shades(n: int) -> list[Colour]:
     """n colours from dark to light, told apart in grey and by colour-blind readers (viridis without its lightest)."""
     return [matplotlib.colormaps["viridis"](value) for value in np.linspace(0.0, 0.88, max(n, 2))[:n]]
 
 
-def poisson_errors(counts):
+def poisson_errors(counts: ArrayLike) -> FloatArray:
     """(2, n_bins) lengths of the central 68 % Poisson intervals of counts: (n_bins,), whole numbers (Garwood)."""
-    counts = np.asarray(counts, dtype=float)
-    low, high = poisson_interval(counts, counts)
-    return np.array([counts - np.nan_to_num(low), np.where(counts > 0, high, 1.841) - counts])
+    events = np.asarray(counts, dtype=float)
+    low, high = poisson_interval(events, events)
+    return np.array([events - np.nan_to_num(low), np.where(events > 0, high, 1.841) - events])
 
 
-def deviance_pull(observed, expected, error=None):
+def deviance_pull(observed: ArrayLike, expected: ArrayLike, error: ArrayLike | None = None) -> FloatArray:
     """Signed square root of each bin's share of the Poisson deviance: (n_bins,).
 
     Equals (observed - expected) / sqrt(expected) where that is large, and stays meaningful for a few events. NaN
     where nothing is expected. error: (n_bins,) of sums of weights, which are then scaled Poisson counts (Bohm & Zech
     2014, arXiv:1309.1287; an empty bin takes the scale of all); None: events.
     """
-    observed, expected = np.asarray(observed, dtype=float), np.asarray(expected, dtype=float)
+    n, b = np.asarray(observed, dtype=float), np.asarray(expected, dtype=float)
     if error is not None:
         squares = np.square(np.asarray(error, dtype=float))
-        whole = squares.sum() / max(observed.sum(), 1e-300)
-        scale = np.where(observed > 0, squares / np.where(observed > 0, observed, 1.0), whole)
-        return deviance_pull(observed / scale, expected / scale)
-    usable = expected > 0
-    safe = np.where(usable, expected, 1.0)
-    ratio = np.where(observed > 0, observed / safe, 1.0)
-    deviance = 2 * (observed * np.log(ratio) - (observed - safe))
-    return np.where(usable, np.sign(observed - expected) * np.sqrt(np.maximum(deviance, 0)), np.nan)
+        whole = squares.sum() / max(n.sum(), 1e-300)
+        scale = np.where(n > 0, squares / np.where(n > 0, n, 1.0), whole)
+        return deviance_pull(n / scale, b / scale)
+    usable = b > 0
+    safe = np.where(usable, b, 1.0)
+    ratio = np.where(n > 0, n / safe, 1.0)
+    deviance = 2 * (n * np.log(ratio) - (n - safe))
+    return np.where(usable, np.sign(n - b) * np.sqrt(np.maximum(deviance, 0)), np.nan)
 
 
-def mark_signal_region(axes, window, label=True):
+def mark_signal_region(axes: Axes, window: MassWindow, label: bool = True) -> None:
     """Lines at both SR edges [GeV], and its name between them."""
     for edge in (window.sr_low, window.sr_high):
         axes.axvline(edge, color="black", linewidth=1.2)
     if label:
-        axes.annotate("SR", ((window.sr_low + window.sr_high) / 2, 0), xycoords=("data", "axes fraction"),
-                      xytext=(0, 5), textcoords="offset points", ha="center", fontsize=13)  # fmt: skip
+        middle = (window.sr_low + window.sr_high) / 2
+        place: dict[str, Any] = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points"}
+        axes.annotate("SR", (middle, 0), (0, 5), ha="center", fontsize=13, **place)
 
 
-def step_line(axes, low, high, values, **keywords):
-    """A histogram outline of bins low..high: (n_bins,) each, rising and adjacent."""
-    return axes.stairs(values, np.append(low, np.asarray(high)[-1]), **keywords)
+def bin_edges(low: ArrayLike, high: ArrayLike) -> FloatArray:
+    """(n_bins + 1,) edges of adjacent bins low to high: (n_bins,) each, rising."""
+    return np.append(np.asarray(low), np.asarray(high)[-1])
 
 
-def describe_test(train, test):
+def step_line(axes: Axes, low: ArrayLike, high: ArrayLike, values: ArrayLike, **keywords: Any) -> StepPatch:
+    """A histogram outline of bins low to high: (n_bins,) each, rising and adjacent."""
+    return axes.stairs(np.asarray(values), bin_edges(low, high), **keywords)
+
+
+def describe_test(train: str, test: str) -> str:
     """A train-test combination in words, as it stands in a figure."""
     if train == test:
         return f"{CHARGE_NAMES[test]} dimuons"
     return f"{CHARGE_NAMES[train]} classifier on {CHARGE_NAMES[test]} dimuons"
 
 
-def fpr_name(fpr):
+def fpr_name(fpr: float) -> str:
     """A false-positive rate as people write it: 100%, 0.5%."""
     return f"{100 * fpr:.3g}%"
 
 
-def save(figure, stem):
-    """Write `<stem>.pdf` and `<stem>.png`, whole or not at all; returns both paths. Dates are left out: same bytes."""
-    paths = [stem.with_name(f"{stem.name}.{kind}") for kind in ("pdf", "png")]
+def save(figure: Figure, stem: Path) -> tuple[Path, Path]:
+    """Write `<stem>.pdf` and `<stem>.png`, whole or not at all; both paths. Dates are left out: same bytes."""
+    pdf, png = stem.with_name(f"{stem.name}.pdf"), stem.with_name(f"{stem.name}.png")
     with matplotlib.style.context(STYLE, after_reset=True):
-        for path, metadata in zip(paths, ({"CreationDate": None}, {"Software": None}), strict=True):
-            with atomic(path) as temporary:
-                figure.savefig(temporary, format=path.suffix[1:], metadata=metadata)
-            if path.suffix == ".pdf":
-                figure.set_layout_engine("none")  # the layout is settled: the second format need not find it again
-    return paths
+        with atomic(pdf) as temporary:
+            figure.savefig(temporary, format="pdf", metadata={"CreationDate": None})
+        figure.set_layout_engine("none")  # the layout is settled: the second format need not find it again
+        with atomic(png) as temporary:
+            figure.savefig(temporary, format="png", metadata={"Software": None})
+    return pdf, png

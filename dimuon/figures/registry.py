@@ -1,0 +1,85 @@
+"""Which figures there are. A new one is one file in `paper`, `checks` or `studies`, and nothing else.
+
+Its generator looks into the saved results and yields the drawings that they give, none where they give none:
+
+    @figure("spectrum", section=Section.DATA, order=140, caption="Mass of every muon pair.", condition=with_selection)
+    def drawings(saved):
+        ...
+        yield Drawing("spectrum", "Inclusive dimuon mass", [path], table, spectrum)
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+
+from dimuon.figures.drawing import Drawing
+from dimuon.figures.saved import Saved
+from dimuon.figures.sections import Section
+from dimuon.registry import Registry
+from dimuon.statistics import model_choice
+from dimuon.workflow import provenance
+from dimuon.workflow.config import Config
+
+Generator = Callable[[Saved], Iterable[Drawing]]
+Condition = Callable[[Config], bool]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of figure: the drawings of `drawings` have its section and caption unless they bring their own.
+
+    section: None where each drawing has its own. order: among the kinds, rising. caption: `{model}` in it becomes the
+    background function in words. condition: which analyses have such figures.
+    """
+
+    section: Section | None
+    order: int
+    caption: str
+    condition: Condition
+    drawings: Generator
+
+    def of(self, saved: Saved) -> Iterator[Drawing]:
+        """The complete drawings that saved results give."""
+        model = model_choice.describe(saved.config.significance)
+        for drawing in self.drawings(saved):
+            yield replace(
+                drawing,
+                section=drawing.section or self.section or "",
+                caption=(drawing.caption or self.caption).format(model=model),
+                origin=provenance.origin_of(*drawing.inputs),
+            )
+
+
+FIGURES: Registry[Kind] = Registry("dimuon.figures.paper", "dimuon.figures.checks", "dimuon.figures.studies")
+
+
+def always(config: Config) -> bool:
+    """Every analysis."""
+    return True
+
+
+def with_classifier(config: Config) -> bool:
+    """Analyses that train a classifier here, rather than begin with given scores."""
+    return config.input.scores is None
+
+
+def with_selection(config: Config) -> bool:
+    """Analyses that select their dimuons here, rather than begin with a given table."""
+    return with_classifier(config) and config.input.dimuons is None
+
+
+def figure(
+    name: str, *, section: Section | None, order: int, caption: str, condition: Condition = always
+) -> Callable[[Generator], Generator]:
+    """A decorator that enters a generator of drawings among the figures; the arguments as for `Kind`."""
+
+    def enter(drawings: Generator) -> Generator:
+        FIGURES.register(name, Kind(section, order, caption, condition, drawings))
+        return drawings
+
+    return enter
+
+
+def drawings(saved: Saved) -> list[Drawing]:
+    """Every figure that the saved files of an analysis give, in the order of the kinds; fills `saved.missing`."""
+    kinds = sorted(FIGURES.values(), key=lambda kind: kind.order)
+    return [drawing for kind in kinds if kind.condition(saved.config) for drawing in kind.of(saved)]

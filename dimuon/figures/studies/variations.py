@@ -1,0 +1,53 @@
+"""Does the significance hang on one choice of the analysis?"""
+
+from collections.abc import Iterator
+from functools import partial
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from dimuon.bumphunt.result import Statistic
+from dimuon.figures.drawing import Drawing
+from dimuon.figures.registry import figure, with_classifier
+from dimuon.figures.saved import Saved
+from dimuon.figures.sections import Section
+from dimuon.figures.style import CHARGE_NAMES, COLOURS, LINES, MARKERS, Z0_LABEL, panel, say_origin, styled
+from dimuon.workflow.products import PRODUCTS
+
+SHOWN = (Statistic.NO_CUT, Statistic.BEST_CUT, Statistic.LIKELIHOOD)
+CAPTION = (
+    "Significance when one choice of the analysis is changed at a time: degree and bins of the fit, edges of the "
+    "signal region and of the sidebands, preprocessing, flow, seed. Vertical lines: the baseline."
+)
+
+
+@figure("variations", section=Section.ROBUSTNESS, order=60, caption=CAPTION, condition=with_classifier)
+def drawings(saved: Saved) -> Iterator[Drawing]:
+    """One for each charge, where the study was made."""
+    path = saved.run.path(PRODUCTS["variations"])
+    for charge, part in saved.by_charge(saved.optional_table(path)):
+        name, title = f"study_variations_{charge}", f"Variations, {CHARGE_NAMES[charge]}"
+        yield Drawing(name, title, [path], part, partial(variations, charge=charge))
+
+
+@styled
+def variations(table: pd.DataFrame, charge: str, origin: str) -> Figure:
+    """Z0 of every systematic variation, for the best cut, the likelihood and no cut; a line marks the baseline.
+
+    table: variation, kind, variable, z0 of one charge.
+    """
+    names = list(dict.fromkeys(table["variation"]))
+    figure, axes = panel((10.5, 2.0 + 0.38 * len(names)))
+    for statistic, colour, marker, line in zip(SHOWN, COLOURS, MARKERS, LINES, strict=False):
+        z0 = table[table["variable"] == statistic].set_index("variation")["z0"].reindex(names)
+        axes.plot(z0, np.arange(len(names)), marker, color=colour, label=statistic.label)
+        if "baseline" in names:
+            axes.axvline(z0["baseline"], color=colour, linestyle=line, linewidth=1)
+    axes.set_yticks(range(len(names)), names, fontsize=12)
+    axes.tick_params(axis="y", which="both", length=0)
+    axes.set(xlabel=Z0_LABEL, ylim=(len(names) - 0.5, -1.6), xlim=(0, 1.25 * max(table["z0"].max(), 1)))
+    axes.legend(loc="upper right", ncol=3, fontsize=12)
+    say_origin(figure, axes, origin)
+    axes.annotate(CHARGE_NAMES[charge], (0.02, 0.985), xycoords="axes fraction", va="top", fontsize=14)
+    return figure
