@@ -7,7 +7,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from dimuon.bumphunt.steps import search
+    from dimuon.bumphunt.library import search
     from dimuon.events import Events
     from dimuon.random import Stream
     from dimuon.regions import MassWindow
@@ -22,7 +22,7 @@ _HOMES = {
     "Stream": "dimuon.random",
     "discoveries": "dimuon.statistics.significance",
     "discovery": "dimuon.statistics.significance",
-    "search": "dimuon.bumphunt.steps",
+    "search": "dimuon.bumphunt.library",
 }
 
 
