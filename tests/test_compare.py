@@ -21,7 +21,8 @@ def two(tmp_path_factory):
 
 
 def test_same_results_do_not_differ(two):
-    summary, _, meta = compare.read(two[0])
+    both = compare.read(two[0])
+    summary, meta = both.summary, both.sidecar
     numbers = compare.headlines(summary, summary)
     assert (numbers["difference"] == 0).all()
     assert len(compare.settings(meta, meta)) == 0
@@ -29,7 +30,7 @@ def test_same_results_do_not_differ(two):
 
 
 def test_headlines_show_what_only_one_has(two):
-    (first, _, _), (second, _, _) = (compare.read(folder) for folder in two)
+    first, second = (compare.read(folder).summary for folder in two)
     numbers = compare.headlines(first, second).set_index(["test", "quantity"])
     assert numbers.loc[("os_on_os", "no cut"), "first"] == first["tests"]["os_on_os"]["no_cut"]["z0"]
     assert np.isnan(numbers.loc[("ss_on_ss", "no cut"), "second"])  # the second has no SS
@@ -41,12 +42,12 @@ def test_settings_that_differ_are_named(two):
     differing = compare.settings(*made).set_index("setting")
     assert list(differing.index) == ["bdt.members", "seed"]  # the name always differs and is not said
     assert list(differing.loc["bdt.members"]) == ["4", "–"]
-    meta = [compare.read(folder)[2] for folder in two]
+    meta = [compare.read(folder).sidecar for folder in two]
     assert "selection.charges" in set(compare.settings(*meta)["setting"])
 
 
 def test_curves_of_both_are_drawn(two):
-    tables = [compare.read(folder)[1] for folder in two]
+    tables = [compare.read(folder).curves for folder in two]
     figure = compare.curves(tables, ["first", "second"], "simulated")
     panels = [axes for axes in figure.axes if axes.get_legend() is not None]
     assert len(panels) == 4
@@ -58,7 +59,7 @@ def test_curves_of_both_are_drawn(two):
 
 
 def test_variations_do_not_pass_for_the_result(two):
-    table = compare.read(two[1])[1]
+    table = compare.read(two[1]).curves
     other = table.assign(baseline=False, degree=3, p0=table["p0"] ** 2)
     axes = compare.curves([table, pd.concat([other, table])], ["a", "b"], "simulated").axes[0]
     line = next(line for line in axes.lines if line.get_label().startswith("b"))

@@ -7,10 +7,14 @@ significance curves of both over each other.
 
 import argparse
 import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 
 from dimuon.errors import UserError
 from dimuon.figures.p_value_axes import FLOOR, p_value_axes, variable_label
@@ -19,24 +23,35 @@ from dimuon.studies import standing
 from dimuon.workflow import products, provenance
 
 log = logging.getLogger("dimuon")
+
+
+@dataclass(frozen=True)
+class Results:
+    """The results of one analysis. summary: of `significance.json`, with its sidecar. curves: as their table."""
+
+    summary: dict[str, Any]
+    curves: pd.DataFrame
+    sidecar: dict[str, Any]
+
+
 NUMBERS = {
     "no_cut": "no cut", "best_feature": "best feature", "cathode_max": "CATHODE, best cut", "likelihood": "likelihood",
     "global": "global",
 }  # fmt: skip
 
 
-def read(folder):
-    """(summary, curves, sidecar) of a results folder; `UserError` names what is missing or damaged."""
+def read(folder: Path | str) -> Results:
+    """What step 6 left in a folder; `UserError` names what is missing or damaged."""
     folder = Path(folder)
-    paths = folder / "significance.json", folder / "significance_curves.parquet"
+    paths = products.SIGNIFICANCE.at(folder), products.CURVES.at(folder)
     for path in paths:
         if not path.exists():
             raise UserError(f"{path}: not found; give a folder results/<name>/ in which step 6 has written")
     curves = provenance.load_table(paths[1], products.CURVES.column_names)
-    return provenance.load_json(paths[0]), curves, provenance.sidecar(paths[0])
+    return Results(provenance.load_json(paths[0]), curves, provenance.sidecar(paths[0]))
 
 
-def headlines(first, second):
+def headlines(first: dict[str, Any], second: dict[str, Any]) -> pd.DataFrame:
     """The Z0 of two summaries side by side: test, quantity, first, second, difference (NaN where one has none)."""
     names = list(dict.fromkeys([*first["tests"], *second["tests"]]))
     rows = []
@@ -48,12 +63,12 @@ def headlines(first, second):
     return pd.DataFrame(rows, columns=["test", "quantity", "first", "second", "difference"])
 
 
-def _z0(test, key):
+def _z0(test: dict[str, Any] | None, key: str) -> float:
     value = (test or {}).get(key) or {}
-    return np.nan if value.get("z0") is None else value["z0"]
+    return float("nan") if value.get("z0") is None else float(value["z0"])
 
 
-def largest_differences(first, second):
+def largest_differences(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
     """Where the curves differ most in Z0, one row per test: test, variable, fpr, first, second, difference.
 
     first, second: as `significance_curves.parquet`. Compared are the analyses' own functions at the false-positive
@@ -68,14 +83,14 @@ def largest_differences(first, second):
     return both.loc[largest, ["test", "variable", "fpr", "first", "second", "difference"]].reset_index(drop=True)
 
 
-def labels(folders):
+def labels(folders: Sequence[Path | str]) -> list[str]:
     """What to call two folders: the ends of their paths, as long as it takes to tell them apart."""
     parts = [Path(folder).resolve().parts for folder in folders]
     ends = (["/".join(part[-depth:]) for part in parts] for depth in range(1, max(map(len, parts)) + 1))
     return next((pair for pair in ends if pair[0] != pair[1]), [parts[0][-1], parts[1][-1]])
 
 
-def settings(first, second):
+def settings(first: dict[str, Any], second: dict[str, Any]) -> pd.DataFrame:
     """The settings that differ between two sidecars: setting, first, second ("–" where one does not have it)."""
     made = [meta.get("settings", {}) for meta in (first, second)]
     rows = [
@@ -89,25 +104,25 @@ def settings(first, second):
     return pd.DataFrame(rows, columns=["setting", "first", "second"])
 
 
-def text(folders):
+def text(folders: Sequence[Path | str]) -> str:
     """Everything there is to say about two results folders, as lines of text."""
-    (summary_a, curves_a, meta_a), (summary_b, curves_b, meta_b) = (read(folder) for folder in folders)
-    numbers, differing = headlines(summary_a, summary_b), settings(meta_a, meta_b)
+    first, second = (read(folder) for folder in folders)
+    numbers, differing = headlines(first.summary, second.summary), settings(first.sidecar, second.sidecar)
     named = dict(zip(("first", "second"), labels(folders), strict=True))
     said = []
-    for folder, summary in zip(folders, (summary_a, summary_b), strict=True):
+    for folder, summary in zip(folders, (first.summary, second.summary), strict=True):
         said += [f"{folder}: {provenance.ORIGIN_LABELS[summary['origin']]}"]
         said += [f"  {line}" for line in standing.lines(Path(folder))]
     changed = differing.rename(columns=named).to_string(index=False) if len(differing) else "no setting differs"
     table = numbers.rename(columns=named).to_string(index=False, float_format="%.2f", na_rep="–")
-    apart = largest_differences(curves_a, curves_b).rename(columns=named)
+    apart = largest_differences(first.curves, second.curves).rename(columns=named)
     most = apart.to_string(index=False, float_format="%.3g") if len(apart) else "no working point in common"
     parts = {"Z0": table, "where the curves differ most in Z0": most, "settings that differ": changed}
     return "\n".join([*said, *(f"\n{heading}:\n{part}" for heading, part in parts.items())])
 
 
 @styled
-def curves(tables, names, origin):
+def curves(tables: Sequence[pd.DataFrame], names: Sequence[str], origin: str) -> Figure:
     """The classifier's p-value against the false-positive rate in two results, one panel per train-test combination.
 
     tables: two DataFrames as `significance_curves.parquet`. names: of the two, for the legend. Faint: their variations.
@@ -122,8 +137,8 @@ def curves(tables, names, origin):
             own = part[part["baseline"]]
             for _, curve in part[~part["baseline"]].groupby(["degree", "n_bins_sr"]):
                 axis.plot(curve["fpr"], curve["p0"].clip(lower=FLOOR), color=colour, linestyle=line, alpha=0.25)
-            axis.plot(own["fpr"], own["p0"].clip(lower=FLOOR), color=colour, linestyle=line, marker=marker,
-                      markersize=6, label=f"{name}: {variable_label('cathode')}")  # fmt: skip
+            look = {"color": colour, "linestyle": line, "marker": marker, "markersize": 6}
+            axis.plot(own["fpr"], own["p0"].clip(lower=FLOOR), label=f"{name}: {variable_label('cathode')}", **look)
         p_value_axes(axis, lowest)
         axis.legend(loc="lower right", fontsize=11)
         say_origin(figure if axis is axes[0, 0] else None, axis, origin, describe_test(train, test))
@@ -141,7 +156,7 @@ def main(arguments: argparse.Namespace) -> None:
     log.info("%s", text(arguments.folders))
     if arguments.plot:
         names = labels(arguments.folders)
-        tables = [read(folder)[1] for folder in arguments.folders]
-        origin = provenance.origin_of(*(folder / "significance.json" for folder in arguments.folders))
+        tables = [read(folder).curves for folder in arguments.folders]
+        origin = provenance.origin_of(*map(products.SIGNIFICANCE.at, arguments.folders))
         stem = arguments.folders[0].parent / f"compare_{'_'.join(names).replace('/', '_')}"
         log.info("wrote %s", ", ".join(map(str, save(curves(tables, names, origin), stem))))

@@ -8,19 +8,24 @@ import argparse
 import json
 import logging
 import zipfile
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from pickle import UnpicklingError
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 
 from dimuon import columns
+from dimuon.arrays import FloatArray
 from dimuon.data import schema
 from dimuon.errors import UserError
 from dimuon.features import FEATURES
 from dimuon.figures.style import COLOURS, LINES, panels, save, say_origin, styled
 from dimuon.studies import standing
 from dimuon.workflow import config, products, provenance
+from dimuon.workflow.config import Config
 
 log = logging.getLogger("dimuon")
 N_ROWS = 5  # first rows shown
@@ -29,12 +34,12 @@ MAX_COLUMNS = 48  # histograms on a page
 OVERLAYS = ("region", "charge")
 
 
-def describe(path, chosen=None):
-    """All there is to say about a file, as lines of text. chosen: the `config.Config` to judge it by, or None."""
+def describe(path: Path | str, chosen: Config | None = None) -> str:
+    """All there is to say about a file, as lines of text. chosen: to judge it by."""
     path = Path(path)
     if not path.is_file():
         raise UserError(f"{path}: no such file; give a file of data/<name>/ or results/<name>/")
-    readers = {
+    readers: dict[str, Callable[[Path], list[str]]] = {
         ".parquet": _table,
         ".json": _json,
         ".pt": _weights,
@@ -50,7 +55,7 @@ def describe(path, chosen=None):
     return "\n".join([title, *origin_lines(path, chosen), "", *content])
 
 
-def origin_lines(path, chosen=None):
+def origin_lines(path: Path, chosen: Config | None = None) -> list[str]:
     """Lines that say who made a file from what, and whether it is still what its sidecar says."""
     meta = provenance.sidecar(path)
     if not meta:
@@ -69,7 +74,7 @@ def origin_lines(path, chosen=None):
     ]
 
 
-def state(path, meta, chosen=None):
+def state(path: Path, meta: dict[str, Any], chosen: Config | None = None) -> str:
     """Whether a file is stale, in words. meta: its sidecar. chosen: the configuration to compare with, or None."""
     if chosen is not None:
         reason = provenance.Run(chosen, meta["step"]).stale(path)
@@ -83,7 +88,7 @@ def state(path, meta, chosen=None):
     return "as written, from inputs as they are now (give --config to compare the settings)"
 
 
-def _table(path):
+def _table(path: Path) -> list[str]:
     """Lines on a parquet file: its columns and first rows."""
     frame = provenance.load_table(path)
     head = frame.head(N_ROWS).to_string(max_cols=12, float_format=lambda value: f"{value:.5g}")
@@ -98,7 +103,7 @@ def _table(path):
     ]
 
 
-def column_table(frame):
+def column_table(frame: pd.DataFrame) -> pd.DataFrame:
     """One row per column of a table: column, unit, type, missing (values), values (range or names), meaning."""
     rows = []
     for name in frame.columns:
@@ -111,7 +116,7 @@ def column_table(frame):
     return pd.DataFrame(rows)
 
 
-def _range(column):
+def _range(column: "pd.Series[Any]") -> str:
     values = column.dropna()
     if values.empty:
         return "none"
@@ -123,7 +128,7 @@ def _range(column):
     return ", ".join(names[:4]) + (f", ... ({len(names)})" if len(names) > 4 else "")
 
 
-def _json(path):
+def _json(path: Path) -> list[str]:
     """Lines on a JSON file: the headline numbers of a significance, else the content, long parts cut."""
     content = provenance.load_json(path)
     if isinstance(content, dict) and path.name == "significance.json" and "tests" in content:
@@ -132,7 +137,7 @@ def _json(path):
     return text[:120] + ([f"... {len(text) - 120} more lines"] if len(text) > 120 else [])
 
 
-def headline_table(summary):
+def headline_table(summary: dict[str, Any]) -> pd.DataFrame:
     """The headline numbers of `significance.json` as a DataFrame, one row per train-test combination."""
     rows = []
     for test in summary["tests"].values():
@@ -147,13 +152,13 @@ def headline_table(summary):
     return pd.DataFrame(rows)
 
 
-def _sigma(value):
+def _sigma(value: dict[str, Any] | None) -> str:
     if value is None or value.get("z0") is None:
         return "-"
     return f"{'>' if value.get('bound') else ''}{value['z0']:.2f}"
 
 
-def _weights(path):
+def _weights(path: Path) -> list[str]:
     """Lines on saved flows: what the file holds, tensors by shape. Loaded as weights only: no code in it is run."""
     import torch
 
@@ -166,7 +171,7 @@ def _weights(path):
     return lines[:60] + ([f"... {len(lines) - 60} more"] if len(lines) > 60 else [])
 
 
-def _leaves(value, name):
+def _leaves(value: Any, name: str) -> Iterator[str]:
     if isinstance(value, dict):
         for key, item in value.items():
             yield from _leaves(item, f"{name}.{key}" if name else str(key))
@@ -179,7 +184,7 @@ def _leaves(value, name):
         yield f"{name}: {str(value)[:100]}"
 
 
-def _archive(path):
+def _archive(path: Path) -> list[str]:
     """Lines on a ZIP archive of classifiers: its manifest, its parts and their sizes."""
     try:
         with zipfile.ZipFile(path) as archive:
@@ -198,7 +203,7 @@ def _archive(path):
     ]
 
 
-def _root(path):
+def _root(path: Path) -> list[str]:
     """Lines on a ROOT file: its trees, and of `Events` the branches that the skim reads, with type and first events."""
     import uproot
 
@@ -215,9 +220,9 @@ def _root(path):
     return lines + branches
 
 
-def _branches(tree):
+def _branches(tree: Any) -> Iterator[str]:
     """Lines on the tree `Events`: what the skim reads of it, and how many more there are."""
-    usual = config.Selection()
+    usual = Config.model_fields["selection"].default
     asked = (*schema.EVENT, *schema.MUON_BRANCHES.values(), usual.muon_id, "nJet", usual.trigger)
     present = [name for name in asked if name in tree]
     for name in present:
@@ -226,12 +231,12 @@ def _branches(tree):
     yield f"  ... {len(tree.keys()) - len(present)} more"
 
 
-def _page(path):
+def _page(path: Path) -> list[str]:
     return [f"{path.stat().st_size:,} bytes; open it in a browser"]
 
 
-def histogram_page(path):
-    """Draw every numeric column of a parquet file, per region and charge, on one page; returns the Figure."""
+def histogram_page(path: Path) -> Figure:
+    """Draw every numeric column of a parquet file, per region and charge, on one page."""
     frame = provenance.load_table(path)
     names = [n for n in frame.columns if pd.api.types.is_numeric_dtype(frame[n]) and frame[n].nunique() > 1]
     if not names:
@@ -242,7 +247,7 @@ def histogram_page(path):
 
 
 @styled
-def draw_columns(frame, names, origin):
+def draw_columns(frame: pd.DataFrame, names: Sequence[str], origin: str) -> Figure:
     """One small histogram per named column, overlaid per charge and region where the table has them."""
     keys = [key for key in OVERLAYS if key in frame and frame[key].nunique() > 1]
     groups = list(frame.groupby(keys)) if keys else [((), frame)]
@@ -268,7 +273,7 @@ def draw_columns(frame, names, origin):
     return figure
 
 
-def _edges(values, name):
+def _edges(values: "pd.Series[float]", name: str) -> tuple[FloatArray, bool]:
     """(edges, whether the axis is logarithmic): the feature's own, else the range of the values."""
     if name in FEATURES:
         return FEATURES[name].edges, FEATURES[name].log
