@@ -1,6 +1,7 @@
 """The features: what they are called, how they are drawn and cut, and how they are prepared for the flows."""
 
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 from scipy.special import expit, logit
@@ -22,7 +23,7 @@ class Feature:
     unit: str
     low: float
     high: float
-    signal_side: str
+    signal_side: Literal["above", "below"]
     log: bool = False
     n_bins: int = 40
 

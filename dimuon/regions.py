@@ -8,7 +8,11 @@ from functools import cached_property
 from typing import Annotated
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 from pydantic import ConfigDict, Strict
+
+from dimuon.arrays import BoolArray, FloatArray, IntArray
+from dimuon.errors import AnalysisError
 
 REGIONS = ("SBL", "SR", "SBH")
 
@@ -18,6 +22,12 @@ class MassWindow:
     """The four edges [GeV] of a resonance search, in rising order.
 
     The defaults of `configs/upsilon.yaml` are the paper's: 5.0, 9.0, 10.6, 16.0 GeV.
+
+    >>> window = MassWindow(5.0, 9.0, 10.6, 16.0)
+    >>> window.region([8.999, 9.0, 10.6, 10.601, 17.0]).tolist()
+    ['SBL', 'SR', 'SR', 'SBH', '']
+    >>> window.edges(n_bins_sr=2).round(3).tolist()
+    [5.0, 5.8, 6.6, 7.4, 8.2, 9.0, 9.8, 10.6, 11.4, 12.2, 13.0, 13.8, 14.6, 15.4]
     """
 
     sb_low: Annotated[float, Strict()]
@@ -27,7 +37,7 @@ class MassWindow:
 
     __pydantic_config__ = ConfigDict(extra="forbid")
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         values = (self.sb_low, self.sr_low, self.sr_high, self.sb_high)
         if not all(isinstance(value, (int, float)) and np.isfinite(value) for value in values):
             raise ValueError(f"window edges must be finite numbers, found {values}")
@@ -35,45 +45,45 @@ class MassWindow:
             raise ValueError(f"window edges must rise (sb_low < sr_low < sr_high < sb_high), found {values}")
 
     @property
-    def label(self):
+    def label(self) -> str:
         """The SR in words: "9-10.6"."""
         return f"{self.sr_low:g}-{self.sr_high:g}"
 
-    def region(self, mass):
-        """Region of each event. mass: (n_events,), GeV. Returns (n_events,) of "SBL", "SR", "SBH" or "" (outside)."""
+    def region(self, mass: ArrayLike) -> NDArray[np.str_]:
+        """Region of each event, "SBL", "SR", "SBH" or "" (outside): (n_events,). mass: (n_events,), GeV."""
         mass = np.asarray(mass, dtype=float)
         masks = [self.in_sbl(mass), self.in_sr(mass), self.in_sbh(mass)]
         return np.select(masks, REGIONS, default="")
 
-    def in_sr(self, mass):
+    def in_sr(self, mass: ArrayLike) -> BoolArray:
         """True where mass [GeV] lies in the signal region, both edges included."""
-        mass = np.asarray(mass)
+        mass = _numbers(mass)
         return (mass >= self.sr_low) & (mass <= self.sr_high)
 
-    def in_sbl(self, mass):
+    def in_sbl(self, mass: ArrayLike) -> BoolArray:
         """True where mass [GeV] lies in the low sideband, [sb_low, sr_low)."""
-        mass = np.asarray(mass)
+        mass = _numbers(mass)
         return (mass >= self.sb_low) & (mass < self.sr_low)
 
-    def in_sbh(self, mass):
+    def in_sbh(self, mass: ArrayLike) -> BoolArray:
         """True where mass [GeV] lies in the high sideband, (sr_high, sb_high]."""
-        mass = np.asarray(mass)
+        mass = _numbers(mass)
         return (mass > self.sr_high) & (mass <= self.sb_high)
 
-    def in_sidebands(self, mass):
+    def in_sidebands(self, mass: ArrayLike) -> BoolArray:
         """True where mass [GeV] lies in either sideband."""
         return self.in_sbl(mass) | self.in_sbh(mass)
 
-    def in_window(self, mass):
+    def in_window(self, mass: ArrayLike) -> BoolArray:
         """True where mass [GeV] lies between the outer edges, both included."""
-        mass = np.asarray(mass)
+        mass = _numbers(mass)
         return (mass >= self.sb_low) & (mass <= self.sb_high)
 
-    def binning(self, n_bins_sr):
+    def binning(self, n_bins_sr: int) -> "MassBins":
         """The `MassBins` with `n_bins_sr` equal bins over the SR and the same width outward from it."""
         return MassBins(self, n_bins_sr)
 
-    def edges(self, n_bins_sr):
+    def edges(self, n_bins_sr: int) -> FloatArray:
         """Bin edges [GeV], rising: see `MassBins`."""
         return self.binning(n_bins_sr).edges
 
@@ -91,31 +101,32 @@ class MassBins:
     window: MassWindow
     n_bins_sr: int
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not (isinstance(self.n_bins_sr, (int, np.integer)) and self.n_bins_sr >= 1):
             raise ValueError(f"n_bins_sr must be a whole number of at least 1, found {self.n_bins_sr!r}")
         if self.n_bins_sbl < 1 or self.n_bins_sbh < 1:
-            raise ValueError(
-                f"{self.n_bins_sr} bins over the SR are {self.width:.4g} GeV wide: no whole bin fits in a sideband"
+            raise AnalysisError(
+                f"{self.n_bins_sr} bins over the SR are {self.width:.4g} GeV wide: no whole bin fits in a sideband",
+                setting="n_bins_sr",
             )
 
     @property
-    def width(self):
+    def width(self) -> float:
         """Bin width [GeV]."""
         return (self.window.sr_high - self.window.sr_low) / self.n_bins_sr
 
     @property
-    def n_bins_sbl(self):
+    def n_bins_sbl(self) -> int:
         """Whole bins in the low sideband."""
         return _whole_bins(self.window.sr_low - self.window.sb_low, self.width)
 
     @property
-    def n_bins_sbh(self):
+    def n_bins_sbh(self) -> int:
         """Whole bins in the high sideband."""
         return _whole_bins(self.window.sb_high - self.window.sr_high, self.width)
 
     @cached_property
-    def edges(self):
+    def edges(self) -> FloatArray:
         """(n_bins + 1,), GeV; sr_low and sr_high are among them to the last bit."""
         window, width = self.window, self.width
         below = window.sr_low - width * np.arange(self.n_bins_sbl, 0, -1)
@@ -124,13 +135,13 @@ class MassBins:
         return np.concatenate([below, inside, above])
 
     @cached_property
-    def is_sr(self):
+    def is_sr(self) -> BoolArray:
         """(n_bins,) True for the bins of the SR."""
         sr = np.zeros(self.n_bins_sbl + self.n_bins_sr + self.n_bins_sbh, dtype=bool)
         sr[self.n_bins_sbl : self.n_bins_sbl + self.n_bins_sr] = True
         return sr
 
-    def index(self, mass):
+    def index(self, mass: ArrayLike) -> IntArray:
         """Bin of each event, -1 where none. mass: (n_events,), GeV."""
         mass = np.asarray(mass, dtype=float)
         closed_below = np.searchsorted(self.edges, mass, side="right") - 1
@@ -138,14 +149,41 @@ class MassBins:
         index = np.where(mass < self.window.sr_high, closed_below, closed_above)
         return np.where((index >= 0) & (index < len(self.is_sr)), index, -1)
 
-    def counts(self, mass, weights=None):
+    def counts(self, mass: ArrayLike, weights: ArrayLike | None = None) -> FloatArray:
         """Sum of weights (events where None) in each bin: (n_bins,). mass, weights: (n_events,)."""
-        index = self.index(mass)
+        return self.counts_at(self.index(mass), weights)
+
+    def counts_at(self, index: IntArray, weights: ArrayLike | None = None) -> FloatArray:
+        """`counts` of events whose bins are known: (n_bins,). index: of `index`. weights: (n_events,)."""
         inside = index >= 0
         if weights is not None:
             weights = np.asarray(weights, dtype=float)[inside]
         return np.bincount(index[inside], weights=weights, minlength=len(self.is_sr)).astype(float)
 
+    def sr_as_one(self, values: FloatArray) -> FloatArray:
+        """The sideband bins and, last, the sum over the SR: (..., n_sidebands + 1). values: (..., n_bins).
 
-def _whole_bins(length, width):
+        >>> MassWindow(5.0, 9.0, 10.6, 16.0).binning(1).sr_as_one(np.arange(6.0)).tolist()
+        [0.0, 1.0, 3.0, 4.0, 5.0, 2.0]
+        """
+        sr = values[..., self.is_sr].sum(axis=-1, keepdims=True)
+        return np.concatenate([values[..., ~self.is_sr], sr], axis=-1)
+
+    def merged(self, n_bins: int) -> IntArray:
+        """Positions in `edges` of wider bins: the SR as one, and `n_bins` to one outward from it.
+
+        The wider bins lie on a grid of `n_bins` from `sr_low`; the one that the SR's upper end cuts is narrower. What
+        does not fill a whole one at the ends is left out.
+        """
+        sr_low, sr_high = self.n_bins_sbl, self.n_bins_sbl + self.n_bins_sr
+        below = np.arange(sr_low, -1, -n_bins)[::-1]
+        grid = np.arange(sr_low, len(self.edges), n_bins)
+        return np.unique(np.concatenate([below, [sr_high], grid[grid > sr_high]]))
+
+
+def _numbers(mass: ArrayLike) -> FloatArray:
+    return np.asarray(mass)
+
+
+def _whole_bins(length: float, width: float) -> int:
     return int(np.floor(length / width * (1 + 1e-12)))

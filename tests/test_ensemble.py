@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 
 from dimuon.regions import MassWindow
-from dimuon.statistics import ensemble
+from dimuon.statistics.convergence import convergence, standard_sizes
 from dimuon.statistics.families import Polynomial
-from dimuon.statistics.significance import Spectra, discoveries, likelihood_weights
+from dimuon.statistics.member_median import median_spectra
+from dimuon.statistics.significance import discoveries, likelihood_weights
+from dimuon.statistics.spectra import Spectra
 from dimuon.statistics.working_points import CutVariable
 
 WINDOW = MassWindow(5.0, 9.0, 10.6, 16.0)
@@ -33,7 +35,7 @@ def plain_z0(mass, score):
 
 def test_equal_members_are_one_cut():
     mass, members = toy(1)
-    spectra, cuts = ensemble.median_spectra(mass, np.repeat(members, 7, axis=1), FPRS, FAMILY.bins)
+    spectra, cuts = median_spectra(mass, np.repeat(members, 7, axis=1), FPRS, FAMILY.bins)
     assert (spectra.scales == 1).all()
     np.testing.assert_allclose(discoveries(spectra, FAMILY).z0, plain_z0(mass, members[:, 0])[0], rtol=1e-9)
     np.testing.assert_allclose(cuts, CutVariable("", members[:, 0]).scan(WINDOW.in_sidebands(mass), FPRS).cut)
@@ -41,7 +43,7 @@ def test_equal_members_are_one_cut():
 
 def test_median_and_its_error():
     mass, members = toy(9)
-    spectra, _ = ensemble.median_spectra(mass, members, FPRS, FAMILY.bins)
+    spectra, _ = median_spectra(mass, members, FPRS, FAMILY.bins)
     sideband = WINDOW.in_sidebands(mass)
     counts = []
     for score in members.T:
@@ -56,12 +58,12 @@ def test_median_and_its_error():
 def test_median_of_too_few_events():
     mass, members = toy(9, noise=5.0)
     with pytest.raises(ValueError, match="at FPR 0.0005 the median of the members' sideband histograms is empty"):
-        ensemble.median_spectra(mass, members, np.array([0.5, 0.0005]), FAMILY.bins)
+        median_spectra(mass, members, np.array([0.5, 0.0005]), FAMILY.bins)
 
 
 def test_extra_variance_lowers_the_significance():
     mass, members = toy(15, noise=1.0)
-    spectra, _ = ensemble.median_spectra(mass, members, FPRS, FAMILY.bins)
+    spectra, _ = median_spectra(mass, members, FPRS, FAMILY.bins)
     with_error = discoveries(spectra, FAMILY).z0
     without = discoveries(Spectra(spectra.bins, spectra.counts, np.ones_like(spectra.counts)), FAMILY)
     assert (with_error[1:] < without.z0[1:]).all()
@@ -69,7 +71,7 @@ def test_extra_variance_lowers_the_significance():
 
 def test_more_members_spread_less():
     mass, members = toy(64, noise=2.0)
-    table = ensemble.convergence(mass, members, FPRS, FAMILY, np.random.default_rng(1), sizes=[1, 4, 64], n_draws=40)
+    table = convergence(mass, members, FPRS, FAMILY, np.random.default_rng(1), sizes=[1, 4, 64], n_draws=40)
     spread = table.groupby("n_members")["z0_max"].std()
     assert spread[64] < 0.6 * spread[1]
     assert table.groupby("n_members").size().tolist() == [40, 40, 40]
@@ -77,7 +79,7 @@ def test_more_members_spread_less():
 
 def test_the_whole_ensemble_drawn_once_each_is_the_mean_score():
     mass, members = toy(1)
-    table = ensemble.convergence(mass, members, FPRS, FAMILY, np.random.default_rng(1), n_draws=2)
+    table = convergence(mass, members, FPRS, FAMILY, np.random.default_rng(1), n_draws=2)
     largest, likelihood = plain_z0(mass, members[:, 0])
     np.testing.assert_allclose(table["z0_max"], largest.max())
     np.testing.assert_allclose(table["z0_likelihood"], likelihood[0])
@@ -87,4 +89,4 @@ def test_the_whole_ensemble_drawn_once_each_is_the_mean_score():
     ("n", "sizes"), [(1, [1]), (10, [1, 2, 5, 10]), (100, [1, 2, 5, 10, 20, 50, 100]), (3, [1, 2, 3])]
 )
 def test_standard_sizes(n, sizes):
-    assert ensemble.standard_sizes(n) == sizes
+    assert standard_sizes(n) == sizes

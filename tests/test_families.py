@@ -8,7 +8,8 @@ from scipy.special import xlogy
 
 from dimuon.statistics import families, model_choice
 from dimuon.statistics.families import FAMILIES, make
-from dimuon.statistics.significance import Spectra, discoveries, sideband_fits
+from dimuon.statistics.significance import discoveries, sideband_fits
+from dimuon.statistics.spectra import Spectra
 from tests.test_significance import BINS, DECAY, expected_shape, toys
 
 LOW, HIGH = Spectra.of([7.0], BINS).low, Spectra.of([7.0], BINS).high

@@ -12,15 +12,10 @@ from scipy.stats import chi2 as chi2_distribution
 from dimuon.regions import MassWindow
 from dimuon.statistics import poisson_fits
 from dimuon.statistics.families import Polynomial
+from dimuon.statistics.likelihood_ratio import MIN_BACKGROUND
 from dimuon.statistics.poisson_fits import FitError, deviance
-from dimuon.statistics.significance import (
-    MIN_BACKGROUND,
-    Spectra,
-    discoveries,
-    discovery,
-    fit_sidebands,
-    likelihood_weights,
-)
+from dimuon.statistics.significance import discoveries, discovery, fit_sidebands, likelihood_weights
+from dimuon.statistics.spectra import Spectra
 from tests import minuit
 
 WINDOW = MassWindow(5.0, 9.0, 10.6, 16.0)
@@ -211,7 +206,7 @@ def test_zero_weights_count_as_absent():
     mass = masses(1000)
     weights = (np.arange(1000) % 2).astype(float)
     weighted, fewer = discovery(mass, WINDOW, weights=weights), discovery(mass[1::2], WINDOW)
-    assert weighted.asdict() == pytest.approx(fewer.asdict(), rel=1e-9, abs=1e-9)
+    assert weighted.to_json() == pytest.approx(fewer.to_json(), rel=1e-9, abs=1e-9)
 
 
 def test_scaled_poisson_scales():

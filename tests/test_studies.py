@@ -368,8 +368,8 @@ def test_uniformity_passes_the_same_distribution_and_fails_another():
     def draw(n, scale=1.0):  # half of all nulls have no excess at all
         return scale * np.maximum(rng.normal(size=n), 0)
 
-    assert calibration.uniformity(draw(300), draw(3000), rng)["p"] > 0.01
-    assert calibration.uniformity(draw(300, scale=1.5), draw(3000), rng)["p"] < 0.01
+    assert calibration.uniformity(draw(300), draw(3000), rng).p > 0.01
+    assert calibration.uniformity(draw(300, scale=1.5), draw(3000), rng).p < 0.01
     # over many small samples the p-value is itself uniform, which it is not where the nulls are taken as exact
     found = pd.DataFrame([calibration.uniformity(draw(100), draw(100), rng) for _ in range(300)])
     assert 0.005 < (found["p"] < 0.05).mean() < 0.1
@@ -381,9 +381,9 @@ def test_uniformity_passes_the_same_distribution_and_fails_another():
 def test_coverage_says_what_is_expected():
     rows = calibration.coverage(np.abs(np.random.default_rng(0).normal(size=100_000)))
     for row in rows:  # |z| of a normal: twice too often
-        assert row["expected"] == pytest.approx(norm.sf(row["z0"]))
-        assert row["fraction"] == pytest.approx(2 * row["expected"], rel=0.2)
-        assert row["low"] < row["fraction"] < row["high"]
+        assert row.expected == pytest.approx(norm.sf(row.z0))
+        assert row.fraction == pytest.approx(2 * row.expected, rel=0.2)
+        assert row.low < row.fraction < row.high
 
 
 def test_every_pair_of_cuts_is_counted(inside):

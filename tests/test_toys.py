@@ -6,7 +6,8 @@ from scipy.special import ndtr
 
 from dimuon.statistics import toys
 from dimuon.statistics.families import Polynomial
-from dimuon.statistics.significance import Spectra, discoveries
+from dimuon.statistics.significance import discoveries
+from dimuon.statistics.spectra import Spectra
 from tests.test_significance import BINS, expected_shape, masses
 
 FAMILY = Polynomial(BINS, 5)

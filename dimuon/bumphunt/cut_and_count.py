@@ -1,43 +1,71 @@
 """Step 6 on one scored sample: cut and count at every working point, and the spectrum reweighted by the likelihood."""
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
 import numpy as np
 import pandas as pd
 
+from dimuon.arrays import FloatArray, IntArray
+from dimuon.bumphunt.result import (
+    CutResult,
+    HeadlineToys,
+    LikelihoodResult,
+    ScanPoint,
+    SidebandQuality,
+    Statistic,
+    TestResult,
+    WeightCalibration,
+)
 from dimuon.features import FEATURES
+from dimuon.random import Stream
+from dimuon.regions import MassBins, MassWindow
 from dimuon.statistics import sculpting, toys
-from dimuon.statistics.ensemble import MedianCut
 from dimuon.statistics.families import Polynomial
-from dimuon.statistics.significance import Spectra, discoveries, likelihood_weights, sideband_fits
-from dimuon.statistics.working_points import CutVariable
+from dimuon.statistics.intervals import clopper_pearson
+from dimuon.statistics.likelihood_ratio import Discovery
+from dimuon.statistics.member_median import MedianCut
+from dimuon.statistics.settings import Toys
+from dimuon.statistics.significance import SpectrumModel, discoveries, likelihood_weights, sideband_fits
+from dimuon.statistics.spectra import Spectra
+from dimuon.statistics.working_points import CutVariable, nearest
 
 CURVE_FIELDS = (
-    "n_obs", "n_bkg", "n_bkg_err", "n_sig", "n_sidebands", "q0", "z0", "p0", "valid",
-    "chi2", "ndf", "p_chi2", "p_saturated", "at_boundary",
-)  # fmt: skip
+    *("n_obs", "n_bkg", "n_bkg_err", "n_sig", "n_sidebands", "q0", "z0", "p0", "valid"),
+    *("chi2", "ndf", "p_chi2", "p_saturated", "at_boundary"),
+)
+POINT_FIELDS = ("n_obs", "n_bkg", "n_bkg_err", "z0", "p0", "valid")
+RANDOM = "random"  # the cut on a random number, which must find nothing
 
 SCULPTING_TOYS = 200  # enough for a p-value at the level of the flag, 1 %
+N_MERGED = 5  # mass bins to one in the efficiency, so that each holds enough events
 
 
-def cut_variables(score, features, rng, members=None):
+def cut_variables(
+    score: FloatArray, features: Mapping[str, FloatArray], rng: np.random.Generator, members: FloatArray | None = None
+) -> list[CutVariable]:
     """What is cut on: the classifier ("cathode"), each feature on its signal side, and a random number.
 
-    score: (n_events,). features: {name: (n_events,)}. rng: `numpy.random.Generator` of the random cut. members:
-    (n_events, n_members) scores to combine by the median of their histograms; None: the score is cut on.
+    score: (n_events,). features: {name: (n_events,)}. rng: of the random cut. members: (n_events, n_members) scores to
+    combine by the median of their histograms; None: the score is cut on.
     """
-    classifier = CutVariable("cathode", score) if members is None else MedianCut("cathode", score, members=members)
+    name = Statistic.WORKING_POINT.value
+    classifier = CutVariable(name, score) if members is None else MedianCut(name, score, members=members)
     classical = [CutVariable(name, values, FEATURES[name].signal_side) for name, values in features.items()]
-    return [classifier, *classical, CutVariable("random", rng.uniform(size=len(score)))]
+    return [classifier, *classical, CutVariable(RANDOM, rng.uniform(size=len(score)))]
 
 
-def cut_and_count(mass, variables, fprs, model):
-    """The significance at every working point of every variable (paper, step 4a): (DataFrame, `Spectra`), row for row.
+def cut_and_count(
+    mass: FloatArray, variables: Sequence[CutVariable], fprs: FloatArray, model: SpectrumModel
+) -> tuple[pd.DataFrame, Spectra]:
+    """The significance at every working point of every variable (paper, step 4a), and its spectra, row for row.
 
-    mass: (n_events,), GeV. variables: list of `CutVariable`. fprs: (n,). model: of the background, in its own
-    bins. Columns: variable, family, degree, n_bins_sr, fpr, cut and the fields of `Discovery`.
+    mass: (n_events,), GeV. fprs: (n,). Columns: variable, family, degree, n_bins_sr, fpr, cut, `CURVE_FIELDS` (as in
+    `Discovery`), and those of `add_toys`, empty.
     """
     by_variable, cuts = zip(*(variable.spectra(mass, model.bins, fprs) for variable in variables), strict=True)
     spectra = Spectra.joined(by_variable)
-    found, chosen = discoveries(spectra, model), model.chosen(spectra)
+    outcomes, chosen = discoveries(spectra, model), model.chosen(spectra)
     labels = {
         "variable": np.repeat([variable.name for variable in variables], len(fprs)),
         "family": [family.name for family in chosen],
@@ -47,25 +75,35 @@ def cut_and_count(mass, variables, fprs, model):
         "cut": np.concatenate(cuts),
     }
     no_toys = {"p0_toys": np.nan, "p0_toys_err": np.nan, "z0_toys": np.nan, "n_toys": 0, "toys_bound": False}
-    return pd.DataFrame(labels | {name: getattr(found, name) for name in CURVE_FIELDS} | no_toys), spectra
+    return pd.DataFrame(labels | {name: getattr(outcomes, name) for name in CURVE_FIELDS} | no_toys), spectra
 
 
-def add_toys(curves, spectra, model, n_toys, rng):
+def add_toys(
+    curves: pd.DataFrame, spectra: Spectra, model: SpectrumModel, n_toys: int, rng: np.random.Generator
+) -> pd.DataFrame:
     """`curves` with toy values where the asymptotic form does not hold, for all but the random cut.
 
     curves, spectra: of `cut_and_count`. Columns filled: p0_toys, p0_toys_err, z0_toys, n_toys, toys_bound.
     """
-    chosen = np.flatnonzero(~curves["valid"] & (curves["variable"] != "random") & (n_toys > 0))
+    chosen = np.flatnonzero(~curves["valid"] & (curves["variable"] != RANDOM) & (n_toys > 0))
     curves = curves.copy()
     if chosen.size:
-        values = pd.DataFrame([value.asdict() for value in toys.local(spectra[chosen], model, n_toys, rng)])
+        values = pd.DataFrame([vars(value) for value in toys.local(spectra[chosen], model, n_toys, rng)])
         names = {"p0_toys": "p0", "p0_toys_err": "p0_err", "z0_toys": "z0", "n_toys": "n_toys", "toys_bound": "bound"}
         for column, name in names.items():
             curves.loc[curves.index[chosen], column] = values[name].to_numpy()
     return curves
 
 
-def add_sculpting(curves, mass, variables, fprs, bins, degree, rng):
+def add_sculpting(
+    curves: pd.DataFrame,
+    mass: FloatArray,
+    variables: Sequence[CutVariable],
+    fprs: FloatArray,
+    bins: MassBins,
+    degree: int,
+    rng: np.random.Generator,
+) -> pd.DataFrame:
     """`curves` of the same variables and fprs with a column sculpted: see `dimuon.statistics.sculpting.flags`."""
     sideband = bins.window.in_sidebands(mass)
     kept = np.concatenate([variable.scan(sideband, fprs).kept for variable in variables])
@@ -73,7 +111,14 @@ def add_sculpting(curves, mass, variables, fprs, bins, degree, rng):
     return curves.assign(sculpted=pd.array(fits.sculpted, dtype="boolean"))
 
 
-def variations(mass, variables, fprs, baseline, degrees, binnings):
+def variations(
+    mass: FloatArray,
+    variables: Sequence[CutVariable],
+    fprs: FloatArray,
+    baseline: SpectrumModel,
+    degrees: Sequence[int],
+    binnings: Sequence[int],
+) -> pd.DataFrame | None:
     """`cut_and_count` with other degrees and numbers of SR bins than the baseline's (paper, Fig. 4), None for none."""
     window = baseline.bins.window
     families = [Polynomial(window.binning(n_bins_sr), degree) for degree in degrees for n_bins_sr in binnings]
@@ -81,31 +126,42 @@ def variations(mass, variables, fprs, baseline, degrees, binnings):
     return pd.concat(frames, ignore_index=True) if frames else None
 
 
-def marked(own, others):
+def marked(own: pd.DataFrame, others: pd.DataFrame | None) -> pd.DataFrame:
     """The curves of the analysis's own background function and, after them, of `variations` (None: none).
 
     The column baseline tells them apart: neither family nor degree does where the function is chosen by the data.
     """
-    return pd.concat([own.assign(baseline=True), *([] if others is None else [others.assign(baseline=False)])])
+    varied = [] if others is None else [others.assign(baseline=False)]
+    return pd.concat([own.assign(baseline=True), *varied])
 
 
-def reweighted(mass, score, model, weights=None):
-    """The test on the spectrum weighted by the likelihood (paper, step 4b): (`Discovery`, weights), or (reason, None)
-    where it is not defined.
+@dataclass(frozen=True, eq=False)
+class Reweighting:
+    """The spectrum weighted by the likelihood (paper, step 4b).
 
-    weights: (n_events,) to use in place of those from the score; None: from the score.
+    outcome: of its test, and weights: (n_events,); both None where reason says why they are not defined.
     """
+
+    outcome: Discovery | None
+    weights: FloatArray | None
+    reason: str | None = None
+
+
+def reweighting(
+    mass: FloatArray, score: FloatArray, model: SpectrumModel, weights: FloatArray | None = None
+) -> Reweighting:
+    """The test on the spectrum weighted by the likelihood. weights: (n_events,); None: from the score."""
     if weights is None:
         bare = discoveries(Spectra.of(mass, model.bins), model).one(0)
         try:
             weights = likelihood_weights(score, bare.n_sig, bare.n_bkg)
         except ValueError as error:
-            return str(error), None
-    return discoveries(Spectra.of(mass, model.bins, weights), model).one(0), weights
+            return Reweighting(None, None, str(error))
+    return Reweighting(discoveries(Spectra.of(mass, model.bins, weights), model).one(0), weights)
 
 
-def mass_histogram(mass, model, weights=None):
-    """The mass spectrum with its sideband fit, for a figure: a DataFrame, one row per bin.
+def mass_histogram(mass: FloatArray, model: SpectrumModel, weights: FloatArray | None = None) -> pd.DataFrame:
+    """The mass spectrum with its sideband fit, for a figure: one row per bin.
 
     Columns: bin_low, bin_high [GeV], region, n_obs (sum of weights), n_obs_err, n_bkg, n_bkg_err.
     """
@@ -113,14 +169,26 @@ def mass_histogram(mass, model, weights=None):
     low, high = bins.edges[:-1], bins.edges[1:]
     fit = sideband_fits(Spectra.of(mass, bins, weights), model)[0]
     squares = None if weights is None else np.square(weights)
-    return pd.DataFrame({
-        "bin_low": low, "bin_high": high, "region": bins.window.region((low + high) / 2),
-        "n_obs": bins.counts(mass, weights), "n_obs_err": np.sqrt(bins.counts(mass, squares)),
-        "n_bkg": fit.expected(bins.edges), "n_bkg_err": fit.expected_err(bins.edges),
-    })  # fmt: skip
+    return pd.DataFrame(
+        {
+            "bin_low": low,
+            "bin_high": high,
+            "region": bins.window.region((low + high) / 2),
+            "n_obs": bins.counts(mass, weights),
+            "n_obs_err": np.sqrt(bins.counts(mass, squares)),
+            "n_bkg": fit.expected(bins.edges),
+            "n_bkg_err": fit.expected_err(bins.edges),
+        }
+    )
 
 
-def mass_histograms(mass, variable, fprs, model, weights=None):
+def mass_histograms(
+    mass: FloatArray,
+    variable: CutVariable,
+    fprs: Sequence[float],
+    model: SpectrumModel,
+    weights: FloatArray | None = None,
+) -> pd.DataFrame:
     """`mass_histogram` after each cut on `variable`, and of the reweighted spectrum where there are weights.
 
     fprs: (n,). Further columns: variable (its name, or "likelihood") and fpr (1 for "likelihood").
@@ -131,15 +199,95 @@ def mass_histograms(mass, variable, fprs, model, weights=None):
         for fpr, kept in zip(scan.fpr, scan.kept, strict=True)
     ]
     if weights is not None:
-        frames.append(mass_histogram(mass, model, weights).assign(variable="likelihood", fpr=1.0))
+        weighted = mass_histogram(mass, model, weights)
+        frames.append(weighted.assign(variable=Statistic.LIKELIHOOD.value, fpr=1.0))
     return pd.concat(frames, ignore_index=True)
 
 
-def feature_histograms(mass, features, variable, fprs, window, before=None):
-    """The features in the SR after each cut on `variable`: a DataFrame with feature, fpr, bin_low, bin_high, n_obs.
+def figure_points(
+    mass: FloatArray,
+    variable: CutVariable,
+    fprs: Sequence[float],
+    model: SpectrumModel,
+    weights: FloatArray | None = None,
+) -> pd.DataFrame:
+    """The test on exactly the spectra of `mass_histograms`, for `mass_points.parquet`: one row per spectrum.
+
+    Arguments as there. Columns: variable (its name, or "likelihood"), fpr, cut (NaN for "likelihood"), n_obs, n_bkg,
+    n_bkg_err, z0, p0, valid.
+    """
+    scan = variable.scan(model.bins.window.in_sidebands(mass), fprs)
+    spectra = [Spectra.of(mass, model.bins, selections=scan.kept)]
+    labels = {"variable": [variable.name] * len(scan.fpr), "fpr": [*scan.fpr], "cut": [*scan.cut]}
+    if weights is not None:
+        spectra.append(Spectra.of(mass, model.bins, weights))
+        for column, value in (("variable", Statistic.LIKELIHOOD.value), ("fpr", 1.0), ("cut", np.nan)):
+            labels[column].append(value)
+    outcomes = discoveries(Spectra.joined(spectra), model)
+    return pd.DataFrame(labels | {name: getattr(outcomes, name) for name in POINT_FIELDS})
+
+
+def efficiencies(
+    mass: FloatArray, variable: CutVariable, fprs: Sequence[float], bins: MassBins, curves: pd.DataFrame | None = None
+) -> pd.DataFrame:
+    """Fraction of events that pass each cut against the mass, for `efficiencies.parquet`: a row per cut and mass bin.
+
+    mass: (n_events,), GeV. fprs: (n,). The mass bins are `bins`, merged by `N_MERGED` outward from the SR, which is
+    one. curves: with the column sculpted of `add_sculpting`.
+
+    Columns: fpr, cut, bin_low, bin_high [GeV], region, n_before, n_after, efficiency (0 where the bin is empty),
+    efficiency_low, efficiency_high (68 % Clopper-Pearson interval), and where `curves` are given, sculpted: of the
+    working point of `variable` that is nearest to fpr.
+    """
+    scan = variable.scan(bins.window.in_sidebands(mass), fprs)
+    merged = bins.merged(N_MERGED)
+    edges, index = bins.edges[merged], bins.index(mass)
+    before = _merged_counts(bins, index, merged)
+    frames = []
+    for fpr, cut, kept in zip(scan.fpr, scan.cut, scan.kept, strict=True):
+        after = _merged_counts(bins, index[kept], merged)
+        low, high = clopper_pearson(after, before)
+        frame = pd.DataFrame(
+            {
+                "fpr": fpr,
+                "cut": cut,
+                "bin_low": edges[:-1],
+                "bin_high": edges[1:],
+                "region": bins.window.region((edges[:-1] + edges[1:]) / 2),
+                "n_before": before,
+                "n_after": after,
+                "efficiency": after / np.maximum(before, 1),
+                "efficiency_low": low,
+                "efficiency_high": high,
+            }
+        )
+        frames.append(frame)
+    table = pd.concat(frames, ignore_index=True)
+    if curves is None:
+        return table
+    own = curves[curves["variable"] == variable.name]
+    flags = {fpr: bool(own["sculpted"].iloc[nearest(own["fpr"], fpr)]) for fpr in scan.fpr}
+    return table.assign(sculpted=table["fpr"].map(flags))
+
+
+def _merged_counts(bins: MassBins, index: IntArray, merged: IntArray) -> FloatArray:
+    """Events in the wider bins whose ends in `bins.edges` are `merged`."""
+    return np.add.reduceat(bins.counts_at(index)[: merged[-1]], merged[:-1])
+
+
+def feature_histograms(
+    mass: FloatArray,
+    features: Mapping[str, FloatArray],
+    variable: CutVariable,
+    fprs: Sequence[float],
+    window: MassWindow,
+    before: Mapping[str, FloatArray] | None = None,
+) -> pd.DataFrame | None:
+    """The features in the SR after each cut on `variable`; None where there are none.
 
     features: {name: (n_events,)}. before: {name: values} with "dimu_mass", of the events before the anti-isolation;
-    they have fpr NaN. Values outside the histogram's range (`FEATURES`) are in none of its bins.
+    they have fpr NaN. Values outside the histogram's range (`FEATURES`) are in none of its bins. Columns: feature, fpr,
+    bin_low, bin_high, n_obs.
     """
     scan = variable.scan(window.in_sidebands(mass), fprs)
     in_sr = window.in_sr(mass)
@@ -156,89 +304,85 @@ def feature_histograms(mass, features, variable, fprs, window, before=None):
     return pd.concat(frames, ignore_index=True) if frames else None
 
 
-def summary(curves, spectra, model, n_toys, stream):
-    """The headline numbers of cut and count on one sample, for `significance.json`.
+def cut_result(curves: pd.DataFrame, spectra: Spectra, model: SpectrumModel, n_toys: Toys, stream: Stream) -> CutResult:
+    """The headline numbers of cut and count on one sample.
 
-    curves, spectra: of `cut_and_count`, the classifier first. n_toys: with `local` and `scan`, the numbers of toys.
-    stream: gives the random generator of a name. Where several working points share the largest Z0, the loosest is
-    named.
+    curves, spectra: of `cut_and_count`, the classifier first. Where several working points share the largest Z0, the
+    loosest is named.
     """
-    cathode = curves[curves["variable"] == "cathode"]
-    single = curves[~curves["variable"].isin(["cathode", "random"])]
-    best = cathode["z0"].to_numpy().argmax()
-    bare = plain(discoveries(spectra[0], model).one(0).asdict())
+    cathode = curves[curves["variable"] == Statistic.WORKING_POINT]
+    single = curves[~curves["variable"].isin([Statistic.WORKING_POINT, RANDOM])]
+    best = int(cathode["z0"].to_numpy().argmax())
+    bare = discoveries(spectra[0], model).one(0)
     local, scan = None, None
     if n_toys.local:
-        values = toys.local(spectra[[0, best]], model, n_toys.local, stream("headline toys"))
-        local = dict(zip(("no_cut", "cathode_max"), (value.asdict() for value in values), strict=True))
+        rng = stream.child("headline toys").generator()
+        local = HeadlineToys(*toys.local(spectra[[0, best]], model, n_toys.local, rng))
     if n_toys.scan:
         nested = spectra[: len(cathode)]
-        scan = toys.best_of_scan(nested, model, n_toys.scan, stream("scan toys")).asdict()
-    return {
-        "no_cut": bare,
-        "cathode_max": plain(cathode.iloc[best].to_dict()),
-        "best_feature": plain(single.loc[single["z0"].idxmax()].to_dict()) if len(single) else None,
-        "sidebands": {name: bare[name] for name in ("chi2", "ndf", "p_chi2", "p_saturated")},
-        "toys": local,
-        "global": scan,
-    }
+        scan = toys.best_of_scan(nested, model, n_toys.scan, stream.child("scan toys").generator())
+    return CutResult(
+        no_cut=bare,
+        cathode_max=ScanPoint.of(cathode.iloc[best]),
+        best_feature=ScanPoint.of(single.iloc[int(single["z0"].to_numpy().argmax())]) if len(single) else None,
+        sidebands=SidebandQuality(bare.chi2, bare.ndf, bare.p_chi2, bare.p_saturated),
+        toys=local,
+        global_=scan,
+    )
 
 
-def summary_of_weights(likelihood, mass, weights, model, n_toys, rng):
-    """The headline numbers of the reweighted spectrum. likelihood, weights: of `reweighted`; n_toys: with `weights`."""
+def likelihood_result(
+    weighted: Reweighting, mass: FloatArray, model: SpectrumModel, n_toys: Toys, stream: Stream
+) -> LikelihoodResult:
+    """The headline numbers of the reweighted spectrum. mass: (n_events,), GeV."""
+    weights = weighted.weights
     if weights is None:
-        absent = ("likelihood", "likelihood_pooled", "likelihood_calibration")
-        return {"likelihood_reason": likelihood} | dict.fromkeys(absent)
+        return LikelihoodResult(likelihood_reason=weighted.reason)
     behaviour = None
     if n_toys.weights:
+        rng = stream.child("weights").generator()
         calibrated, value = toys.weighted_calibration(mass, weights, model, n_toys.weights, rng)
-        behaviour = calibrated.asdict() | {"toys": value.asdict()}
+        behaviour = WeightCalibration(**vars(calibrated), toys=value)
     pooled = discoveries(Spectra.of(mass, model.bins, weights, pooled=True), model).one(0)
-    return {
-        "likelihood": plain(likelihood.asdict()),
-        "likelihood_pooled": plain(pooled.asdict()),
-        "likelihood_reason": None,
-        "likelihood_calibration": behaviour,
-    }
+    return LikelihoodResult(likelihood=weighted.outcome, likelihood_pooled=pooled, likelihood_calibration=behaviour)
 
 
-def headlines(tests):
-    """The headline numbers of every test as a table, for the screen. tests: {name: summary}."""
-    lines = [f"{'Z0':<12}{'no cut':>10}{'best classifier cut':>24}{'best feature cut':>28}{'likelihood':>14}"]
-    lines[0] += f"{'one scale':>12}{'bias':>8}"
-    for name, test in tests.items():
-        cut, single, weighted = test["cathode_max"], test["best_feature"], test["likelihood"]
-        lines.append(
-            f"{name:<12}{_z(test['no_cut']):>10}"
-            f"{_z(cut) + ' at FPR {:.3g}'.format(cut['fpr']):>24}"
-            + (f"{_z(single) + ' on ' + single['variable']:>28}" if single else f"{'none':>28}")
-            + (
-                f"{_z(weighted):>14}{_of_weights(test)}"
-                if weighted
-                else f"{'absent':>14}  ({test['likelihood_reason']})"
-            )
-        )
-    return "\n".join([
-        *lines,
-        "(!) too few events for the asymptotic formula",
-        "one scale: the likelihood with one scale of the weights for all sidebands",
-        "bias: what the likelihood reads on background alone, on the mean",
-    ])  # fmt: skip
-
-
-def _of_weights(test):
-    """What to read beside a likelihood value: the one with a common scale, and the bias on background alone."""
-    pooled, behaviour = test.get("likelihood_pooled"), test.get("likelihood_calibration")
-    return f"{_z(pooled) if pooled else '-':>12}" + (f"{behaviour['mean']:>+8.2f}" if behaviour else f"{'-':>8}")
-
-
-def _z(record):
-    return f"{record['z0']:.2f}" + ("" if record["valid"] else " (!)")
+# of the callers that still pass dicts; they go with the last of them
 
 
 def plain(record):
-    """The record with Python's own types; a number that is not defined becomes None."""
     values = {name: value.item() if isinstance(value, np.generic) else value for name, value in record.items()}
     return {
         name: None if isinstance(value, float) and not np.isfinite(value) else value for name, value in values.items()
     }
+
+
+class _Named:
+    def __init__(self, stream, name=None):
+        self.stream, self.name = stream, name
+
+    def child(self, name):
+        return _Named(self.stream, name)
+
+    def generator(self):
+        return self.stream(self.name) if callable(self.stream) else self.stream
+
+
+def reweighted(mass, score, model, weights=None):
+    found = reweighting(mass, score, model, weights)
+    return (found.reason if found.outcome is None else found.outcome), found.weights
+
+
+def summary(curves, spectra, model, n_toys, stream):
+    return cut_result(curves, spectra, model, n_toys, _Named(stream)).to_json()
+
+
+def summary_of_weights(likelihood, mass, weights, model, n_toys, rng):
+    found = Reweighting(None, None, likelihood) if weights is None else Reweighting(likelihood, weights)
+    return likelihood_result(found, mass, model, n_toys, _Named(rng)).to_json()
+
+
+def headlines(tests):
+    from dimuon.bumphunt.headlines import on_screen
+
+    return on_screen([TestResult.from_json(test) for test in tests.values()])

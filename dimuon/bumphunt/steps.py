@@ -29,9 +29,10 @@ from dimuon.events import Events
 from dimuon.features import LogitScaler
 from dimuon.random import Stream
 from dimuon.statistics import model_choice, sculpting, significance
+from dimuon.statistics.settings import Toys
 from dimuon.statistics.working_points import rates
 from dimuon.workflow import products
-from dimuon.workflow.config import Config, Toys
+from dimuon.workflow.config import Config
 from dimuon.workflow.products import Product
 from dimuon.workflow.provenance import Run
 

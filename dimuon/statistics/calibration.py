@@ -1,15 +1,31 @@
-"""From the distribution of a statistic in null experiments to p-values, and how far they reach."""
+"""From the distribution of a statistic without a signal, in null experiments or toys, to p-values, and how far they
+reach.
 
-from dataclasses import asdict, dataclass
+A value that no toy exceeds is claimed no further than the toys reach: a bound, never a number.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import binomtest, ks_1samp, ks_2samp, norm, uniform
+from numpy.typing import ArrayLike
+from scipy.special import ndtr, ndtri
 
-LEVEL = 0.6827  # of the binomial intervals (Clopper-Pearson)
+from dimuon.arrays import FloatArray
+from dimuon.records import Record
+from dimuon.statistics.intervals import clopper_pearson
+
+MIN_EXTREME = 5  # toys at least as extreme as the data, for a p-value rather than a bound
+ROUNDING = 1e-9  # toys closer than this to the data are as extreme
+
+
+def n_at_least(sample: ArrayLike, observed: float) -> int:
+    """How many of a sample are at or above an observed value. sample: (n,)."""
+    return int(np.sum(np.asarray(sample) >= observed))
 
 
 @dataclass(frozen=True)
-class Calibrated:
+class Calibrated(Record):
     """A p-value counted in null experiments.
 
     n: null experiments. n_above: those at or above the observed value, the failed ones among them. p: n_above / n,
@@ -28,21 +44,17 @@ class Calibrated:
     z0_high: float | None
     reach: float
 
-    def asdict(self):
-        """{field: value}."""
-        return asdict(self)
 
-
-def p_value(observed, nulls, n_failed=0):
-    """The `Calibrated` p-value of an observed statistic. nulls: (n,), larger is more signal-like.
+def p_value(observed: float, nulls: ArrayLike, n_failed: int = 0) -> Calibrated:
+    """The calibrated p-value of an observed statistic. nulls: (n,), larger is more signal-like.
 
     n_failed: null experiments without a value; they count as at or above, which can only weaken a claim.
     """
     nulls = np.asarray(nulls, dtype=float)
-    n, n_above = len(nulls) + n_failed, int(np.sum(nulls >= observed)) + n_failed
+    n, n_above = len(nulls) + n_failed, n_at_least(nulls, observed) + n_failed
     if n == 0:
         raise ValueError("no null experiment to calibrate with")
-    low, high = interval(n_above, n)
+    low, high = _interval(n_above, n)
     return Calibrated(
         observed=float(observed),
         n=n,
@@ -50,36 +62,96 @@ def p_value(observed, nulls, n_failed=0):
         p=n_above / n if n_above else None,
         p_low=low,
         p_high=high,
-        z0=float(norm.isf(n_above / n)) if 0 < n_above < n else None,
-        z0_low=float(norm.isf(min(high, 1 - 1 / (2 * n)))),
-        z0_high=float(norm.isf(low)) if low > 0 else None,
-        reach=float(norm.isf(1 / n)),
+        z0=significance_of(n_above / n) if 0 < n_above < n else None,
+        z0_low=significance_of(min(high, 1 - 1 / (2 * n))),
+        z0_high=significance_of(low) if low > 0 else None,
+        reach=significance_of(1 / n),
     )
 
 
-def interval(k, n):
-    """(low, high): the 68 % Clopper-Pearson interval of a probability seen k times in n."""
-    found = binomtest(k, n).proportion_ci(LEVEL, "exact")
-    return float(found.low), float(found.high)
+@dataclass(frozen=True)
+class ToyValue(Record):
+    """A p-value from n_toys pseudo-data, n_extreme of them at least as extreme as the data.
 
-
-def coverage(nulls, n_failed=0, thresholds=(1.0, 2.0, 3.0)):
-    """Fraction of null experiments above each asymptotic Z0, beside what it should be: a list of dicts.
-
-    Each has z0, expected (1 - Phi(z0)), n, n_above, fraction and its 68 % interval low, high. A fraction above the
-    expected one: the asymptotic Z0 claims too much. nulls: (n,); failed ones count as above.
+    p0 = (n_extreme + 1) / (n_toys + 1) and its binomial error p0_err; z0 the significance it stands for (zero where p0
+    is above one half). bound: fewer than `MIN_EXTREME` extreme toys, so p0 is an upper and z0 a lower bound.
     """
+
+    p0: float
+    p0_err: float
+    z0: float
+    n_toys: int
+    n_extreme: int
+    bound: bool = False
+
+    @classmethod
+    def of(cls, statistic: FloatArray, observed: float) -> "ToyValue":
+        """From the statistic of every toy, (n_toys,), and that of the data."""
+        n, k = len(statistic), n_at_least(statistic, observed - ROUNDING)
+        p0 = (k + 1) / (n + 1)
+        return cls(p0, float(np.sqrt(p0 * (1 - p0) / n)), max(significance_of(p0), 0.0), n, k, k < MIN_EXTREME)
+
+
+@dataclass(frozen=True)
+class Calibration(Record):
+    """How a significance behaves without a signal: does a Z0 of 3 mean 3?
+
+    n_toys: pseudo-data. mean, std: of the signed significance, 0 and 1 where it is what it says. z, fraction,
+    error, nominal: how often Z0 exceeds each z, its binomial error, and what it should be.
+    """
+
+    n_toys: int
+    mean: float
+    std: float
+    z: tuple[float, ...]
+    fraction: tuple[float, ...]
+    error: tuple[float, ...]
+    nominal: tuple[float, ...]
+
+    @classmethod
+    def of(cls, z_signed: FloatArray, z: Sequence[float] = (1.0, 2.0, 3.0)) -> "Calibration":
+        """From the signed significance of every toy: (n_toys,)."""
+        nominal = [float(ndtr(-level)) for level in z]
+        return cls(
+            n_toys=len(z_signed),
+            mean=float(z_signed.mean()),
+            std=float(z_signed.std()),
+            z=tuple(z),
+            fraction=tuple(float(np.mean(z_signed > level)) for level in z),
+            error=tuple(float(np.sqrt(p * (1 - p) / len(z_signed))) for p in nominal),
+            nominal=tuple(nominal),
+        )
+
+
+@dataclass(frozen=True)
+class Coverage(Record):
+    """How often null experiments exceed an asymptotic Z0, beside what it should be.
+
+    z0: the threshold; expected: 1 - Phi(z0). n: null experiments, n_above of them above; fraction and its 68 %
+    interval low, high. A fraction above the expected one: the asymptotic Z0 claims too much.
+    """
+
+    z0: float
+    expected: float
+    n: int
+    n_above: int
+    fraction: float
+    low: float
+    high: float
+
+
+def coverage(nulls: ArrayLike, n_failed: int = 0, thresholds: Sequence[float] = (1.0, 2.0, 3.0)) -> list[Coverage]:
+    """The coverage of each threshold. nulls: (n,), asymptotic Z0; failed ones count as above."""
     nulls = np.asarray(nulls, dtype=float)
-    rows = []
+    n, rows = len(nulls) + n_failed, []
     for threshold in thresholds:
-        n, n_above = len(nulls) + n_failed, int(np.sum(nulls > threshold)) + n_failed
-        low, high = interval(n_above, n)
-        rows.append({"z0": threshold, "expected": float(norm.sf(threshold)), "n": n, "n_above": n_above,
-                     "fraction": n_above / n, "low": low, "high": high})  # fmt: skip
+        n_above = int(np.sum(nulls > threshold)) + n_failed
+        low, high = _interval(n_above, n)
+        rows.append(Coverage(threshold, float(ndtr(-threshold)), n, n_above, n_above / n, low, high))
     return rows
 
 
-def calibrated_p(values, nulls, rng):
+def calibrated_p(values: ArrayLike, nulls: ArrayLike, rng: np.random.Generator) -> FloatArray:
     """p-value of each of some values by the nulls, uniform under the null: (n_values,).
 
     Ties, such as the many nulls with Z0 = 0, are broken at random (`rng`), without which no p-value of a statistic
@@ -88,17 +160,39 @@ def calibrated_p(values, nulls, rng):
     values, nulls = np.asarray(values, dtype=float), np.sort(np.asarray(nulls, dtype=float))
     above = len(nulls) - np.searchsorted(nulls, values, side="right")
     tied = np.searchsorted(nulls, values, side="right") - np.searchsorted(nulls, values, side="left")
-    return (above + rng.uniform(size=len(values)) * (tied + 1)) / (len(nulls) + 1)
+    p: FloatArray = (above + rng.uniform(size=len(values)) * (tied + 1)) / (len(nulls) + 1)
+    return p
 
 
-def uniformity(values, nulls, rng):
-    """Kolmogorov-Smirnov test that the calibrated p-values of held-out nulls are uniform.
+@dataclass(frozen=True)
+class Uniformity(Record):
+    """Kolmogorov-Smirnov test that the calibrated p-values of n held-out nulls are uniform; m nulls calibrate.
 
-    values: (n,), held out; nulls: (m,), that calibrate. {"n", "m", "distance", "p", "p_one_sample"}: p takes into
-    account that the calibrating sample is finite too (two-sample test of the ranks); p_one_sample does not, and so
-    comes out small too often unless m is much larger than n.
+    p takes into account that the calibrating sample is finite too (two-sample test of the ranks); p_one_sample does
+    not, and so comes out small too often unless m is much larger than n.
     """
-    found = calibrated_p(values, nulls, rng)
-    one, two = ks_1samp(found, uniform.cdf), ks_2samp(found, (np.arange(len(nulls)) + 0.5) / len(nulls))
-    return {"n": len(values), "m": len(nulls), "distance": float(one.statistic), "p": float(two.pvalue),
-            "p_one_sample": float(one.pvalue)}  # fmt: skip
+
+    n: int
+    m: int
+    distance: float
+    p: float
+    p_one_sample: float
+
+
+def uniformity(values: ArrayLike, nulls: ArrayLike, rng: np.random.Generator) -> Uniformity:
+    """Whether held-out nulls have uniform p-values. values: (n,), held out; nulls: (m,), that calibrate."""
+    from scipy.stats import ks_1samp, ks_2samp, uniform  # it takes a second to load, which step 6 has no use for
+
+    p, m = calibrated_p(values, nulls, rng), len(np.asarray(nulls))
+    one, two = ks_1samp(p, uniform.cdf), ks_2samp(p, (np.arange(m) + 0.5) / m)
+    return Uniformity(len(p), m, float(one.statistic), float(two.pvalue), float(one.pvalue))
+
+
+def significance_of(p: float) -> float:
+    """Z0 of a one-sided p-value, negative above one half."""
+    return float(-ndtri(p))
+
+
+def _interval(k: int, n: int) -> tuple[float, float]:
+    low, high = clopper_pearson(k, n)
+    return float(low), float(high)

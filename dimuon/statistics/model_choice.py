@@ -1,16 +1,24 @@
 """Choosing the background function by the sidebands: a ladder, an F-test, or an envelope that keeps the choice open.
 
-A choice has a list of candidate families in the same bins, in rising complexity, and takes the place of a family in
-`dimuon.statistics.significance.discoveries`: each spectrum is tested with the candidate that it calls for.
+A choice has a list of candidate families in the same bins, in rising complexity, and is a
+`dimuon.statistics.significance.SpectrumModel` as a family is: each spectrum is tested with the candidate that it calls
+for.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
 from scipy.special import fdtrc
 
-from dimuon.statistics.families import FIXED_DEGREES, make
-from dimuon.statistics.significance import Discovery, discoveries
+from dimuon.arrays import FloatArray, IntArray
+from dimuon.errors import AnalysisError
+from dimuon.regions import MassBins, MassWindow
+from dimuon.statistics.families import FIXED_DEGREES, Family, make
+from dimuon.statistics.likelihood_ratio import Discoveries, likelihood_ratio
+from dimuon.statistics.settings import Significance
+from dimuon.statistics.significance import SpectrumModel
+from dimuon.statistics.spectra import Spectra
 
 ATLAS_LADDER = ("dijet3", "dijet4", "ua2")
 
@@ -19,27 +27,31 @@ ATLAS_LADDER = ("dijet3", "dijet4", "ua2")
 class Choice:
     """What all choices share. candidates: families, the simplest first."""
 
-    candidates: tuple
+    candidates: tuple[Family, ...]
 
     @property
-    def bins(self):
+    def bins(self) -> MassBins:
         """The `MassBins` of the candidates."""
         return self.candidates[0].bins
 
     @property
-    def degree(self):
+    def degree(self) -> int:
         """The largest degree among the candidates."""
         return max(family.degree for family in self.candidates)
 
-    def chosen(self, spectra):
-        """The family used for each spectrum, as a list."""
-        outcomes = [discoveries(spectra, family) for family in self.candidates]
+    def chosen(self, spectra: Spectra) -> list[Family]:
+        """The family used for each spectrum."""
+        outcomes = [likelihood_ratio(spectra, family) for family in self.candidates]
         return [self.candidates[i] for i in self._pick(outcomes)]
 
-    def discoveries(self, spectra):
-        """The `Discovery` in each spectrum with its own candidate."""
-        outcomes = [discoveries(spectra, family) for family in self.candidates]
+    def discoveries(self, spectra: Spectra) -> Discoveries:
+        """The outcome of the test in each spectrum with its own candidate."""
+        outcomes = [likelihood_ratio(spectra, family) for family in self.candidates]
         return _select(outcomes, self._pick(outcomes))
+
+    def _pick(self, outcomes: Sequence[Discoveries]) -> IntArray:
+        """(n,) number of the candidate for each spectrum. outcomes: of every candidate."""
+        raise NotImplementedError
 
 
 @dataclass(frozen=True)
@@ -51,7 +63,7 @@ class Ladder(Choice):
 
     p_min: float = 0.05
 
-    def _pick(self, outcomes):
+    def _pick(self, outcomes: Sequence[Discoveries]) -> IntArray:
         good = np.stack([outcome.p_chi2 > self.p_min for outcome in outcomes])
         return np.where(good.any(axis=0), good.argmax(axis=0), len(outcomes) - 1)
 
@@ -65,13 +77,13 @@ class FTest(Choice):
 
     p_max: float = 0.05
 
-    def _pick(self, outcomes):
-        index, climbing = np.zeros(len(outcomes[0].chi2), int), np.ones(len(outcomes[0].chi2), bool)
+    def _pick(self, outcomes: Sequence[Discoveries]) -> IntArray:
+        n = len(outcomes[0].chi2)
+        index, climbing = np.zeros(n, dtype=int), np.ones(n, dtype=bool)
         for i, (now, following) in enumerate(zip(outcomes[:-1], outcomes[1:], strict=True)):
             more = now.ndf - following.ndf
-            ratio = (
-                (now.chi2 - following.chi2) / more / np.maximum(following.chi2 / np.maximum(following.ndf, 1), 1e-12)
-            )
+            left = np.maximum(following.chi2 / np.maximum(following.ndf, 1), 1e-12)
+            ratio = (now.chi2 - following.chi2) / more / left
             climbing &= (ratio > 0) & (fdtrc(more, np.maximum(following.ndf, 1), np.maximum(ratio, 0)) < self.p_max)
             index[climbing] = i + 1
         return index
@@ -87,20 +99,21 @@ class Envelope(Choice):
 
     penalty: float = 1.0
 
-    def discoveries(self, spectra):
-        """The `Discovery` in each spectrum; its q0 compares the best candidate of either hypothesis."""
-        outcomes = [discoveries(spectra, family) for family in self.candidates]
+    def discoveries(self, spectra: Spectra) -> Discoveries:
+        """The outcome in each spectrum; its q0 compares the best candidate of either hypothesis."""
+        outcomes = [likelihood_ratio(spectra, family) for family in self.candidates]
         pick = self._pick(outcomes)
         with_signal, without = (_heights(outcomes, self.candidates, self.penalty, signal) for signal in (True, False))
         q0 = np.maximum(without.min(axis=0) - with_signal.min(axis=0), 0.0)
         return _select(outcomes, pick).with_q0(q0)
 
-    def _pick(self, outcomes):
-        return _heights(outcomes, self.candidates, self.penalty, signal=True).argmin(axis=0)
+    def _pick(self, outcomes: Sequence[Discoveries]) -> IntArray:
+        lowest: IntArray = _heights(outcomes, self.candidates, self.penalty, signal=True).argmin(axis=0)
+        return lowest
 
 
-def make_choice(kind, bins, family, degree, penalty):
-    """The model that the YAML asks for.
+def make_choice(kind: str, bins: MassBins, family: str, degree: int, penalty: float) -> SpectrumModel:
+    """The model that the settings ask for.
 
     kind: "fixed" (family and degree), "ladder" (the ATLAS functions), "f_test" (the family from degree 1 up to degree)
     or "envelope" (polynomials and exponentials up to degree, dijet functions).
@@ -111,23 +124,20 @@ def make_choice(kind, bins, family, degree, penalty):
         return Ladder(tuple(make(name, bins, degree) for name in ATLAS_LADDER))
     if kind == "f_test":
         if family in FIXED_DEGREES:
-            raise ValueError(f"an F-test raises the degree, which {family} does not have")
+            raise AnalysisError(f"an F-test raises the degree, which {family} does not have", setting="choice")
         return FTest(tuple(make(family, bins, d) for d in range(1, degree + 1)))
     candidates = [make(name, bins, d) for d in range(2, degree + 1) for name in ("polynomial", "exponential")]
     return Envelope((*(make(name, bins, degree) for name in ATLAS_LADDER), *candidates), penalty)
 
 
-def model_of(settings, window):
-    """The background function of step 6, or the choice among several, in its bins.
-
-    settings: the section `significance` of the configuration. window: `MassWindow`.
-    """
+def model_of(settings: Significance, window: MassWindow) -> SpectrumModel:
+    """The background function of step 6, or the choice among several, in its bins."""
     bins = window.binning(settings.n_bins_sr)
     return make_choice(settings.choice, bins, settings.family, settings.degree, settings.penalty)
 
 
-def describe(settings):
-    """The background function of step 6 in words. settings: as for `model_of`."""
+def describe(settings: Significance) -> str:
+    """The background function of step 6 in words."""
     family, degree = settings.family, settings.degree
     return {
         "fixed": f"{family} function" if family in FIXED_DEGREES else f"{family} of degree {degree}",
@@ -137,16 +147,19 @@ def describe(settings):
     }[settings.choice]
 
 
-def _heights(outcomes, candidates, penalty, signal):
+def _heights(outcomes: Sequence[Discoveries], candidates: Sequence[Family], penalty: float, signal: bool) -> FloatArray:
     """(n_candidates, n) -2 ln L of each candidate, up to a constant of the spectrum, with its penalty."""
-    return np.stack([
-        outcome.deviance + (outcome.z_signed**2 - (outcome.q0 if signal else 0.0)) + penalty * family.n_coefficients
-        for outcome, family in zip(outcomes, candidates, strict=True)
-    ])  # fmt: skip
+    heights = []
+    for outcome, family in zip(outcomes, candidates, strict=True):
+        above_free_fit = outcome.z_signed**2 - (outcome.q0 if signal else 0.0)
+        heights.append(outcome.deviance + above_free_fit + penalty * family.n_coefficients)
+    return np.stack(heights)
 
 
-def _select(outcomes, pick):
-    """The `Discovery` whose i-th entry is that of candidate pick[i]."""
+def _select(outcomes: Sequence[Discoveries], pick: IntArray) -> Discoveries:
+    """The outcomes whose i-th entry is that of candidate pick[i]."""
     columns = np.arange(len(pick))
-    stacked = {item.name: np.stack([getattr(outcome, item.name) for outcome in outcomes]) for item in fields(Discovery)}
-    return Discovery(**{name: values[pick, columns] for name, values in stacked.items()})
+    by_candidate = {
+        field.name: np.stack([getattr(outcome, field.name) for outcome in outcomes]) for field in fields(Discoveries)
+    }
+    return Discoveries(**{name: values[pick, columns] for name, values in by_candidate.items()})

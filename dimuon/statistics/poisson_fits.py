@@ -7,10 +7,15 @@ boundary. An empty bin is a constraint, a filled one a count; the method treats 
 the constraints.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.special import xlogy
+
+from dimuon.arrays import FloatArray, IntArray
+from dimuon.errors import AnalysisError
 
 TOLERANCE = 1e-9  # a certified fit is no further than this from its minimum, in ln L
 MAX_STEPS = 100
@@ -36,18 +41,24 @@ class Fits:
     at_boundary: (n,), constraints that hold with equality. steps: (n,).
     """
 
-    coefficients: np.ndarray
-    expected: np.ndarray
-    deviance: np.ndarray
-    covariance: np.ndarray
-    gradient_norm: np.ndarray
-    gap: np.ndarray
-    min_eigenvalue: np.ndarray
-    at_boundary: np.ndarray
-    steps: np.ndarray
+    coefficients: FloatArray
+    expected: FloatArray
+    deviance: FloatArray
+    covariance: FloatArray
+    gradient_norm: FloatArray
+    gap: FloatArray
+    min_eigenvalue: FloatArray
+    at_boundary: IntArray
+    steps: IntArray
 
 
-def fit_linear(design, counts, start, scales=None, limits=None):
+def fit_linear(
+    design: FloatArray,
+    counts: ArrayLike,
+    start: FloatArray,
+    scales: ArrayLike | None = None,
+    limits: FloatArray | None = None,
+) -> Fits:
     """Maximum-likelihood `Fits` of expected counts `design @ theta >= 0`, under `limits @ theta >= 0`.
 
     design: (r, k), expected events per bin and unit coefficient. counts: (n, r), events or sums of weights.
@@ -60,7 +71,7 @@ def fit_linear(design, counts, start, scales=None, limits=None):
     scales = np.ones_like(counts) if scales is None else np.atleast_2d(np.asarray(scales, dtype=float))
     n_bins, n_coefficients = design.shape
     if np.linalg.matrix_rank(design) < n_coefficients:
-        raise ValueError(f"{n_coefficients} coefficients cannot be determined from {n_bins} bins")
+        raise AnalysisError(f"{n_coefficients} coefficients cannot be determined from {n_bins} bins", setting="degree")
     _check(counts, scales)
     rows = design if limits is None else np.vstack([design, limits])
     chunks = [
@@ -70,7 +81,7 @@ def fit_linear(design, counts, start, scales=None, limits=None):
     return _joined(chunks)
 
 
-def fit_loglinear(logs, weights, counts, scales=None):
+def fit_loglinear(logs: FloatArray, weights: FloatArray, counts: ArrayLike, scales: ArrayLike | None = None) -> Fits:
     """Maximum-likelihood `Fits` of expected counts sum_q weights exp(logs @ theta), by Fisher scoring.
 
     logs: (r, q, k), weights: (r, q): the functions in the exponent at q points of each bin, and the quadrature's
@@ -82,41 +93,47 @@ def fit_loglinear(logs, weights, counts, scales=None):
     scales = np.ones_like(counts) if scales is None else np.atleast_2d(np.asarray(scales, dtype=float))
     n_bins, n_coefficients = logs.shape[0], logs.shape[-1]
     if n_bins < n_coefficients:
-        raise ValueError(f"{n_coefficients} coefficients cannot be determined from {n_bins} bins")
+        raise AnalysisError(f"{n_coefficients} coefficients cannot be determined from {n_bins} bins", setting="degree")
     _check(counts, scales)
     size = CHUNK // 8  # each bin has several points
-    return _joined([
-        _Scoring(logs, weights, counts[start : start + size], scales[start : start + size]).fits()
-        for start in range(0, len(counts), size)
-    ])  # fmt: skip
+    chunks = [
+        _Scoring(logs, weights, counts[first : first + size], scales[first : first + size]).fits()
+        for first in range(0, len(counts), size)
+    ]
+    return _joined(chunks)
 
 
-def deviance(counts, expected, scales=1.0):
+def deviance(counts: FloatArray, expected: FloatArray, scales: FloatArray | float = 1.0) -> FloatArray:
     """2 sum[lambda - n + n ln(n / lambda)] / f over the last axis: -2 ln of the ratio to the saturated likelihood."""
     safe = np.where(counts > 0, expected, 1.0)
     ratio = np.where(counts > 0, counts, 1.0) / safe
-    return 2 * np.sum((expected - counts + xlogy(counts, ratio)) / scales, axis=-1)
+    height: FloatArray = 2 * np.sum((expected - counts + xlogy(counts, ratio)) / scales, axis=-1)
+    return height
 
 
-def _check(counts, scales):
+def _check(counts: FloatArray, scales: FloatArray) -> None:
     if not (np.isfinite(counts).all() and (counts >= 0).all()):
         raise ValueError("counts must be finite and not negative")
     if not (np.isfinite(scales).all() and (scales > 0).all()):
         raise ValueError("scales must be finite and positive")
 
 
-def _joined(chunks):
+def _joined(chunks: Sequence[Fits]) -> Fits:
     return Fits(**{item.name: np.concatenate([getattr(chunk, item.name) for chunk in chunks]) for item in fields(Fits)})
+
+
+# of some coefficients: events at the quadrature's points, in the bins, and the deviance
+_Trial = tuple[FloatArray, FloatArray, FloatArray]
 
 
 class _Scoring:
     """Fisher scoring with step halving, on n histograms at once."""
 
-    def __init__(self, logs, weights, counts, scales):
+    def __init__(self, logs: FloatArray, weights: FloatArray, counts: FloatArray, scales: FloatArray) -> None:
         self.logs, self.weights, self.counts, self.scales = logs, weights, counts, scales
         self.n, self.k = len(counts), logs.shape[-1]
 
-    def fits(self):
+    def fits(self) -> Fits:
         flat = np.linalg.lstsq(self.logs.reshape(-1, self.k), np.ones(self.weights.size), rcond=None)[0]
         level = np.log(np.maximum(self.counts.mean(axis=1), 1e-3) / self.weights.sum(axis=1).mean())
         theta, steps, gap = level[:, None] * flat, np.zeros(self.n, int), np.full(self.n, np.inf)
@@ -145,13 +162,13 @@ class _Scoring:
             steps=steps,
         )
 
-    def _evaluate(self, theta, busy):
+    def _evaluate(self, theta: FloatArray, busy: IntArray) -> _Trial:
         exponent = np.minimum(np.tensordot(theta, self.logs, axes=(1, -1)), 500.0)
         points = self.weights * np.exp(exponent)
         expected = np.maximum(points.sum(axis=-1), 1e-300)
         return points, expected, deviance(self.counts[busy], expected, self.scales[busy])
 
-    def _equations(self, points, expected, busy):
+    def _equations(self, points: FloatArray, expected: FloatArray, busy: IntArray) -> tuple[FloatArray, FloatArray]:
         """Gradient of -ln L and Fisher information: (m, k), (m, k, k)."""
         counts, scales = self.counts[busy], self.scales[busy]
         slopes = np.einsum("nrq,rqk->nrk", points, self.logs, optimize=True)
@@ -160,7 +177,9 @@ class _Scoring:
         information = root.transpose(0, 2, 1) @ root
         return gradient, information + STALL * np.trace(information, axis1=1, axis2=2)[:, None, None] * np.eye(self.k)
 
-    def _descend(self, theta, move, height, busy):
+    def _descend(
+        self, theta: FloatArray, move: FloatArray, height: FloatArray, busy: IntArray
+    ) -> tuple[FloatArray, _Trial]:
         """Each step halved until the deviance does not rise: new coefficients and what they give."""
         length = np.ones((len(theta), 1))
         for _ in range(40):
@@ -172,7 +191,7 @@ class _Scoring:
         return theta + length * move, trial
 
 
-def _fit_chunk(rows, start, counts, scales):
+def _fit_chunk(rows: FloatArray, start: FloatArray, counts: FloatArray, scales: FloatArray) -> Fits:
     n, n_bins = counts.shape
     unit = counts.mean(axis=1)
     unit = np.where(unit > 0, unit, 1.0)[:, None]  # expected counts are `unit * u` with u of order 1
@@ -190,14 +209,16 @@ def _fit_chunk(rows, start, counts, scales):
 
 @dataclass
 class _Point:
-    theta: np.ndarray  # (n, k), in units of `unit`
-    u: np.ndarray  # (n, rows), positive
-    z: np.ndarray  # (n, rows), positive; dual variables
-    gap: np.ndarray  # (n,)
-    steps: np.ndarray  # (n,)
+    theta: FloatArray  # (n, k), in units of `unit`
+    u: FloatArray  # (n, rows), positive
+    z: FloatArray  # (n, rows), positive; dual variables
+    gap: FloatArray  # (n,)
+    steps: IntArray  # (n,)
 
 
-def _interior_point(rows, start, a, b, shrink, reach):
+def _interior_point(
+    rows: FloatArray, start: FloatArray, a: FloatArray, b: FloatArray, shrink: float, reach: float
+) -> _Point:
     """Minimise sum(a u - b ln u) with u = rows @ theta >= 0, for each row of a and b: (n, rows).
 
     At the minimum rows.T @ z = rows.T @ a and u z = b, with u, z >= 0. Each step solves the linearised equations with
@@ -207,7 +228,7 @@ def _interior_point(rows, start, a, b, shrink, reach):
     outer = _outer(rows)
     theta, u, empty = np.tile(start, (n, 1)), np.tile(rows @ start, (n, 1)), (b == 0).astype(float)
     z = np.where(b > 0, b / u, np.where(a > 0, a, a.mean(axis=1, keepdims=True)))
-    found = _Point(theta.copy(), u.copy(), z.copy(), np.full(n, np.inf), np.zeros(n, int))
+    best = _Point(theta.copy(), u.copy(), z.copy(), np.full(n, np.inf), np.zeros(n, int))
     share = shrink / np.maximum(empty.sum(axis=1), 1)
     busy = np.arange(n)
     for step in range(1, MAX_STEPS + 1):
@@ -223,35 +244,45 @@ def _interior_point(rows, start, a, b, shrink, reach):
         done |= step == MAX_STEPS
         if done.any():
             at = busy[done]
-            found.theta[at], found.u[at], found.z[at], found.gap[at], found.steps[at] = (
-                theta[done], u[done], z[done], gap[done], step,
-            )  # fmt: skip
-            busy, theta, u, z, a, b, empty, share = (x[~done] for x in (busy, theta, u, z, a, b, empty, share))
+            best.theta[at], best.u[at], best.z[at] = theta[done], u[done], z[done]
+            best.gap[at], best.steps[at] = gap[done], step
+            busy, empty, share = busy[~done], empty[~done], share[~done]
+            theta, u, z, a, b = theta[~done], u[~done], z[~done], a[~done], b[~done]
             if not busy.size:
                 break
-    return found
+    return best
 
 
-def _outer(rows):
+def _outer(rows: FloatArray) -> FloatArray:
     """(rows, k * k): the contribution of each row to the Hessian, flattened."""
-    return np.einsum("ri,rj->rij", rows, rows).reshape(len(rows), -1)
+    products: FloatArray = np.einsum("ri,rj->rij", rows, rows)
+    return products.reshape(len(rows), -1)
 
 
-def _hessian(outer, curvature, k):
-    hessian = (curvature @ outer).reshape(-1, k, k)
+def _hessian(outer: FloatArray, curvature: FloatArray, k: int) -> FloatArray:
+    hessian: FloatArray = (curvature @ outer).reshape(-1, k, k)
     diagonal = np.einsum("nii->ni", hessian)  # a view
     diagonal += STALL * diagonal.sum(axis=1, keepdims=True)
     return hessian
 
 
-def _step_length(relative, reach):
+def _step_length(relative: FloatArray, reach: float) -> FloatArray:
     """(n, 1), at most 1, that keeps every 1 + step * relative above 1 - reach."""
-    return np.minimum(1.0, reach / np.maximum(-relative.min(axis=1, keepdims=True), 1e-9))
+    furthest: FloatArray = reach / np.maximum(-relative.min(axis=1, keepdims=True), 1e-9)
+    return np.minimum(furthest, 1.0)
 
 
-def _distance(rows, a, b, empty, u, z, hessian):
+def _distance(
+    rows: FloatArray,
+    a: FloatArray,
+    b: FloatArray,
+    empty: FloatArray,
+    u: FloatArray,
+    z: FloatArray,
+    hessian: FloatArray,
+) -> FloatArray:
     """(n,) bound on the distance from the minimum in ln L: duality gap and Newton decrement of what is left."""
-    gap = np.sum(u * z * empty, axis=1)
+    gap: FloatArray = np.sum(u * z * empty, axis=1)
     near = gap < TOLERANCE
     if near.any():
         residual = (a[near] - b[near] / u[near] - z[near] * empty[near]) @ rows
@@ -259,7 +290,7 @@ def _distance(rows, a, b, empty, u, z, hessian):
     return gap
 
 
-def _raise_if_failed(gap, steps, counts, tolerance=TOLERANCE):
+def _raise_if_failed(gap: FloatArray, steps: IntArray, counts: FloatArray, tolerance: float = TOLERANCE) -> None:
     failed = np.flatnonzero(~(gap < tolerance))
     if failed.size:
         first = failed[0]
@@ -269,7 +300,15 @@ def _raise_if_failed(gap, steps, counts, tolerance=TOLERANCE):
         )
 
 
-def _certify(rows, a, b, unit, counts, scales, solution):
+def _certify(
+    rows: FloatArray,
+    a: FloatArray,
+    b: FloatArray,
+    unit: FloatArray,
+    counts: FloatArray,
+    scales: FloatArray,
+    solution: _Point,
+) -> Fits:
     n_bins, k = counts.shape[1], rows.shape[1]
     counted = b > 0
     z = np.where(counted, b / solution.u, solution.z)

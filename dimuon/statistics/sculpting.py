@@ -7,25 +7,31 @@ beyond it can make a bump or hide one. A variation inside the SR alone cannot be
 `compare_in_sr` takes sampled background events through the same cuts.
 """
 
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 from numpy.polynomial import legendre
-from scipy.special import betaincinv
+from numpy.typing import ArrayLike, NDArray
 
+from dimuon.arrays import BoolArray, FloatArray, IntArray
+from dimuon.errors import AnalysisError
+from dimuon.records import Record
+from dimuon.regions import MassBins
+from dimuon.statistics.intervals import clopper_pearson
 from dimuon.statistics.working_points import CutVariable
 
 N_PERMUTATIONS = 500
 N_TOYS = 1000
 P_FLAG = 0.01  # a working point below is flagged; of 25 clean ones, 0.25 are expected to be
 N_QUANTILES = 100  # cells per variable in which the distance correlation is computed
-ONE_SIGMA = 0.6827
 ROUNDING = 1e-6  # chi2 values closer than this are equal
 
 
 @dataclass(frozen=True)
-class Dependence:
+class Dependence(Record):
     """A measure of dependence with its distribution over permutations, where there is none.
 
     p_value: fraction of permutations at least as far from zero, the data themselves counted in.
@@ -38,15 +44,23 @@ class Dependence:
     n_permutations: int
 
 
-def spearman(mass, score, rng, n_permutations=N_PERMUTATIONS):
-    """Spearman's rank correlation of score and mass as a `Dependence`. mass [GeV], score: (n_events,)."""
+def spearman(
+    mass: FloatArray, score: FloatArray, rng: np.random.Generator, n_permutations: int = N_PERMUTATIONS
+) -> Dependence:
+    """Spearman's rank correlation of score and mass. mass [GeV], score: (n_events,)."""
     x, y = (_standardised(_ranks(values)) for values in (mass, score))
     null = np.array([rng.permutation(x) @ y for _ in range(n_permutations)]) / len(x)
-    return _against(x @ y / len(x), null)
+    return _against(float(x @ y / len(x)), null)
 
 
-def distance_correlation(mass, score, rng, n_permutations=N_PERMUTATIONS, n_cells=N_QUANTILES):
-    """Distance correlation (Szekely et al. 2007, arXiv:0803.4101) of score and mass as a `Dependence`, 0 to 1.
+def distance_correlation(
+    mass: FloatArray,
+    score: FloatArray,
+    rng: np.random.Generator,
+    n_permutations: int = N_PERMUTATIONS,
+    n_cells: int = N_QUANTILES,
+) -> Dependence:
+    """Distance correlation (Szekely et al. 2007, arXiv:0803.4101) of score and mass, 0 to 1.
 
     Zero only for independence. mass [GeV], score: (n_events,); both are first rounded to the means of `n_cells`
     quantile cells, which makes it exact and fast where there are no more distinct values than cells. The permutation
@@ -70,29 +84,35 @@ class EfficiencyFits:
     bool, p_value below the threshold.
     """
 
-    n_before: np.ndarray
-    n_after: np.ndarray
-    expected: np.ndarray
-    expected_err: np.ndarray
-    chi2: np.ndarray
+    n_before: FloatArray
+    n_after: FloatArray
+    expected: FloatArray
+    expected_err: FloatArray
+    chi2: FloatArray
     ndf: int
-    p_value: np.ndarray
-    sculpted: np.ndarray
+    p_value: FloatArray
+    sculpted: BoolArray
 
     @property
-    def interval(self):
+    def interval(self) -> tuple[FloatArray, FloatArray]:
         """(low, high): (n, n_bins) each, the 68 % Clopper-Pearson interval of the efficiency; 0 to 1 where empty."""
-        n, k, tail = self.n_before, self.n_after, (1 - ONE_SIGMA) / 2
-        low = np.where(k > 0, betaincinv(np.maximum(k, 1), n - k + 1, tail), 0.0)
-        high = np.where(k < n, betaincinv(k + 1, np.maximum(n - k, 1), 1 - tail), 1.0)
-        return low, high
+        return clopper_pearson(self.n_after, self.n_before)
 
 
-def flags(mass, kept, bins, degree, rng, *, n_toys=N_TOYS, p_flag=P_FLAG):
-    """Is the efficiency of each cut as smooth in the mass as a polynomial of this degree? Returns `EfficiencyFits`.
+def flags(
+    mass: FloatArray,
+    kept: BoolArray,
+    bins: MassBins,
+    degree: int,
+    rng: np.random.Generator,
+    *,
+    n_toys: int = N_TOYS,
+    p_flag: float = P_FLAG,
+) -> EfficiencyFits:
+    """Is the efficiency of each cut as smooth in the mass as a polynomial of this degree?
 
-    mass: (n_events,), GeV. kept: (n, n_events) True where an event passes a cut. bins: `dimuon.regions.MassBins` of
-    the background fit; degree: of its polynomial. rng: of the toys, binomial draws of the fitted efficiency, each
+    mass: (n_events,), GeV. kept: (n, n_events) True where an event passes a cut. bins: of the background fit; degree:
+    of its polynomial. rng: of the toys, binomial draws of the fitted efficiency, each
     fitted again: the p-value holds for few events as well.
     """
     kept = np.atleast_2d(kept)
@@ -103,9 +123,10 @@ def flags(mass, kept, bins, degree, rng, *, n_toys=N_TOYS, p_flag=P_FLAG):
     design = legendre.legvander((2 * centre - low - high) / (high - low), degree)
     used = ~bins.is_sr & (n_before > 0)
     if used.sum() <= degree + 1:
-        raise ValueError(
+        raise AnalysisError(
             f"{used.sum()} sideband bins with events cannot test a polynomial of degree {degree}; lower the degree or "
-            "the number of bins"
+            "the number of bins",
+            setting="degree",
         )
     rows, n = design[used], n_before[used]
     coefficients, covariance, chi2 = _fit(rows, n, n_after[:, used])
@@ -126,20 +147,28 @@ def flags(mass, kept, bins, degree, rng, *, n_toys=N_TOYS, p_flag=P_FLAG):
     )
 
 
-def compare_in_sr(fits, bins, background_mass, background_kept):
+def compare_in_sr(
+    fits: EfficiencyFits,
+    bins: MassBins,
+    background_mass: FloatArray,
+    background_kept: BoolArray,
+    background_weight: FloatArray | None = None,
+) -> dict[str, FloatArray]:
     """Efficiency of sampled background in the SR against the sideband data's, interpolated.
 
-    fits: `EfficiencyFits` of the data. background_mass: (n_events,), GeV, SR events sampled from the background
-    estimate; background_kept: (n, n_events), after the same cuts. Returns {"efficiency", "efficiency_err",
-    "interpolated", "interpolated_err", "pull"}, each (n,): a large pull says that the cut shapes a bump or a dip out of
-    background, or that the background estimate is off.
+    fits: of the data. background_mass: (n_events,), GeV, SR events sampled from the background estimate, and
+    background_weight: (n_events,), None for 1; background_kept: (n, n_events), after the same cuts. Returns
+    {"efficiency", "efficiency_err", "interpolated", "interpolated_err", "pull"}, each (n,): a large pull says that the
+    cut shapes a bump or a dip out of background, or that the background estimate is off. The binomial error is that of
+    sum(w)^2 / sum(w^2) events.
     """
-    share = bins.counts(background_mass)[bins.is_sr]
+    weight = np.ones(len(background_mass)) if background_weight is None else background_weight
+    share = bins.counts(background_mass, weight)[bins.is_sr]
     share = share / share.sum()
-    n = len(background_mass)
-    efficiency = np.mean(background_kept, axis=1)
+    n_effective = weight.sum() ** 2 / np.sum(weight**2)
+    efficiency = background_kept @ weight / weight.sum()
     interpolated = fits.expected[:, bins.is_sr] @ share
-    error = np.sqrt(np.clip(efficiency * (1 - efficiency), 1 / n, None) / n)
+    error = np.sqrt(np.clip(efficiency * (1 - efficiency), 1 / n_effective, None) / n_effective)
     # the bins of the interpolation move together: their errors add up linearly
     interpolated_err = fits.expected_err[:, bins.is_sr] @ share
     total = np.hypot(error, interpolated_err)
@@ -152,11 +181,20 @@ def compare_in_sr(fits, bins, background_mass, background_kept):
     }
 
 
-def report(mass, score, fprs, bins, degree, rng, background=None):
-    """All of the above for one scored sample: (record for JSON, DataFrame of the efficiencies).
+def report(
+    mass: FloatArray,
+    score: FloatArray,
+    fprs: ArrayLike,
+    bins: MassBins,
+    degree: int,
+    rng: np.random.Generator,
+    background: tuple[FloatArray, FloatArray] | None = None,
+    background_weight: FloatArray | None = None,
+) -> tuple[dict[str, Any], pd.DataFrame]:
+    """All of the above for one scored sample: the record for JSON, and the efficiencies.
 
     mass: (n_events,), GeV. score: (n_events,). fprs: (n,), of the working points. background: (mass, score) of sampled
-    SR events, or None. The table has one row per working point and mass bin.
+    SR events, and background_weight theirs (None: 1). The table has one row per working point and mass bin.
     """
     sideband = bins.window.in_sidebands(mass)
     scan = CutVariable("cathode", score).scan(sideband, fprs)
@@ -168,23 +206,25 @@ def report(mass, score, fprs, bins, degree, rng, background=None):
         "n_bins_sr": bins.n_bins_sr,
         "ndf": fits.ndf,
         "p_flag": P_FLAG,
-        "spearman": asdict(spearman(mass[sideband], score[sideband], rng)),
-        "distance_correlation": asdict(distance_correlation(mass[sideband], score[sideband], rng)),
+        "spearman": spearman(mass[sideband], score[sideband], rng).to_json(),
+        "distance_correlation": distance_correlation(mass[sideband], score[sideband], rng).to_json(),
         "working_points": _records(points),
     }
     if background is not None:
         sampled_mass, sampled_score = background
-        compared = compare_in_sr(fits, bins, sampled_mass, sampled_score >= scan.cut[:, None])
+        passes = np.asarray(sampled_score) >= scan.cut[:, None]
+        compared = compare_in_sr(fits, bins, sampled_mass, passes, background_weight)
         record["sampled_background_in_sr"] = _records({"fpr": scan.fpr, **compared})
     return record, _efficiencies(scan.fpr, scan.cut, bins, fits)
 
 
-def _records(columns):
+def _records(columns: Mapping[str, NDArray[Any]]) -> list[dict[str, Any]]:
     """Arrays of equal length as a list of dicts of Python's own types."""
-    return [dict(zip(columns, row, strict=True)) for row in zip(*(v.tolist() for v in columns.values()), strict=True)]
+    rows = zip(*(values.tolist() for values in columns.values()), strict=True)
+    return [dict(zip(columns, row, strict=True)) for row in rows]
 
 
-def _efficiencies(fpr, cut, bins, fits):
+def _efficiencies(fpr: FloatArray, cut: FloatArray, bins: MassBins, fits: EfficiencyFits) -> pd.DataFrame:
     n_cuts, n_bins = fits.n_after.shape
     low, high = fits.interval
     centre = (bins.edges[:-1] + bins.edges[1:]) / 2
@@ -210,7 +250,7 @@ def _efficiencies(fpr, cut, bins, fits):
     )
 
 
-def _fit(rows, n, k):
+def _fit(rows: FloatArray, n: FloatArray, k: FloatArray | IntArray) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Weighted least squares of k / n on the columns of `rows`: coefficients (t, p), covariance (t, p, p), chi2 (t,).
 
     rows: (b, p). n: (b,). k: (t, b). The binomial variance is that of the common efficiency, then of the first fit.
@@ -229,22 +269,28 @@ def _fit(rows, n, k):
     return coefficients, covariance, np.sum(weight * (observed - fitted) ** 2, axis=1)
 
 
-def _ranks(values, method="average"):
-    return pd.Series(values).rank(method=method).to_numpy()  # scipy.stats has it too, but takes a second to load
+def _ranks(values: FloatArray, method: Literal["average", "max"] = "average") -> FloatArray:
+    # scipy.stats has it too, but takes a second to load
+    return pd.Series(values).rank(method=method).to_numpy(dtype=float)
 
 
-def _standardised(values):
-    return (values - values.mean()) / values.std()
+def _standardised(values: FloatArray) -> FloatArray:
+    standard: FloatArray = (values - values.mean()) / values.std()
+    return standard
 
 
-def _against(value, null):
+def _against(value: float, null: FloatArray) -> Dependence:
     extreme = np.sum(np.abs(null) >= np.abs(value) * (1 - 1e-12))
     return Dependence(
-        float(value), float((1 + extreme) / (1 + len(null))), float(null.mean()), float(null.std()), len(null)
+        value=float(value),
+        p_value=float((1 + extreme) / (1 + len(null))),
+        null_mean=float(null.mean()),
+        null_std=float(null.std()),
+        n_permutations=len(null),
     )
 
 
-def _cells(values, n_cells):
+def _cells(values: FloatArray, n_cells: int) -> tuple[IntArray, FloatArray]:
     """(cell of each event, distances between the cells' means) for quantile cells; ties share a cell."""
     distinct, inverse = np.unique(values, return_inverse=True)
     if len(distinct) > n_cells:
@@ -254,14 +300,15 @@ def _cells(values, n_cells):
     return inverse, np.abs(means[:, None] - means)
 
 
-def _centred(cell, distance):
+def _centred(cell: IntArray, distance: FloatArray) -> FloatArray:
     """The cells' distances, doubly centred over the events."""
     share = np.bincount(cell) / len(cell)
     row = distance @ share
-    return distance - row[:, None] - row + share @ row
+    centred: FloatArray = distance - row[:, None] - row + share @ row
+    return centred
 
 
-def _covariance(x, y, centred_x, centred_y):
+def _covariance(x: IntArray, y: IntArray, centred_x: FloatArray, centred_y: FloatArray) -> float:
     """Squared distance covariance of events in the cells x and y."""
     shape = (len(centred_x), len(centred_y))
     joint = np.bincount(x * shape[1] + y, minlength=shape[0] * shape[1]).reshape(shape) / len(x)

@@ -1,10 +1,14 @@
 """Working points: cuts that keep given fractions of the sideband events (paper, step 4a)."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
+from numpy.typing import ArrayLike
 
-from dimuon.statistics.significance import Spectra
+from dimuon.arrays import BoolArray, FloatArray
+from dimuon.regions import MassBins
+from dimuon.statistics.spectra import Spectra
 
 
 @dataclass(frozen=True)
@@ -15,9 +19,9 @@ class WorkingPoints:
     are kept. kept: (n, n_events) True where an event passes.
     """
 
-    fpr: np.ndarray
-    cut: np.ndarray
-    kept: np.ndarray
+    fpr: FloatArray
+    cut: FloatArray
+    kept: BoolArray
 
 
 @dataclass(frozen=True)
@@ -29,11 +33,11 @@ class CutVariable:
     """
 
     name: str
-    values: np.ndarray
-    side: str = "above"
+    values: FloatArray
+    side: Literal["above", "below"] = "above"
 
-    def scan(self, sideband, fprs):
-        """The `WorkingPoints` for the false-positive rates fprs: (n,), in (0, 1].
+    def scan(self, sideband: BoolArray, fprs: ArrayLike) -> WorkingPoints:
+        """The cuts for the false-positive rates fprs: (n,), in (0, 1].
 
         sideband: (n_events,) True for sideband events. The cut is their order statistic: of n_sb of them, round(fpr
         n_sb) pass, at least one; events tied with it pass as well. FPR 1 keeps every event, those of the SR beyond
@@ -50,23 +54,23 @@ class CutVariable:
         kept = likeness >= threshold[:, None]
         return WorkingPoints(fprs, threshold if self.side == "above" else -threshold, kept)
 
-    def spectra(self, mass, bins, fprs):
-        """The `Spectra` of the events that pass each cut, and the cuts: (n,). mass: (n_events,), GeV; see `scan`."""
+    def spectra(self, mass: FloatArray, bins: MassBins, fprs: ArrayLike) -> tuple[Spectra, FloatArray]:
+        """The spectra of the events that pass each cut, and the cuts: (n,). mass: (n_events,), GeV; see `scan`."""
         scan = self.scan(bins.window.in_sidebands(mass), fprs)
         return Spectra.of(mass, bins, selections=scan.kept), scan.cut
 
 
-def rates(n_working_points=25, fpr_min=1e-3):
+def rates(n_working_points: int = 25, fpr_min: float = 1e-3) -> FloatArray:
     """(n_working_points,) false-positive rates, log-spaced from 1 to fpr_min; the paper's where none are given."""
     return np.geomspace(1.0, fpr_min, n_working_points)
 
 
-def nearest(fprs, fpr):
+def nearest(fprs: ArrayLike, fpr: float) -> int:
     """Index of the one of some false-positive rates that is nearest to fpr, by their ratio. fprs: (n,)."""
     return int(np.abs(np.log(np.asarray(fprs, dtype=float) / fpr)).argmin())
 
 
-def _check(name, values, sideband):
+def _check(name: str, values: FloatArray, sideband: BoolArray) -> None:
     bad = ~np.isfinite(values)
     if bad.any():
         raise ValueError(f"{name} of event {np.argmax(bad)} is {values[bad][0]}: every value must be finite")

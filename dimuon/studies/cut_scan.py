@@ -13,7 +13,9 @@ import pandas as pd
 from dimuon.bumphunt import cut_and_count
 from dimuon.errors import UserError
 from dimuon.statistics import calibration, model_choice
-from dimuon.statistics.significance import MIN_BACKGROUND, Spectra, discoveries
+from dimuon.statistics.likelihood_ratio import MIN_BACKGROUND
+from dimuon.statistics.significance import discoveries
+from dimuon.statistics.spectra import Spectra
 from dimuon.studies.ledger import work_off
 from dimuon.studies.nulls import NullModel
 from dimuon.workflow.executor import integer_seed
@@ -66,7 +68,7 @@ def run(study):
         good = [value for value in nulls.values() if "failed" not in value]
         n_failed = len(nulls) - len(good)
         corrected = calibration.p_value(found["z0"], [value["z0"] for value in good], n_failed)
-        summary[charge] = {"best": found, "global": corrected.asdict(), "n": len(nulls), "n_failed": n_failed}
+        summary[charge] = {"best": found, "global": corrected.to_json(), "n": len(nulls), "n_failed": n_failed}
         toys.append(pd.DataFrame(good).assign(charge=charge.upper()))
     study.write_table(
         CUTS,

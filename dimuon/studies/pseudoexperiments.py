@@ -156,13 +156,16 @@ def summarise(config, charge, records):
         "members": {"analysis": config.bdt.members, "like_nulls": config.studies.members},
         "reach": float(norm.isf(1 / len(nulls))),
         "data": {name: calibrate(record["rows"], columns, len(failures)) for name, record in searched.items()},
-        "coverage": {name: calibration.coverage(columns[name], len(failures)) for name in STATISTICS},
+        "coverage": {
+            name: [row.to_json() for row in calibration.coverage(columns[name], len(failures))] for name in STATISTICS
+        },
         "uniformity": {
-            name: calibration.uniformity(columns[name][-held_out:], columns[name][:-held_out], rng)
+            name: calibration.uniformity(columns[name][-held_out:], columns[name][:-held_out], rng).to_json()
             for name in STATISTICS
         },
         "by_truth": {
-            name: calibration.uniformity(columns[name][last], columns[name][~last], rng) for name in STATISTICS
+            name: calibration.uniformity(columns[name][last], columns[name][~last], rng).to_json()
+            for name in STATISTICS
         }
         if not last.all()
         else None,
@@ -181,10 +184,10 @@ def calibrate(rows, nulls, n_failed):
         name = row["variable"]
         if name == "cathode" or row["z0"] is None:
             continue
-        overall = calibration.p_value(row["z0"], nulls[name], n_failed).asdict()
+        overall = calibration.p_value(row["z0"], nulls[name], n_failed).to_json()
         local = overall if name in ("no_cut", "likelihood", "likelihood_pooled") else None
         if name == "cathode_max":
-            local = calibration.p_value(row["z0"], nulls[row["fpr"]], n_failed).asdict()
+            local = calibration.p_value(row["z0"], nulls[row["fpr"]], n_failed).to_json()
         found[name] = {"asymptotic": row["z0"], "fpr": row["fpr"], "local": local, "global": overall}
     return found
 

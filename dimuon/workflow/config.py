@@ -14,6 +14,8 @@ from dimuon.data.settings import Input, Selection
 from dimuon.features import FEATURE_SETS, FEATURES
 from dimuon.regions import MassWindow
 from dimuon.settings import Fraction, Positive, Section
+from dimuon.statistics.settings import Significance
+from dimuon.statistics.settings import Toys as Toys
 from dimuon.workflow import yaml_file
 
 
@@ -68,33 +70,6 @@ class Background(Section):
     # checks that train the flows anew, each as long as step 3
     half_split: bool = False  # on one half of the sidebands, compared with the other
     shifted_windows: list[Annotated[list[float], Field(min_length=2, max_length=2)]] = []  # GeV, left out and compared
-
-
-class Toys(Section):
-    """Background-only pseudo-data of step 6; 0 leaves a study out."""
-
-    local: Annotated[int, Field(ge=0)] = 100  # a working point with too few events for the asymptotic form
-    scan: Annotated[int, Field(ge=0)] = 100  # of all working points at once: the look-elsewhere effect
-    weights: Annotated[int, Field(ge=0)] = 300  # of the reweighted spectrum, by a bootstrap of the actual weights
-
-
-class Significance(Section):
-    """The bump hunt's test (paper, step 4)."""
-
-    family: Literal["polynomial", "bernstein", "exponential", "dijet3", "dijet4", "ua2"] = "polynomial"
-    degree: Annotated[int, Field(ge=1, le=9)] = 5
-    # how the function is chosen: as given; ATLAS's ladder; an F-test up to degree; an envelope of many
-    choice: Literal["fixed", "ladder", "f_test", "envelope"] = "fixed"
-    penalty: Annotated[float, Field(ge=0)] = 1.0  # of the envelope, in -2 ln L for every coefficient
-    n_bins_sr: Positive = 11
-    n_working_points: Annotated[int, Field(ge=2)] = 25
-    fpr_min: Fraction = 1e-3
-    figure_fprs: Annotated[list[Annotated[float, Field(gt=0, le=1)]], Field(min_length=1)] = [
-        1.0, 0.25, 0.1, 0.05, 0.01, 0.005, 0.001
-    ]  # fmt: skip
-    degrees: list[Annotated[int, Field(ge=1, le=9)]] = [3, 5, 7]  # variations of the classifier's curve (Fig. 4)
-    binnings: list[Positive] = [7, 11, 15]
-    toys: Toys = Toys()
 
 
 class Studies(Section):

@@ -21,7 +21,8 @@ from dimuon.data import dimuons
 from dimuon.events import Events
 from dimuon.random import Stream
 from dimuon.statistics.families import Polynomial
-from dimuon.statistics.significance import Spectra, discoveries, fit_sidebands, likelihood_weights
+from dimuon.statistics.significance import discoveries, fit_sidebands, likelihood_weights
+from dimuon.statistics.spectra import Spectra
 from dimuon.statistics.working_points import CutVariable, rates
 from dimuon.workflow import config, executor, products, provenance
 

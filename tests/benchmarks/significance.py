@@ -20,7 +20,8 @@ import numpy as np
 
 from dimuon.statistics import toys
 from dimuon.statistics.families import Polynomial
-from dimuon.statistics.significance import Spectra, discoveries
+from dimuon.statistics.significance import discoveries
+from dimuon.statistics.spectra import Spectra
 from tests import minuit, small_results
 from tests.benchmarks.common import save
 from tests.test_significance import BINS, expected_shape, masses

@@ -1,0 +1,103 @@
+"""The headline numbers of every test as a table: the same rows for the screen, the report and every command."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from dimuon.bumphunt.result import ScanPoint, Statistic, TestResult
+from dimuon.statistics.calibration import ToyValue
+from dimuon.statistics.likelihood_ratio import Discovery
+
+SHOWN = (
+    Statistic.NO_CUT,
+    Statistic.BEST_CUT,
+    Statistic.BEST_FEATURE,
+    Statistic.LIKELIHOOD,
+    Statistic.LIKELIHOOD_POOLED,
+    Statistic.GLOBAL,
+)
+
+
+@dataclass(frozen=True)
+class HeadlineCell:
+    """One significance of a headline row.
+
+    z0, p0: None where there is none. outcome: the test that it is of, with its counts; None for toys. valid: the
+    asymptotic formula holds. bound: too few toys, so that z0 is a lower bound. variable, fpr: of the cut, where one was
+    chosen among several. reason: why there is no value, where that is known.
+    """
+
+    statistic: Statistic
+    z0: float | None = None
+    p0: float | None = None
+    outcome: Discovery | ScanPoint | None = None
+    valid: bool = True
+    bound: bool = False
+    variable: str | None = None
+    fpr: float | None = None
+    reason: str | None = None
+
+    @property
+    def text(self) -> str:
+        """Z0 in words: "4.97", "2.92 (!)" where the asymptotic formula does not hold, ">2.33" for a bound, "-"."""
+        if self.z0 is None:
+            return "-"
+        return f"{'>' if self.bound else ''}{self.z0:.2f}{'' if self.valid else ' (!)'}"
+
+
+@dataclass(frozen=True)
+class HeadlineRow:
+    """The headline numbers of one test: a cell for each of `SHOWN`, in their order, and the whole `result`."""
+
+    result: TestResult
+    cells: dict[Statistic, HeadlineCell]
+
+    def __getitem__(self, statistic: Statistic) -> HeadlineCell:
+        return self.cells[statistic]
+
+
+def headline_rows(tests: Iterable[TestResult]) -> list[HeadlineRow]:
+    """The headline table, one row for each test."""
+    return [HeadlineRow(test, {statistic: _cell(test, statistic) for statistic in SHOWN}) for test in tests]
+
+
+def matched_first(tests: Iterable[TestResult]) -> list[TestResult]:
+    """The tests, those on the charge that the classifier was trained on before the cross-applications."""
+    return sorted(tests, key=lambda test: test.train != test.test)
+
+
+def on_screen(tests: Sequence[TestResult]) -> str:
+    """The headline table as text."""
+    head = f"{'Z0':<12}{'no cut':>10}{'best classifier cut':>24}{'best feature cut':>28}{'likelihood':>14}"
+    lines = [f"{head}{'one scale':>12}{'bias':>8}"]
+    for row in headline_rows(tests):
+        best, feature, likelihood = (
+            row[each] for each in (Statistic.BEST_CUT, Statistic.BEST_FEATURE, Statistic.LIKELIHOOD)
+        )
+        at_best = f"{best.text} at FPR {best.fpr:.3g}"
+        on_feature = "none" if feature.z0 is None else f"{feature.text} on {feature.variable}"
+        line = f"{row.result.name:<12}{row[Statistic.NO_CUT].text:>10}{at_best:>24}{on_feature:>28}"
+        if likelihood.z0 is None:
+            lines.append(f"{line}{'absent':>14}  ({likelihood.reason})")
+        else:
+            pooled, behaviour = row[Statistic.LIKELIHOOD_POOLED].text, row.result.likelihood_calibration
+            bias = "-" if behaviour is None else f"{behaviour.mean:+.2f}"
+            lines.append(f"{line}{likelihood.text:>14}{pooled:>12}{bias:>8}")
+    return "\n".join(
+        [
+            *lines,
+            "(!) too few events for the asymptotic formula",
+            "one scale: the likelihood with one scale of the weights for all sidebands",
+            "bias: what the likelihood reads on background alone, on the mean",
+        ]
+    )
+
+
+def _cell(test: TestResult, statistic: Statistic) -> HeadlineCell:
+    outcome = test.global_ if statistic == Statistic.GLOBAL else getattr(test, statistic)
+    if outcome is None:
+        absent = statistic in (Statistic.LIKELIHOOD, Statistic.LIKELIHOOD_POOLED)
+        return HeadlineCell(statistic, reason=test.likelihood_reason if absent else None)
+    if isinstance(outcome, ToyValue):
+        return HeadlineCell(statistic, outcome.z0, outcome.p0, bound=outcome.bound)
+    variable, fpr = (outcome.variable, outcome.fpr) if isinstance(outcome, ScanPoint) else (None, None)
+    return HeadlineCell(statistic, outcome.z0, outcome.p0, outcome, outcome.valid, variable=variable, fpr=fpr)

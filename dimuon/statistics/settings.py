@@ -1,0 +1,34 @@
+"""The settings of the test (paper, step 4)."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from dimuon.settings import Fraction, Positive, Section
+
+Rate = Annotated[float, Field(gt=0, le=1)]  # a false-positive rate
+
+
+class Toys(Section):
+    """Background-only pseudo-data of step 6; 0 leaves a study out."""
+
+    local: Annotated[int, Field(ge=0)] = 100  # a working point with too few events for the asymptotic form
+    scan: Annotated[int, Field(ge=0)] = 100  # of all working points at once: the look-elsewhere effect
+    weights: Annotated[int, Field(ge=0)] = 300  # of the reweighted spectrum, by a bootstrap of the actual weights
+
+
+class Significance(Section):
+    """The bump hunt's test (paper, step 4)."""
+
+    family: Literal["polynomial", "bernstein", "exponential", "dijet3", "dijet4", "ua2"] = "polynomial"
+    degree: Annotated[int, Field(ge=1, le=9)] = 5
+    # how the function is chosen: as given; ATLAS's ladder; an F-test up to degree; an envelope of many
+    choice: Literal["fixed", "ladder", "f_test", "envelope"] = "fixed"
+    penalty: Annotated[float, Field(ge=0)] = 1.0  # of the envelope, in -2 ln L for every coefficient
+    n_bins_sr: Positive = 11
+    n_working_points: Annotated[int, Field(ge=2)] = 25
+    fpr_min: Fraction = 1e-3
+    figure_fprs: Annotated[list[Rate], Field(min_length=1)] = [1.0, 0.25, 0.1, 0.05, 0.01, 0.005, 0.001]
+    degrees: list[Annotated[int, Field(ge=1, le=9)]] = [3, 5, 7]  # variations of the classifier's curve (Fig. 4)
+    binnings: list[Positive] = [7, 11, 15]
+    toys: Toys = Toys()
