@@ -24,7 +24,8 @@ def main(run, arguments):
     settings = run.config.execution
     triggers = tuple(dict.fromkeys([run.config.selection.trigger, *run.config.input.triggers]))
     files = inputs.resolve(run)
-    mask_file, mask = inputs.certified_luminosity(run)
+    certified = inputs.certified_luminosity(run)
+    mask = certified[1] if certified else None
     made_with = {
         "muon_id": run.config.selection.muon_id,
         "triggers": triggers,
@@ -54,7 +55,7 @@ def main(run, arguments):
         layouts = skim.survey_all(pool, tasks, manifest)
         skim.skim_all(pool, tasks, layouts, manifest)
     is_toy = run.config.input.simulation is not None
-    manifest.finish(run, files, is_toy, [mask_file] if mask_file else [])
+    manifest.finish(run, files, is_toy, [certified[0]] if certified else [])
 
 
 if __name__ == "__main__":

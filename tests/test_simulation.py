@@ -11,6 +11,7 @@ from scipy.optimize import curve_fit
 from scipy.stats import ks_2samp, norm
 
 from dimuon.kinematics import dimuon
+from dimuon.random import Stream
 from dimuon.regions import MassWindow
 from dimuon.simulation import nanoaod_files, processes
 from dimuon.simulation.settings import Simulation
@@ -22,7 +23,7 @@ WORLD_AVERAGES = {"Upsilon(1S)": 9.4604, "Upsilon(2S)": 10.0234, "Upsilon(3S)": 
 
 
 def write(folder, seed=1, **settings):
-    return nanoaod_files.write_nanoaod(folder, Simulation(**settings), seed, TRIGGER)
+    return nanoaod_files.write_nanoaod(folder, Simulation(**settings), Stream(seed), TRIGGER)
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +89,7 @@ def mixture():
 
 
 def good_dimuons(scale, seed):
-    muons, fates = nanoaod_files.dimuons(scale, seed)
+    muons, fates = nanoaod_files.dimuons(scale, Stream(seed))
     good = fates == "good"
     frame = table([{name: values[good, i] for name, values in muons.items()} for i in (0, 1)])
     return frame[WINDOW.in_window(frame.dimu_mass)]

@@ -157,7 +157,7 @@ def test_files_of_one_name_in_a_record_keep_apart(tmp_path, monkeypatch):
     listed = [{"address": f"{sources.EOS}/{folder}/a.root", "size": 1, "checksum": None} for folder in ("x", "y")]
     content = {"record": 1, "portal": "https://portal", "files": listed}
     (tmp_path / "record.json").write_text(json.dumps(content))
-    one, other = portal.root_files(1, "https://portal", tmp_path / "record.json", 1, 5)
+    one, other = portal.root_files(portal.Record(1, "https://portal", tmp_path / "record.json", 1, 5))
     assert one.name != other.name
     assert (one.addresses, other.addresses) == (("https://portal/x/a.root",), ("https://portal/y/a.root",))
 
@@ -175,9 +175,9 @@ def test_a_portal_that_is_away_or_knows_no_such_record(tmp_path, portal_stand_in
 def test_the_portal_is_asked_once(tmp_path, portal_stand_in):
     address, _ = portal_stand_in
     cache = tmp_path / "record.json"
-    first = portal.root_files(1, address, cache, 1, 5)
+    first = portal.root_files(portal.Record(1, address, cache, 1, 5))
     cached = cache.read_bytes()
-    assert portal.root_files(1, address, cache, 1, 1e-9) == first  # a request would time out
+    assert portal.root_files(portal.Record(1, address, cache, 1, 1e-9)) == first  # a request would time out
     assert cache.read_bytes() == cached
 
 

@@ -5,14 +5,17 @@ hot path is NumPy on the flat content of the jagged branches.
 """
 
 import difflib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import awkward as ak
 import numpy as np
 import pyarrow as pa
 import uproot
 
+from dimuon.arrays import BoolArray, FloatArray, IntArray
 from dimuon.data.schema import EVENT, MUON_BRANCHES
 from dimuon.errors import UserError
 
@@ -22,7 +25,10 @@ ENTRIES_PER_RANGE = 100_000  # a few tens of MB with the branches below, whateve
 NEEDED = (*EVENT, *(MUON_BRANCHES[name] for name in ("pt", "eta", "phi", "charge", "ip3d", "iso04")))
 
 
-def schema(triggers):
+Arrays = Mapping[str, Any]  # {branch: array}, flat ones (n_events,) of numpy or awkward, jagged ones of awkward
+
+
+def schema(triggers: Iterable[str]) -> pa.Schema:
     """The Arrow schema of every skim file. triggers: names of the HLT columns, nullable flags."""
     muon = {name: pa.int8() if name == "charge" else pa.float32() for name in MUON_BRANCHES}
     return pa.schema(
@@ -47,14 +53,28 @@ class Layout:
     """
 
     entries: int
-    present: tuple
-    missing: tuple
-    all_triggers: tuple
+    present: tuple[str, ...]
+    missing: tuple[str, ...]
+    all_triggers: tuple[str, ...]
     simulated: bool
 
 
+@dataclass(frozen=True)
+class Offer:
+    """What a file has to offer, before it is read.
+
+    branches: all that it has. entries: events. needed: branches without which it is refused. beginning: gives some
+    branches, the whole or a part of them.
+    """
+
+    branches: frozenset[str]
+    entries: int
+    needed: tuple[str, ...]
+    beginning: Callable[[Sequence[str]], Arrays]
+
+
 @contextmanager
-def open_events(address, name=None, size=None, **options):
+def open_events(address: str, name: str | None = None, size: int | None = None, **options: Any) -> Iterator[Any]:
     """The tree `Events` of the ROOT file at `address` (path or URL); `UserError` where the file has none.
 
     name: how messages call the file (None: its address). size: bytes that it must have (None: not known). options:
@@ -70,35 +90,33 @@ def open_events(address, name=None, size=None, **options):
         yield file["Events"]
 
 
-def layout(tree, muon_id, triggers, name):
+def layout(tree: Any, muon_id: str, triggers: Sequence[str], name: str) -> Layout:
     """The `Layout` of the tree `Events`; `UserError` names a needed branch that it lacks.
 
     muon_id: the branch a muon has to pass; triggers: HLT branches; name: how messages call the file.
     """
 
-    def beginning(branches):  # a basket of each, in one request
+    def beginning(branches: Sequence[str]) -> Any:  # a basket of each, in one request
         return tree.arrays(filter_name=list(branches), entry_stop=0, how=dict)
 
-    return layout_of(set(tree.keys()), tree.num_entries, muon_id, triggers, name, NEEDED, beginning)
+    return layout_of(Offer(frozenset(tree.keys()), tree.num_entries, NEEDED, beginning), muon_id, triggers, name)
 
 
-def layout_of(available, entries, muon_id, triggers, name, needed, arrays_of):
-    """The `Layout` of a file with these branches and entries.
-
-    needed: branches without which it is refused. arrays_of: gives {branch: array} of branches, the whole or a part.
-    """
-    for branch in (*needed, muon_id):
+def layout_of(offer: Offer, muon_id: str, triggers: Sequence[str], name: str) -> Layout:
+    """As `layout`, of any kind of file."""
+    available = offer.branches
+    for branch in (*offer.needed, muon_id):
         if branch not in available:
-            raise UserError(f"{name}: branch {branch} is missing{nearest(branch, available)}")
+            raise UserError(f"{name}: branch {branch} is missing{nearest(branch, sorted(available))}")
     jagged = (*MUON_BRANCHES.values(), muon_id)
     asked = dict.fromkeys((*EVENT, *jagged, "nJet", *triggers))
     present = tuple(branch for branch in asked if branch in available)
-    for branch, array in arrays_of(present).items():
+    for branch, array in offer.beginning(present).items():
         due = "jagged" if branch in jagged else "flat"
         if kind(array) != due:
             raise UserError(f"{name}: branch {branch} is no {due} array of numbers; is this NanoAOD?")
     return Layout(
-        entries=entries,
+        entries=offer.entries,
         present=present,
         missing=tuple(branch for branch in asked if branch not in available),
         all_triggers=tuple(sorted(branch for branch in available if branch.startswith("HLT_"))),
@@ -106,7 +124,7 @@ def layout_of(available, entries, muon_id, triggers, name, needed, arrays_of):
     )
 
 
-def kind(array):
+def kind(array: Any) -> str | None:
     """The shape of an array, "jagged" (numbers for each muon) or "flat" (one for the event); None for anything else."""
     if isinstance(array, np.ndarray) and array.dtype.kind in "biuf":
         array = ak.Array(array)
@@ -118,7 +136,7 @@ def kind(array):
     return shape if isinstance(layout, ak.contents.NumpyArray) and layout.data.ndim == 1 else None
 
 
-def ranges(tree, branches, start=0):
+def ranges(tree: Any, branches: Sequence[str], start: int = 0) -> Iterator[tuple[int, Arrays]]:
     """Yield (stop, {branch: array}) for the entries from `start` on, `ENTRIES_PER_RANGE` at a time."""
     for arrays, report in tree.iterate(
         filter_name=list(branches), entry_start=start, step_size=ENTRIES_PER_RANGE, report=True, how=dict
@@ -126,12 +144,11 @@ def ranges(tree, branches, start=0):
         yield report.stop, arrays
 
 
-def muon_pairs(arrays, muon_id, triggers, event_mask):
+def muon_pairs(arrays: Arrays, muon_id: str, triggers: Sequence[str], event_mask: BoolArray) -> pa.RecordBatch:
     """The two hardest muons that pass `muon_id`, for every event with at least two of them.
 
-    arrays: {branch: (n_events,) or jagged awkward array}; a branch that is not there gives nulls. event_mask:
-    (n_events,) True for the events to keep (certified ones). Returns a `pyarrow.RecordBatch` of `schema(triggers)`:
-    mu0 is the harder muon, and the order of the events is kept.
+    arrays: a branch that is not there gives nulls. event_mask: (n_events,) True for the events to keep (certified
+    ones). Returns a batch of `schema(triggers)`: mu0 is the harder muon, and the order of the events is kept.
     """
     offsets, passing = _flat(arrays[muon_id])
     passing = passing.astype(bool)
@@ -141,7 +158,7 @@ def muon_pairs(arrays, muon_id, triggers, event_mask):
     kept = np.flatnonzero(event_mask & (n_passing >= 2))
     position = _hardest_first(np.flatnonzero(passing), pt, offsets)
     first = n_before[offsets[kept]]
-    columns = {
+    columns: dict[str, Any] = {
         "n_muons": n_passing[kept],
         "n_jets": _take(arrays.get("nJet"), kept),
         **{name: _take(arrays.get(name), kept) for name in (*EVENT, *triggers)},
@@ -159,29 +176,29 @@ def muon_pairs(arrays, muon_id, triggers, event_mask):
     )
 
 
-def nearest(word, known):
+def nearest(word: str, known: Iterable[str]) -> str:
     """The end of a message about an unknown name: the known names nearest to it."""
     close = difflib.get_close_matches(word, list(known), n=3, cutoff=0.5)
     return f"; nearest: {', '.join(close)}" if close else ""
 
 
-def _flat(array):
+def _flat(array: Any) -> tuple[IntArray, Any]:
     """(offsets, content) of a jagged branch: event i holds content[offsets[i]:offsets[i + 1]]."""
     offsets, content = np.asarray(array.layout.offsets.data), np.asarray(array.layout.content.data)
     return offsets - offsets[0], content[offsets[0] : offsets[-1]]
 
 
-def _take(array, index):
+def _take(array: Any, index: IntArray) -> Any:
     return None if array is None else np.asarray(array)[index]
 
 
-def _arrow(values, kind):
+def _arrow(values: Any, kind: pa.DataType) -> pa.Array:
     if kind == pa.bool_():
         return pa.array(values.astype(bool))
     return pa.array(values.astype(kind.to_pandas_dtype(), copy=False))
 
 
-def _hardest_first(position, pt, offsets):
+def _hardest_first(position: IntArray, pt: FloatArray, offsets: IntArray) -> IntArray:
     """Positions of passing muons with the hardest of each event first; NanoAOD has them so, other files may not."""
     event = np.searchsorted(offsets, position, side="right")
     hardness = pt[position]

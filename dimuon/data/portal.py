@@ -4,7 +4,10 @@ import json
 import logging
 import math
 import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import fsspec
 import requests
@@ -19,23 +22,34 @@ log = logging.getLogger("dimuon")
 BLOCK = 1 << 20
 
 
-def files(record, portal, cache, attempts, timeout):
-    """The `sources.Source` of every file of a record, in the portal's order.
+@dataclass(frozen=True)
+class Record:
+    """A record of a portal.
 
-    record: number. portal: its address. cache: JSON file that keeps the portal's answer, so that it is asked once.
+    portal: its address. cache: JSON file that keeps the portal's answer, so that it is asked once. attempts: tries for
+    each request. timeout: seconds.
     """
-    cache = Path(cache)
-    listed = load_json(cache) if cache.exists() else {}
-    if (listed.get("record"), listed.get("portal")) != (record, portal):
-        listed = {"record": record, "portal": portal, "files": _ask(record, portal, attempts, timeout)}
-        with atomic(cache) as temporary:
+
+    number: int
+    portal: str
+    cache: Path
+    attempts: int
+    timeout: float
+
+
+def files(record: Record) -> list[sources.Source]:
+    """Every file of a record, in the portal's order."""
+    listed = load_json(record.cache) if record.cache.exists() else {}
+    if (listed.get("record"), listed.get("portal")) != (record.number, record.portal):
+        listed = {"record": record.number, "portal": record.portal, "files": _ask(record)}
+        with atomic(record.cache) as temporary:
             temporary.write_text(json.dumps(listed, indent=1) + "\n")
-        log.info("record %d of %s: %d files", record, portal, len(listed["files"]))
+        log.info("record %d of %s: %d files", record.number, record.portal, len(listed["files"]))
     named = sources.names(entry["address"] for entry in listed["files"])
     return [
         sources.Source(
             named[entry["address"]],
-            sources.both_ways(entry["address"], portal),
+            sources.both_ways(entry["address"], record.portal),
             entry["size"],
             entry["checksum"] or None,
         )
@@ -43,33 +57,34 @@ def files(record, portal, cache, attempts, timeout):
     ]
 
 
-def root_files(record, *arguments):
-    """The ROOT files of a record; arguments as for `files`. `UserError` where it has none."""
-    found = [source for source in files(record, *arguments) if source.address.endswith(".root")]
-    if not found:
-        raise UserError(f"input.record: record {record} holds no ROOT file; is it a NanoAOD data set?")
-    return found
+def root_files(record: Record) -> list[sources.Source]:
+    """The ROOT files of a record. `UserError` where it has none."""
+    of_root = [source for source in files(record) if source.address.endswith(".root")]
+    if not of_root:
+        raise UserError(f"input.record: record {record.number} holds no ROOT file; is it a NanoAOD data set?")
+    return of_root
 
 
-def certified_luminosity(record, path, portal, cache, attempts, timeout):
-    """The CMS JSON file of a record, fetched to `path` unless it is there already; the rest as for `files`."""
-    listed = files(record, portal, cache, attempts, timeout)
-    listed = [source for source in listed if source.address.endswith((".json", "JSON.txt"))]
+def certified_luminosity(record: Record, path: Path) -> Path:
+    """The CMS JSON file of a record, fetched to `path` unless it is there already."""
+    listed = [source for source in files(record) if source.address.endswith((".json", "JSON.txt"))]
     if len(listed) != 1:
         found = ", ".join(source.address for source in listed) or "none"
-        raise UserError(f"input.certified_luminosity: record {record} must hold one CMS JSON file, found {found}")
+        raise UserError(
+            f"input.certified_luminosity: record {record.number} must hold one CMS JSON file, found {found}"
+        )
     if not (path.exists() and adler32(path) == listed[0].checksum):
         try:
-            fetch(listed[0], path, attempts, timeout)
+            fetch(listed[0], path, record.attempts, record.timeout)
         except sources.ReadFailed as error:
             raise UserError(f"input.certified_luminosity: {error}") from error
     return path
 
 
-def fetch(source, path, attempts, timeout):
+def fetch(source: sources.Source, path: Path, attempts: int, timeout: float) -> None:
     """Copy a source to `path`, whole, with the size and adler32 that the portal gives; `sources.ReadFailed` if not."""
 
-    def copy(attempt):
+    def copy(attempt: int) -> None:
         address = source.addresses[(attempt - 1) % len(source.addresses)]
         with atomic(path) as temporary:
             with open(temporary, "wb") as target:
@@ -84,7 +99,7 @@ def fetch(source, path, attempts, timeout):
     sources.retry(copy, source, attempts)
 
 
-def adler32(path):
+def adler32(path: Path) -> str:
     """The checksum of a file as the portal writes it, "adler32:" and eight hexadecimal digits."""
     value = 1
     with open(path, "rb") as handle:
@@ -93,24 +108,25 @@ def adler32(path):
     return f"adler32:{value:08x}"
 
 
-def _ask(record, portal, attempts, timeout):
-    where = sources.Source(name=str(record), addresses=(f"{portal}/api/records/{record}",))
+def _ask(record: Record) -> list[dict[str, Any]]:
+    """What the portal says of each file of a record: {"address", "size", "checksum"}."""
+    where = sources.Source(name=str(record.number), addresses=(f"{record.portal}/api/records/{record.number}",))
 
-    def ask(_attempt):
-        answer = requests.get(where.address, timeout=timeout)
+    def ask(_attempt: int) -> list[dict[str, Any]]:
+        answer = requests.get(where.address, timeout=record.timeout)
         if answer.status_code == 404:
-            raise UserError(f"{where.address}: the portal has no record {record}; check the number")
+            raise UserError(f"{where.address}: the portal has no record {record.number}; check the number")
         answer.raise_for_status()
-        listed = searcher.get_files_list(portal, answer.json(), protocol="xrootd", expand=True)
+        listed = searcher.get_files_list(record.portal, answer.json(), protocol="xrootd", expand=True)
         return [{"address": address, "size": size, "checksum": checksum} for address, size, checksum in listed]
 
     try:
-        return sources.retry(ask, where, attempts)
+        return sources.retry(ask, where, record.attempts)
     except sources.ReadFailed as error:
         raise UserError(f"{error}; is the portal reachable? `input.files` takes files on disk") from error
 
 
-def _blocks(address, timeout):
+def _blocks(address: str, timeout: float) -> Iterator[bytes]:
     if address.startswith("root://"):
         with fsspec.open(address, timeout=math.ceil(timeout)) as handle:
             while block := handle.read(BLOCK):

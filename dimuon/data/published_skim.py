@@ -5,8 +5,10 @@ other name is refused before it is looked up.
 """
 
 import pickle
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import awkward as ak
 
@@ -36,7 +38,7 @@ class Refused(pickle.UnpicklingError):
 class ArrayUnpickler(pickle.Unpickler):
     """Unpickles built-in containers and numbers, numpy and awkward arrays, and refuses everything else."""
 
-    def find_class(self, module, name):
+    def find_class(self, module: str, name: str) -> Any:
         """The admitted object of that name; `Refused` for any other, without importing it."""
         if (module, name) == ("_codecs", "encode"):
             return _latin1
@@ -45,7 +47,7 @@ class ArrayUnpickler(pickle.Unpickler):
         return super().find_class(module, name)
 
 
-def load(path):
+def load(path: Path | str) -> dict[str, Any]:
     """The dictionary of arrays in a pickle.
 
     `UserError` where it holds or asks for anything else, OSError where it is cut short.
@@ -63,7 +65,7 @@ def load(path):
 
 
 @contextmanager
-def open_events(address, name=None, size=None):
+def open_events(address: Path | str, name: str | None = None, size: int | None = None) -> Iterator[dict[str, Any]]:
     """{branch: array} of the muon file at `address` (`all_mu_<id>`) and the jet file beside it (`all_jet_<id>`).
 
     Pickles cannot be read in parts: memory is that of the larger of the two, whole, until `ranges` drops the branches
@@ -77,23 +79,23 @@ def open_events(address, name=None, size=None):
     yield content
 
 
-def jet_file(muon_file):
+def jet_file(muon_file: Path | str) -> Path:
     """The path of the jet file that belongs to a muon file."""
     path = Path(muon_file)
     return path.with_name(path.name.replace("all_mu_", "all_jet_", 1))
 
 
-def layout(content, muon_id, triggers, name):
+def layout(content: dict[str, Any], muon_id: str, triggers: Sequence[str], name: str) -> nanoaod.Layout:
     """As `nanoaod.layout`."""
     entries = next((len(array) for array in content.values() if nanoaod.kind(array)), 0)
 
-    def whole(branches):
+    def whole(branches: Sequence[str]) -> dict[str, Any]:
         return {branch: content[branch] for branch in branches}
 
-    return nanoaod.layout_of(set(content), entries, muon_id, triggers, name, NEEDED, whole)
+    return nanoaod.layout_of(nanoaod.Offer(frozenset(content), entries, NEEDED, whole), muon_id, triggers, name)
 
 
-def ranges(content, branches, start=0):
+def ranges(content: dict[str, Any], branches: Sequence[str], start: int = 0) -> Iterator[tuple[int, dict[str, Any]]]:
     """As `nanoaod.ranges`; branches that are not asked for are dropped from the content, for the memory they take."""
     for branch in content.keys() - set(branches):
         del content[branch]
@@ -103,7 +105,7 @@ def ranges(content, branches, start=0):
         yield stop, {branch: content[branch][first:stop] for branch in branches}
 
 
-def _count(path):
+def _count(path: Path) -> dict[str, Any]:
     """{"nJet": (n_events,) array} of a jet file, {} where it holds no property of the jets."""
     for branch, array in load(path).items():
         if branch.startswith("Jet_"):
@@ -113,7 +115,7 @@ def _count(path):
     return {}
 
 
-def _latin1(text, encoding):
+def _latin1(text: str, encoding: str) -> bytes:
     """What numpy's pickles of protocol 2 ask of `_codecs.encode`."""
     if encoding != "latin1":
         raise Refused(f"it asks for the encoding {encoding!r}")

@@ -2,16 +2,20 @@
 
 import glob
 import hashlib
+import importlib
 import importlib.util
 import logging
 import math
 import time
 import zlib
 from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
+from types import ModuleType
+from typing import Any, TypeVar
 
 import cramjam
 import uproot
@@ -22,19 +26,20 @@ from dimuon.errors import UserError
 
 log = logging.getLogger("dimuon")
 
+T = TypeVar("T")
+
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0  # s, between attempts
 REMOTE = ("root://", "https://", "http://")
-PORTAL = Input.model_fields["portal"].default
+PORTAL: str = Input.model_fields["portal"].default
 EOS = "root://eospublic.cern.ch/"  # where the portal's files lie; the portal serves the same paths over https
 RESERVED = ("spectrum",)  # names of skim files that belong to no input
 
 
 # what reading a file over a network, or a damaged one, can raise; anything else is a mistake of ours (uproot
 # decompresses with cramjam; a read beyond the end of the file, which a damaged address asks for, is a TypeError there)
-READ_ERRORS = (
-    OSError, EOFError, HTTPException, TimeoutError, zlib.error, cramjam.DecompressionError, ValueError, IndexError,
-    KeyError, TypeError, AssertionError, RuntimeError, NotImplementedError, uproot.DeserializationError,
-)  # fmt: skip
+NETWORK_ERRORS = (OSError, EOFError, HTTPException)
+DECODING_ERRORS = (zlib.error, cramjam.DecompressionError, uproot.DeserializationError, AssertionError, RuntimeError)
+READ_ERRORS = (*NETWORK_ERRORS, *DECODING_ERRORS, ValueError, IndexError, KeyError, TypeError)
 
 
 @dataclass(frozen=True)
@@ -47,46 +52,46 @@ class Source:
     """
 
     name: str
-    addresses: tuple
+    addresses: tuple[str, ...]
     size: int | None = None
     checksum: str | None = None
     modified: int | None = None
     published_skim: bool = False
 
     @property
-    def reader(self):
+    def reader(self) -> ModuleType:
         """The module that reads it: `open_events`, `layout` and `ranges`."""
         return published_skim if self.published_skim else nanoaod
 
     @property
-    def address(self):
+    def address(self) -> str:
         """The address that names this source in messages and in the manifest."""
         return self.addresses[0]
 
     @property
-    def is_remote(self):
+    def is_remote(self) -> bool:
         """True where it is read over the network."""
         return self.address.startswith(REMOTE)
 
     @property
-    def adler32(self):
+    def adler32(self) -> str | None:
         """Its checksum where that is an adler32, the kind that is compared here, or None."""
         return self.checksum if (self.checksum or "").startswith("adler32:") else None
 
     @property
-    def identity(self):
+    def identity(self) -> dict[str, str | int | None]:
         """What must be unchanged for its skim to be still good: the checksum tells more than the address does."""
         known = {"size": self.size, "checksum": self.checksum, "modified": self.modified}
         return known if self.checksum else {"address": self.address, **known}
 
 
-def from_files(patterns, portal=PORTAL):
+def from_files(patterns: Iterable[str], portal: str = PORTAL) -> list[Source]:
     """The sources of `input.files`: local paths, globs (sorted), root:// and https:// addresses; each file once.
 
     portal: address of the CERN Open Data portal. Raises `UserError` for a path that does not exist or is a folder, and
     for a glob that matches nothing.
     """
-    addresses = {}  # by what makes them the same
+    addresses: dict[str | Path, str] = {}  # by what makes them the same
     for pattern in patterns:
         if pattern.startswith(REMOTE):
             addresses[pattern] = pattern
@@ -100,7 +105,7 @@ def from_files(patterns, portal=PORTAL):
     ]
 
 
-def both_ways(address, portal=PORTAL):
+def both_ways(address: str, portal: str = PORTAL) -> tuple[str, ...]:
     """The address and, for a file of the CERN Open Data portal, the same over the other protocol, as a tuple.
 
     Without XRootD installed such a file is read over https alone.
@@ -114,7 +119,7 @@ def both_ways(address, portal=PORTAL):
     return tuple(each for each in (address, other) if has_xrootd() or not each.startswith("root://"))
 
 
-def from_published_skim(folder):
+def from_published_skim(folder: Path | str) -> list[Source]:
     """The sources of the published skim in `folder`: one for each pair of files all_mu_<id>, all_jet_<id>."""
     sources = []
     for path in sorted(Path(folder).glob("all_mu_*")):
@@ -141,7 +146,7 @@ class ReadFailed(Exception):
 
 
 @contextmanager
-def opened(source, timeout, attempt=1):
+def opened(source: Source, timeout: float, attempt: int = 1) -> Iterator[Any]:
     """The events of a source, as its `reader` opens them, over the address whose turn it is.
 
     timeout: seconds. attempt: from 1.
@@ -151,7 +156,7 @@ def opened(source, timeout, attempt=1):
         yield events
 
 
-def stream(source, branches, attempts, timeout):
+def stream(source: Source, branches: Sequence[str], attempts: int, timeout: float) -> Iterator[nanoaod.Arrays]:
     """Yield {branch: array} of a source, range by range; after a failure it goes on where it was.
 
     attempts: tries for the whole file. Raises `ReadFailed` after the last one.
@@ -168,7 +173,7 @@ def stream(source, branches, attempts, timeout):
             pause(source, error, attempt, attempts)
 
 
-def verify(source, timeout):
+def verify(source: Source, timeout: float) -> bool:
     """True where the server's own adler32 of a root:// source is the portal's; False where either is not known.
 
     Raises OSError where they differ. Over https only `Execution.download` can tell.
@@ -176,30 +181,30 @@ def verify(source, timeout):
     address = source.addresses[0]
     if source.adler32 is None or not address.startswith("root://"):
         return False
-    from XRootD import client
-    from XRootD.client.flags import QueryCode
-
-    url = client.URL(address)
-    status, answer = client.FileSystem(url.hostid).query(QueryCode.CHECKSUM, url.path, timeout=int(timeout) + 1)
+    client = importlib.import_module("XRootD.client")
+    url, checksum = client.URL(address), importlib.import_module("XRootD.client.flags").QueryCode.CHECKSUM
+    status, answer = client.FileSystem(url.hostid).query(checksum, url.path, timeout=int(timeout) + 1)
     if not status.ok:
         log.info("%s: the server gives no checksum (%s)", address, status.message.strip())
         return False
     kind, value = answer.decode().strip("\0 \n").split()
     if kind == "adler32" and f"{kind}:{int(value, 16):08x}" != source.adler32:
         raise OSError(f"{address}: checksum {kind}:{value} where {source.adler32} is due")
-    return kind == "adler32"
+    verified: bool = kind == "adler32"
+    return verified
 
 
-def retry(action, source, attempts):
+def retry(action: Callable[[int], T], source: Source, attempts: int) -> T:
     """What `action(attempt)` returns, attempt = 1, 2 ...; raises `ReadFailed` after the last."""
     for attempt in range(1, attempts + 1):
         try:
             return action(attempt)
         except READ_ERRORS as error:
             pause(source, error, attempt, attempts)
+    raise ValueError(f"{attempts} attempts at {source.address}: at least one is due")
 
 
-def pause(source, error, attempt, attempts):
+def pause(source: Source, error: Exception, attempt: int, attempts: int) -> None:
     """Sleep after a failed attempt, twice as long after each, or raise `ReadFailed` where it was the last."""
     if attempt == attempts:
         tries = "" if attempts == 1 else f" (attempt {attempt} of {attempts})"
@@ -209,13 +214,13 @@ def pause(source, error, attempt, attempts):
     time.sleep(seconds)
 
 
-def reason(error):
+def reason(error: Exception) -> str:
     """An exception in a few words, on one line."""
     text = " ".join(str(error).split())
     return f"{type(error).__name__}: {text[:200]}" if text else type(error).__name__
 
 
-def _matching(pattern):
+def _matching(pattern: str) -> list[str]:
     """The files of a path or glob, sorted; a file that has such a name itself comes before what it could stand for."""
     if Path(pattern).is_file():
         return [pattern]
@@ -227,28 +232,27 @@ def _matching(pattern):
     return found
 
 
-def _local(name, path):
+def _local(name: str, path: str) -> Source:
     stat = Path(path).stat()
     return Source(name, (path,), size=stat.st_size, modified=stat.st_mtime_ns)
 
 
-def has_xrootd():
+def has_xrootd() -> bool:
     """True where root:// addresses can be read: the extra `xrootd` is installed."""
     return importlib.util.find_spec("XRootD") is not None and importlib.util.find_spec("fsspec_xrootd") is not None
 
 
-def names(addresses):
+def names(addresses: Iterable[str]) -> dict[str, str]:
     """{address: name of its skim}: the file's own name, with a short hash where it is another's, too."""
-    addresses = list(addresses)
-    count = Counter([*RESERVED, *(Path(address).stem for address in addresses)])
+    stems = [(address, Path(address).stem) for address in addresses]
+    count = Counter([*RESERVED, *(stem for _, stem in stems)])
     return {
-        address: stem if count[stem := Path(address).stem] == 1
-        else f"{stem}_{hashlib.sha256(address.encode()).hexdigest()[:8]}"
-        for address in addresses
-    }  # fmt: skip
+        address: stem if count[stem] == 1 else f"{stem}_{hashlib.sha256(address.encode()).hexdigest()[:8]}"
+        for address, stem in stems
+    }
 
 
-def _options(address, timeout):
+def _options(address: str, timeout: float) -> dict[str, Any]:
     """Options of `uproot.open` for an address."""
     if address.startswith("http"):
         return {"handler": uproot.HTTPSource, "timeout": timeout}
@@ -258,12 +262,11 @@ def _options(address, timeout):
     return {}
 
 
-def _xrootd_patience(seconds):
+def _xrootd_patience(seconds: int) -> None:
     """Have XRootD give up, and connect anew, after so many seconds; its own settings are 2 minutes to half an hour."""
     if not has_xrootd():
         raise UserError("root:// addresses need XRootD: pip install 'dimuon[xrootd]'")
-    from XRootD import client
-
+    client = importlib.import_module("XRootD.client")
     for name in ("ConnectionWindow", "RequestTimeout", "StreamTimeout", "StreamErrorWindow"):
         client.EnvPutInt(name, seconds)
     client.EnvPutInt("TimeoutResolution", 1)

@@ -1,27 +1,33 @@
 """A toy of the CMS data: NanoAOD files with Upsilons, Drell-Yan and hadron decays. SIMULATED wherever it shows.
 
 It stands in for the data where a whole run must take minutes (the demo) or where the truth must be known (injection
-studies). What is in it, and how far it is like the data, is in `dimuon.simulation.processes`; here it becomes events and files.
+studies). What is in it, and how far it is like the data, is in `dimuon.simulation.processes`; here it becomes events
+and files.
 """
 
 import json
 import logging
 from pathlib import Path
+from typing import Any
 
 import awkward as ak
 import numpy as np
 import pandas as pd
 import uproot
+from numpy.typing import NDArray
 
+from dimuon.arrays import BoolArray, FloatArray
 from dimuon.kinematics import MUON_MASS, dimuon
+from dimuon.random import Stream
 from dimuon.simulation.processes import (
     MAX_ETA,
     PROCESSES,
     UPSILON_IN_JETS,
     UPSILON_ISOLATED,
+    Muons,
     generate,
 )
-from dimuon.workflow import executor
+from dimuon.simulation.settings import Simulation
 
 log = logging.getLogger("dimuon")
 
@@ -43,15 +49,13 @@ ENTRIES_PER_BASKET = 20_000
 COMPRESSIONS = {"zlib": uproot.ZLIB(4), "lzma": uproot.LZMA(4), "zstd": uproot.ZSTD(5)}
 
 
-def write_nanoaod(folder, simulation, seed, trigger):
+def write_nanoaod(folder: Path, simulation: Simulation, stream: Stream, trigger: str) -> list[Path]:
     """Write the toy NanoAOD files and their list of certified luminosity sections; returns the ROOT files' paths.
 
-    folder: made where absent. simulation: the section `input.simulation` of the configuration (n_files, scale,
-    compression). seed: whole number. trigger: name of the trigger's branch. Branch names and types are those of CMS
-    NanoAOD; `certified_luminosity.json` has the form of CMS. The same seed gives the same contents in every branch (the
-    bytes of the ROOT files still differ, by the time stamps that ROOT files carry).
+    folder: made where absent. trigger: name of the trigger's branch. Branch names and types are those of CMS NanoAOD;
+    `certified_luminosity.json` has the form of CMS. The same stream gives the same contents in every branch (the bytes
+    of the ROOT files still differ, by the time stamps that ROOT files carry).
     """
-    folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     runs = [FIRST_RUN + i for i in range(simulation.n_files)]
     certified = {str(run): [list(sections) for sections in CERTIFIED_SECTIONS] for run in runs}
@@ -60,32 +64,34 @@ def write_nanoaod(folder, simulation, seed, trigger):
     for old in {*folder.glob("simulated_*.root")} - {*paths}:  # of a simulation with more files
         old.unlink()
     for i, (run, path) in enumerate(zip(runs, paths, strict=True)):
-        muons, fates = dimuons(simulation.scale / simulation.n_files, seed, i)
-        events = _events(muons, fates, run, trigger, executor.generator(seed, "simulation", i, "events"))
+        muons, fates = dimuons(simulation.scale / simulation.n_files, stream, i)
+        events = _events(muons, fates, run, trigger, stream.child("simulation", i, "events").generator())
         _write(path, events, COMPRESSIONS[simulation.compression])
         log.info("%s: %d SIMULATED events", path, len(fates))
     return paths
 
 
-def dimuons(scale, seed, file=0):
-    """({column: (n, 2)}, (n,) fates) of every process, charge and fate, in random order; columns as of `generate`.
+def dimuons(scale: float, stream: Stream, file: int = 0) -> tuple[Muons, NDArray[np.str_]]:
+    """(muons, (n,) fates) of every process, charge and fate, in random order.
 
-    scale: 1 for as many as in the published sample. seed, file: of the random streams.
+    scale: 1 for as many as in the published sample. file: its number, from 0; each has its own random streams.
     """
-    blocks, fates = [], []
+    stream = stream.child("simulation", file)
+    blocks: list[Muons] = []
+    fates: list[str] = []
     for process in PROCESSES:
         for charge in ("os", "ss"):
-            rng = executor.generator(seed, "simulation", file, process.name, charge)
+            rng = stream.child(process.name, charge).generator()
             for fate, share in FATES.items():
                 n = rng.poisson(getattr(process, charge) * share * scale)
                 blocks.append(generate(process, n, charge, rng, soft=fate == "soft muons"))
                 fates += [fate] * n
-    order = executor.generator(seed, "simulation", file, "order").permutation(len(fates))
+    order = stream.child("order").generator().permutation(len(fates))
     muons = {name: np.concatenate([block[name] for block in blocks])[order] for name in blocks[0]}
     return muons, np.array(fates)[order]
 
 
-def _events(muons, fates, run, trigger, rng):
+def _events(muons: Muons, fates: NDArray[np.str_], run: int, trigger: str, rng: np.random.Generator) -> dict[str, Any]:
     """{branch or collection: (n_events,) array} of one file, in order of luminosity section."""
     n = len(fates)
     certified = np.concatenate([np.arange(first, last + 1) for first, last in CERTIFIED_SECTIONS])
@@ -108,7 +114,7 @@ def _events(muons, fates, run, trigger, rng):
     }
 
 
-def _muon_collection(muons, fates, rng):
+def _muon_collection(muons: Muons, fates: NDArray[np.str_], rng: np.random.Generator) -> Any:
     """The `Muon_*` branches, by falling pT: the dimuon, perhaps a softer tight muon, perhaps one that is not tight.
 
     The latter may be the hardest of the event: the selection has to look for the tight ones.
@@ -129,7 +135,7 @@ def _muon_collection(muons, fates, rng):
     order = np.argsort(np.where(there, -table["pt"], np.inf), axis=1)
     counts = there.sum(axis=1)
 
-    def jagged(values, dtype=np.float32):
+    def jagged(values: FloatArray | BoolArray, dtype: type = np.float32) -> Any:
         values = np.take_along_axis(values, order, axis=1)[np.arange(there.shape[1]) < counts[:, None]]
         return ak.unflatten(values.astype(dtype), counts)
 
@@ -152,7 +158,7 @@ def _muon_collection(muons, fates, rng):
     )
 
 
-def _jet_collection(n, rng):
+def _jet_collection(n: int, rng: np.random.Generator) -> Any:
     """The `Jet_*` branches, by falling pT; nothing in the analysis depends on them but their number."""
     counts = 1 + rng.poisson(MEAN_JETS - 1, n)
     total = counts.sum()
@@ -168,7 +174,7 @@ def _jet_collection(n, rng):
     return ak.zip({**jets, "jetId": ak.unflatten(np.full(total, 6, dtype=np.int32), counts)})
 
 
-def _write(path, events, compression):
+def _write(path: Path, events: dict[str, Any], compression: uproot.compression.Compression) -> None:
     """Write one ROOT file whole or not at all."""
     partial = path.with_suffix(".partial")
     with uproot.recreate(partial, compression=compression) as file:
@@ -182,23 +188,23 @@ def _write(path, events, compression):
     partial.replace(path)
 
 
-def upsilon_events(n, rng, anti_isolation=0.55):
-    """`n` Upsilon decays as features, to inject into a sample: a DataFrame with `dimu_mass` and every feature.
+def upsilon_events(n: int, rng: np.random.Generator, anti_isolation: float | None = 0.55) -> pd.DataFrame:
+    """`n` Upsilon decays as features, to inject into a sample: `dimu_mass` and every feature.
 
-    anti_isolation: both muons' iso04 lie above it, as in the search; None: no such cut. rng: `numpy.random.Generator`.
-    The dimuons pass the muon cuts of the paper; units are those of `dimuon.columns`.
+    anti_isolation: both muons' iso04 lie above it, as in the search; None: no such cut. The dimuons pass the muon cuts
+    of the paper; units are those of `dimuon.columns`.
     """
-    found = []
-    while sum(map(len, found)) < n:
+    decays: list[pd.DataFrame] = []
+    while sum(map(len, decays)) < n:
         for process in (UPSILON_ISOLATED, UPSILON_IN_JETS):
             events = _features(generate(process, rng.poisson(10 * process.os), "os", rng))
             if anti_isolation is not None:
                 events = events[(events[["mu0_iso04", "mu1_iso04"]] > anti_isolation).all(axis=1)]
-            found.append(events)
-    return pd.concat(found).sample(n, random_state=rng, ignore_index=True)
+            decays.append(events)
+    return pd.concat(decays).sample(n, random_state=rng, ignore_index=True)
 
 
-def _features(muons):
+def _features(muons: Muons) -> pd.DataFrame:
     """The dimuon kinematics and both muons' columns, one row a dimuon."""
     harder, softer = ({name: values[:, i] for name, values in muons.items()} for i in (0, 1))
     single = {f"mu{i}_{name}": muon[name] for i, muon in enumerate((harder, softer)) for name in muon}

@@ -6,10 +6,12 @@ They are not a measurement of anything, and how the mixture divides into process
 """
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import vector
 
+from dimuon.arrays import FloatArray
 from dimuon.kinematics import MUON_MASS
 
 TRIGGER_PT = (15.0, 5.0)  # GeV; harder and softer muon, as in the name of the trigger
@@ -18,15 +20,17 @@ MAX_ETA = 2.4  # the muon chambers' reach
 MASS_RANGE = (4.5, 16.5)  # GeV; a little wider than the paper's window, so that the window cut has work to do
 MIN_PT = 18.0  # GeV; no dimuon below passes the muon cuts in this mass range
 
+Muons = dict[str, FloatArray]  # {column: (n, 2)} of the harder and the softer muon of n dimuons
+
 
 @dataclass(frozen=True)
 class Resonances:
     """Narrow states: `lines` of (mass [GeV], share), each smeared by the relative `resolution`."""
 
-    lines: tuple
+    lines: tuple[tuple[float, float], ...]
     resolution: float
 
-    def sample(self, n, rng):
+    def sample(self, n: int, rng: np.random.Generator) -> FloatArray:
         """(n,) masses, GeV."""
         masses, shares = np.array(self.lines).T
         return rng.choice(masses, size=n, p=shares / shares.sum()) * rng.normal(1, self.resolution, n)
@@ -36,9 +40,9 @@ class Resonances:
 class Continuum:
     """Smooth mass spectrum exp(c1 t + c2 t^2 + ...), t = (mass - 10 GeV) / 5 GeV, over `MASS_RANGE`."""
 
-    coefficients: tuple
+    coefficients: tuple[float, ...]
 
-    def sample(self, n, rng):
+    def sample(self, n: int, rng: np.random.Generator) -> FloatArray:
         """(n,) masses, GeV."""
         mass = np.linspace(*MASS_RANGE, 4001)
         density = np.exp(np.polynomial.Polynomial((0, *self.coefficients))((mass - 10) / 5))
@@ -53,7 +57,7 @@ class PtSpectrum:
     scale: float
     power: float
 
-    def sample(self, n, rng):
+    def sample(self, n: int, rng: np.random.Generator) -> FloatArray:
         """(n,) transverse momenta, GeV, by the inverse of the cumulative distribution."""
         start = 1 + (MIN_PT / self.scale) ** 2
         return self.scale * np.sqrt(start * rng.random(n) ** (1 / (1 - self.power)) - 1)
@@ -90,7 +94,7 @@ class Process:
     pt: PtSpectrum
     activity: Activity
     rapidity: float
-    flight: tuple = ()
+    flight: tuple[tuple[float, float], ...] = ()
 
 
 # Masses: world averages (Particle Data Group 2024). Everything else is calibrated to the published sample: pT, impact
@@ -168,8 +172,8 @@ PROCESSES = (
 )
 
 
-def generate(process, n, charge, rng, soft=False):
-    """`n` dimuons of one process, as {column: (n, 2)} for the harder and the softer muon.
+def generate(process: Process, n: int, charge: str, rng: np.random.Generator, soft: bool = False) -> Muons:
+    """`n` dimuons of one process.
 
     charge: "os" or "ss". soft: muons that pass the trigger's thresholds but not the paper's cuts, instead of both.
     Columns: pt [GeV], eta, phi, charge, ip3d, ip3d_err, dxy, dz [cm], iso03, iso04, jetiso.
@@ -183,9 +187,9 @@ def generate(process, n, charge, rng, soft=False):
     return muons
 
 
-def _decay(process, mass, rng, soft):
+def _decay(process: Process, mass: FloatArray, rng: np.random.Generator, soft: bool) -> Muons:
     """Isotropic two-body decays; pT, rapidity and angles are drawn again until both muons pass."""
-    muons = {name: np.empty((len(mass), 2)) for name in ("pt", "eta", "phi")}
+    muons: Muons = {name: np.empty((len(mass), 2)) for name in ("pt", "eta", "phi")}
     waiting = np.arange(len(mass))
     while waiting.size:
         pair = _two_body(mass[waiting], process, rng)
@@ -197,7 +201,7 @@ def _decay(process, mass, rng, soft):
     return muons
 
 
-def _two_body(mass, process, rng):
+def _two_body(mass: FloatArray, process: Process, rng: np.random.Generator) -> Muons:
     """{pt, eta, phi: (n, 2)} of the two muons, the harder first."""
     n = len(mass)
     pt = process.pt.sample(n, rng)
@@ -215,7 +219,8 @@ def _two_body(mass, process, rng):
     around, turn = rng.uniform(-np.pi, np.pi, (2, n))
     transverse = momentum * np.sqrt(1 - cosine**2)
     at_rest = {"px": transverse * np.cos(around), "py": transverse * np.sin(around), "pz": momentum * cosine}
-    first = vector.array({**at_rest, "E": energy}).boost_p4(parent)
+    decay: Any = vector.array({**at_rest, "E": energy})
+    first = decay.boost_p4(parent)
     pair = [first, parent - first]
     columns = {name: np.stack([getattr(muon, name) for muon in pair], axis=1) for name in ("pt", "eta", "phi")}
     columns["phi"] = (columns["phi"] + turn[:, None] + np.pi) % (2 * np.pi) - np.pi
@@ -223,7 +228,7 @@ def _two_body(mass, process, rng):
     return {name: np.take_along_axis(values, order, axis=1) for name, values in columns.items()}
 
 
-def impact(flight, pt, eta, rng):
+def impact(flight: tuple[tuple[float, float], ...], pt: FloatArray, eta: FloatArray, rng: np.random.Generator) -> Muons:
     """Impact parameters of muons: the tracker's resolution, and the flight of the parent.
 
     flight: as in `Process`. pt [GeV], eta: (n, 2). Returns {ip3d, ip3d_err, dxy, dz: (n, 2)}, cm.
@@ -241,7 +246,7 @@ def impact(flight, pt, eta, rng):
     return {"ip3d": ip3d, "ip3d_err": error, "dxy": dxy, "dz": dz}
 
 
-def _isolation(activity, muons, rng):
+def _isolation(activity: Activity, muons: Muons, rng: np.random.Generator) -> Muons:
     """{iso03, iso04, jetiso: (n, 2)}, relative to the muon's pT."""
     pt, eta, phi = muons["pt"], muons["eta"], muons["phi"]
     distance = np.hypot(eta[:, 0] - eta[:, 1], (phi[:, 0] - phi[:, 1] + np.pi) % (2 * np.pi) - np.pi)[:, None]
