@@ -30,7 +30,7 @@ def main(run):
         checkpoint = run.path(products.FLOWS, charge=charge).with_suffix(".checkpoint")
         return steps.train_background(config, charge, events[charge], scaler, stream, pool, checkpoint)
 
-    at_a_time = len(files) if config.flow.device == "cpu" else 1  # a GPU trains in this very process, one after another
+    at_a_time = len(files) if config.estimator.device == "cpu" else 1  # a GPU trains in this very process, one after another
     with (
         executor.executor(config.execution.workers, config.execution.scheduler) as pool,
         ThreadPoolExecutor(at_a_time) as side_by_side,

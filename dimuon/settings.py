@@ -1,8 +1,11 @@
 """What every section of settings has in common; each wing declares the sections of what it holds."""
 
-from typing import Annotated
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler
+from pydantic_core import CoreSchema, PydanticKnownError, core_schema
 
 Positive = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
@@ -12,3 +15,40 @@ class Section(BaseModel):
     """Settings that are checked when made: every key known, every type exact, nothing changed afterwards."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+@dataclass(frozen=True, eq=False)
+class OneOf:
+    """Stands in an annotation for a section that has several kinds: `Annotated[Base, OneOf(KINDS, default)]`.
+
+    The key `kind` says which. kinds: {kind: section}, read when a value is checked and not before, so a registry may
+    still grow and a section may hold one of its own kind. default: the kind where none is given.
+    """
+
+    kinds: Mapping[str, type[Section]]
+    default: str
+
+    @property
+    def alternatives(self) -> list[type[Section]]:
+        """The sections that may stand here."""
+        return list(self.kinds.values())
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        dumped = core_schema.plain_serializer_function_ser_schema(_dumped, info_arg=True)
+        return core_schema.no_info_plain_validator_function(self._checked, serialization=dumped)
+
+    def _checked(self, given: Any) -> Section:
+        if isinstance(given, Section) and type(given) in self.kinds.values():
+            return given
+        if not isinstance(given, Mapping):
+            raise PydanticKnownError("dict_type")
+        kind = given.get("kind", self.default)
+        if kind not in self.kinds:
+            expected = ", ".join(map(repr, self.kinds))
+            context = {"discriminator": "'kind'", "tag": str(kind), "expected_tags": expected}
+            raise PydanticKnownError("union_tag_invalid", context)
+        return self.kinds[kind].model_validate({**given, "kind": kind})
+
+
+def _dumped(section: Section, info: core_schema.SerializationInfo) -> dict[str, Any]:
+    return section.model_dump(mode=info.mode)

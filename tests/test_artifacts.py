@@ -60,7 +60,7 @@ def test_a_file_made_with_other_settings_is_refused(run):
     with pytest.raises(UserError) as error:
         run("04_sample_background.py", "flow: {epochs: 1000}").require(path)
     message = str(error.value)
-    assert "flows_os.pt: made with flow.epochs = 400, the configuration now says 1000" in message
+    assert "flows_os.pt: made with estimator.epochs = 400, the configuration now says 1000" in message
     assert "python 03_train_flows.py" in message
 
 
@@ -70,7 +70,7 @@ def test_settings_of_earlier_steps_count_and_of_later_ones_do_not(run):
     sampler = run("04_sample_background.py")
     background = sampler.write_table(sampler.data / "background_os.parquet", FRAME, inputs=[flows])
     run("05_train_bdts.py", "bdt: {members: 3}\nexecution: {workers: 1}").require(background)
-    with pytest.raises(UserError, match=r"background_os.parquet: made with flow.hidden = 128.*now says 20"):
+    with pytest.raises(UserError, match=r"background_os.parquet: made with estimator.hidden = 128.*now says 20"):
         run("05_train_bdts.py", "flow: {hidden: 20}").require(background)
 
 

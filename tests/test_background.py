@@ -13,18 +13,18 @@ import torch
 from scipy.stats import kstest
 
 from dimuon.background import closure, conditional, held_out
+from dimuon.background.estimators import flows
 from dimuon.background.flow_ensemble import make_estimator
 from dimuon.errors import UserError
 from dimuon.features import LogitScaler
 from dimuon.regions import MassWindow
 from dimuon.statistics import significance
-from dimuon.workflow.config import Flow
 from dimuon.workflow.executor import AtOnce
 
 ROOT = Path(__file__).resolve().parent.parent
 WINDOW = MassWindow(5.0, 9.0, 10.6, 16.0)
 NAMES = ["dimu_pt", "mu0_ip3d"]
-SMALL = Flow(members=3, hidden=12, blocks=2, epochs=8, learning_rate=5e-3)
+SMALL = flows.Maf(members=3, hidden=12, blocks=2, epochs=8, learning_rate=5e-3)
 
 
 def toy(n_events=6000, seed=1):

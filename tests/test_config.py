@@ -1,5 +1,7 @@
 """The YAML: everything wrong is named by file, line, key, value and nearest known key."""
 
+import subprocess
+import sys
 from typing import Annotated, Literal
 
 import pytest
@@ -27,8 +29,12 @@ def load(tmp_path):
 def test_defaults_are_the_papers(load):
     """Paper, "General Analysis Procedure", and slides, "Network architectures and training specifications"."""
     analysis = load(SMALLEST)
-    assert (analysis.flow.members, analysis.flow.blocks, analysis.flow.hidden) == (5, 6, 128)
-    assert (analysis.flow.epochs, analysis.flow.learning_rate, analysis.flow.weight_decay) == (1000, 7.5e-4, 1e-6)
+    assert (analysis.estimator.members, analysis.estimator.blocks, analysis.estimator.hidden) == (5, 6, 128)
+    assert (analysis.estimator.epochs, analysis.estimator.learning_rate, analysis.estimator.weight_decay) == (
+        1000,
+        7.5e-4,
+        1e-6,
+    )
     trees = analysis.bdt.classifier
     assert (analysis.bdt.members, analysis.bdt.folds, trees.kind, trees.max_depth) == (100, 5, "xgboost", 3)
     assert (trees.learning_rate, trees.subsample, trees.n_trees, trees.early_stopping) == (0.1, 0.7, 300, 10)
@@ -50,6 +56,12 @@ def test_every_config_of_the_project_loads(path, monkeypatch):
     [
         ("name: a\nseed: 1\nseed: 2", ":3: key 'seed' is given twice (first in line 2)"),
         (SMALLEST + "flow:\n  epoch: 3", ":5: unknown key flow.epoch; did you mean 'epochs'?"),
+        (SMALLEST + "estimator:\n  epoch: 3", ":5: unknown key estimator.epoch; did you mean 'epochs'?"),
+        (SMALLEST + "estimator: {kind: mfa}", ":4: estimator.kind = 'mfa': unknown; did you mean 'maf'?"),
+        (SMALLEST + "estimator: {kind: flow_matching, ode_step: 3}", "estimator.ode_step; did you mean 'ode_steps'?"),
+        (SMALLEST + "estimator: {kind: flow_matching, ode_steps: 0}", ":4: estimator.ode_steps = 0: input should be"),
+        (SMALLEST + "estimator: 3", ":4: estimator = 3: input should be a valid dict"),
+        (SMALLEST + "flow: {}\nestimator: {}", "flow is the earlier name of the section estimator; keep one"),
         (SMALLEST + "backgroud: {}", ":4: unknown key backgroud; did you mean 'background'?"),
         (SMALLEST + "flow: {epochs: ten}", ":4: flow.epochs = 'ten': input should be a valid integer"),
         (SMALLEST + "bdt: {folds: 2}", ":4: bdt.folds = 2: input should be greater than or equal to 3"),
@@ -134,13 +146,29 @@ def test_numbers_in_scientific_notation_and_variables(load, monkeypatch):
     monkeypatch.setenv("DIMUON_TEST_FOLDER", "/somewhere")
     text = "name: a\nseed: 1\ninput: {dimuons: '${DIMUON_TEST_FOLDER}/x.parquet'}\nflow: {learning_rate: 1e-3}"
     analysis = load(text)
-    assert analysis.flow.learning_rate == 1e-3
+    assert analysis.estimator.learning_rate == 1e-3
     assert analysis.input.dimuons == "/somewhere/x.parquet"
+
+
+def test_a_section_of_an_earlier_version_is_read(load, caplog):
+    """`flow` is today's `estimator`, and a key of another kind says that it has no meaning."""
+    old = load(SMALLEST + "flow: {kind: maf, hidden: 20, ode_steps: 16}")
+    assert old == load(SMALLEST + "estimator: {hidden: 20}")
+    assert "ode_steps is not a setting of the estimator maf: ignored" in caplog.text
+    assert load(SMALLEST + "flow: {kind: flow_matching, ode_steps: 4}").estimator.ode_steps == 4
+    assert config.Config.model_validate(old.model_dump()) == old
+
+
+def test_reading_a_configuration_imports_no_heavy_library():
+    """Plans, help and mistakes come at once: torch and the like are imported by the steps that compute."""
+    code = "import sys, dimuon.config; dimuon.config.load('configs/demo.yaml'); print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert not {"torch", "xgboost", "sklearn", "matplotlib"} & {*done.stdout.split()}
 
 
 def test_a_loaded_config_cannot_change(load):
     with pytest.raises(ValueError, match="frozen"):
-        load(SMALLEST).flow.epochs = 3
+        load(SMALLEST).estimator.epochs = 3
 
 
 def test_configs_are_complete():

@@ -8,16 +8,16 @@ import torch
 from nflows.transforms.normalization import BatchNorm
 
 from dimuon.background import flow_ensemble, training
+from dimuon.background.estimators import flows
 from dimuon.background.maf import PARAMETERS, StackedMaf, reference_flow
 from dimuon.errors import UserError
 from dimuon.workflow import executor
-from dimuon.workflow.config import Flow
 
 KINDS = {
-    "maf": Flow(members=2, hidden=16, blocks=3, epochs=2),
-    "spline_autoregressive": Flow(kind="spline_autoregressive", members=2, hidden=8, blocks=2, bins=4, epochs=2),
-    "spline_coupling": Flow(kind="spline_coupling", members=2, hidden=8, blocks=3, bins=4, epochs=2),
-    "flow_matching": Flow(kind="flow_matching", members=2, hidden=16, blocks=2, epochs=2, ode_steps=8),
+    "maf": flows.Maf(members=2, hidden=16, blocks=3, epochs=2),
+    "spline_autoregressive": flows.SplineAutoregressive(members=2, hidden=8, blocks=2, bins=4, epochs=2),
+    "spline_coupling": flows.SplineCoupling(members=2, hidden=8, blocks=3, bins=4, epochs=2),
+    "flow_matching": flows.FlowMatching(members=2, hidden=16, blocks=2, epochs=2, ode_steps=8),
 }
 
 
@@ -167,7 +167,7 @@ def test_learns_a_known_density():
     noise = random.standard_normal((4000, 2))
     x = np.column_stack([0.8 * mass + 0.6 * noise[:, 0], 0.5 * noise[:, 0] + 0.5 * noise[:, 1] * np.exp(0.3 * mass)])
     truth = -np.log(2 * np.pi) - np.log(0.6 * 0.5) - 0.3 * mass - 0.5 * (noise**2).sum(axis=1)
-    settings = Flow(members=2, hidden=16, blocks=3, epochs=25, learning_rate=5e-3)
+    settings = flows.Maf(members=2, hidden=16, blocks=3, epochs=25, learning_rate=5e-3)
     estimator = flow_ensemble.make_estimator(settings).fit(x, mass, 1)
     gap = truth.mean() - estimator.log_prob(x, mass).mean()
     assert abs(gap) < 0.05  # nats; an untrained member is more than one away
@@ -177,7 +177,7 @@ def test_learns_a_known_density():
 
 def test_result_does_not_depend_on_workers():
     x, mass = toy(600)
-    settings = Flow(members=4, hidden=20, blocks=2, epochs=2)
+    settings = flows.Maf(members=4, hidden=20, blocks=2, epochs=2)
     alone = flow_ensemble.make_estimator(settings).fit(x, mass, 7)
     with executor.executor(2) as pool:
         spread = flow_ensemble.make_estimator(settings).fit(x, mass, 7, pool)
@@ -240,7 +240,7 @@ def test_checkpoint_of_another_training_is_not_used(tmp_path, caplog):
 
 def test_patience_stops_members_one_by_one():
     x, mass = toy(500)
-    settings = Flow(members=3, hidden=8, blocks=2, epochs=60, learning_rate=3e-2, patience=2)
+    settings = flows.Maf(members=3, hidden=8, blocks=2, epochs=60, learning_rate=3e-2, patience=2)
     estimator = flow_ensemble.make_estimator(settings).fit(x, mass, 1)
     for losses, best in zip(estimator.losses[..., 1], estimator.best_epoch, strict=True):
         trained = np.flatnonzero(np.isfinite(losses)) + 1
@@ -252,7 +252,7 @@ def test_patience_stops_members_one_by_one():
 def test_best_state_is_kept():
     """The saved state gives the lowest validation loss of the history, not the last one."""
     x, mass = toy(500)
-    settings = Flow(members=1, hidden=8, blocks=2, epochs=12, learning_rate=5e-2)
+    settings = flows.Maf(members=1, hidden=8, blocks=2, epochs=12, learning_rate=5e-2)
     estimator = flow_ensemble.make_estimator(settings).fit(x, mass, 6)
     assert estimator.best_epoch[0] < 12
     order = executor.generator(6, "member", 0, "split").permutation(500)[:100]
@@ -278,7 +278,7 @@ def test_a_single_event_left_over_joins_the_batch_before():
 
 def test_non_finite_loss_names_member_and_epoch():
     x, mass = toy(500)
-    settings = Flow(members=2, hidden=8, blocks=2, epochs=20, learning_rate=1e30)
+    settings = flows.Maf(members=2, hidden=8, blocks=2, epochs=20, learning_rate=1e30)
     with pytest.raises(UserError, match=r"flow member \d: .* loss is (nan|inf) in epoch \d+; lower flow.learning_rate"):
         flow_ensemble.make_estimator(settings).fit(x, mass, 1)
 
@@ -302,4 +302,4 @@ def test_bad_input_is_refused():
         flow_ensemble.make_estimator(KINDS["spline_coupling"]).fit(toy(500)[0][:, :1], mass, 1)
     if not torch.cuda.is_available():
         with pytest.raises(UserError, match="no such device"):
-            flow_ensemble.make_estimator(Flow(device="cuda"))
+            flow_ensemble.make_estimator(flows.Maf(device="cuda"))

@@ -142,7 +142,7 @@ def test_a_changed_setting_stops_the_next_step(finished):
     write_config(finished, epochs=5)
     message = one_line(shell(finished, "04_sample_background.py"))
     assert "flows_os.pt" in message
-    assert "flow.epochs = 4" in message
+    assert "estimator.epochs = 4" in message
     assert "now says 5" in message
     assert "python 03_train_flows.py small.yaml" in message
     write_config(finished)

@@ -185,7 +185,7 @@ def test_null_datasets_follow_the_fit_and_are_searched_with_other_flows(inside):
 
 def test_flows_trained_on_the_null_itself(inside):
     study = make_study("pseudoexperiments", inside / "tiny.yaml")
-    varied = steps.vary(study.config, {"studies.retrain_flows": True, "flow.epochs": 1})
+    varied = steps.vary(study.config, {"studies.retrain_flows": True, "estimator.epochs": 1})
     model = the_null_model(study)
     events = model.sample(varied, 0, 1)
     retrained = model.background(varied, 0, events)
@@ -203,8 +203,8 @@ def test_injection_with_retrained_flows_is_another_study(inside):
 
 def test_one_flow_cannot_make_nulls(inside):
     study = make_study("pseudoexperiments", inside / "tiny.yaml")
-    one = steps.vary(study.config, {"flow.members": 1})
-    with pytest.raises(UserError, match="flow.members = 1"):
+    one = steps.vary(study.config, {"estimator.members": 1})
+    with pytest.raises(UserError, match="estimator.members = 1"):
         nulls.NullModel.of(one, "os", study.events["os"], study.background("os"))
 
 

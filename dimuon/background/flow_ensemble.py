@@ -1,7 +1,7 @@
 """Density estimators: ensembles that learn the density of the features given the mass, and sample from it.
 
 `make_estimator(flow_config)` gives one with `fit(features, mass, seed)`, `log_prob(features, mass)` and
-`sample(mass, seed)`: numpy in, numpy out. `flow.kind` in the YAML chooses the model; all share one training
+`sample(mass, seed)`: numpy in, numpy out. `estimator.kind` in the YAML chooses the model; all share one training
 (`dimuon.background.training`). A new model is a class like `maf.StackedMaf` and one line in `MODELS`.
 """
 
@@ -11,10 +11,10 @@ from scipy.special import logsumexp
 
 from dimuon.background import training
 from dimuon.background.flow_matching import FlowMatching
+from dimuon.background.kinds import ESTIMATORS
 from dimuon.background.maf import StackedMaf
 from dimuon.background.splines import SplineAutoregressive, SplineCoupling
 from dimuon.errors import UserError
-from dimuon.workflow.config import Flow
 from dimuon.workflow.executor import AtOnce, generator
 
 MODELS = {
@@ -27,7 +27,7 @@ CHUNK = 512  # events of each member at a time: memory stays the same for any nu
 
 
 def make_estimator(flow_config):
-    """An untrained `FlowEnsemble`. flow_config: `dimuon.workflow.config.Flow`. Raises `UserError` for a device not there."""
+    """An untrained `FlowEnsemble`. flow_config: of `estimators.flows`. Raises `UserError` for a device not there."""
     if flow_config.device != "cpu" and not torch.cuda.is_available():
         raise UserError(f"flow.device is {flow_config.device!r} but no such device is available; use cpu")
     return FlowEnsemble(flow_config)
@@ -135,7 +135,8 @@ class FlowEnsemble:
     @classmethod
     def from_state(cls, state):
         """The trained ensemble that `state()` described."""
-        ensemble = make_estimator(Flow.model_validate(state["settings"]))
+        settings = ESTIMATORS[state["settings"]["kind"]].model_validate(state["settings"])
+        ensemble = make_estimator(settings)
         ensemble._load(state["model"], state["n_features"])
         ensemble.best_epoch = state["best_epoch"].numpy()
         return ensemble

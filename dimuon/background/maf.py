@@ -90,7 +90,7 @@ class StackedMaf(nn.Module):
 
     @classmethod
     def build(cls, n_features, settings, seeds):
-        """Untrained members, one per seed, each initialised as nflows does. settings: `config.Flow`."""
+        """Untrained members, one per seed, each initialised as nflows does. settings: of `estimators.flows`."""
         flows = []
         for seed in seeds:
             with torch.random.fork_rng(devices=[]):

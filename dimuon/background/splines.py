@@ -67,7 +67,7 @@ class SplineAutoregressive(SplineFlows):
 
     @classmethod
     def build(cls, n_features, settings, seeds):
-        """Untrained members, one per seed. settings: `config.Flow`."""
+        """Untrained members, one per seed. settings: of `estimators.flows`."""
 
         def block():
             spline = MaskedPiecewiseRationalQuadraticAutoregressiveTransform(
@@ -89,7 +89,7 @@ class SplineCoupling(SplineFlows):
 
     @classmethod
     def build(cls, n_features, settings, seeds):
-        """Untrained members, one per seed. settings: `config.Flow`. Raises `UserError` for a single feature."""
+        """Untrained members, one per seed. settings: of `estimators.flows`. Raises `UserError` for a single feature."""
         if n_features < 2:
             raise UserError(
                 "flow.kind spline_coupling needs at least two features; choose maf or spline_autoregressive"

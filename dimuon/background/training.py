@@ -48,7 +48,7 @@ def one_thread():
 def train_stack(model_class, settings, features, mass, seed, members, checkpoint=None):
     """Train some members of an ensemble; returns {"state", "best_epoch", "losses"} of numpy arrays, members first.
 
-    model_class: with `build`, `loss`, `finish_epoch` (see `maf.StackedMaf`). settings: `config.Flow`. features:
+    model_class: with `build`, `loss`, `finish_epoch` (see `maf.StackedMaf`). settings: of `estimators.flows`. features:
     (n_events, n_features), float32, prepared; mass: (n_events,), scaled. members: their numbers in the ensemble.
     checkpoint: file to go on from and to write after every epoch. losses: (members, epochs, 2),
     train and validation, NaN after a member has stopped. Raises `UserError` for a loss that is not finite.

@@ -83,7 +83,7 @@ def train_background(
     """Step 3: the background model, trained on the sidebands of the events."""
     sidebands = events[~config.window.in_sr(events.mass)]
     seed = stream.child("flows", charge).integer()
-    estimator = make_estimator(config.flow)
+    estimator = make_estimator(config.estimator)
     return ConditionalBackground.train(estimator, scaler, sidebands.features, sidebands.mass, seed, pool, checkpoint)
 
 
@@ -157,7 +157,7 @@ def _held_out(config: Config, sidebands: Events, copies: int, stream: Stream, po
     common = {"copies": copies, "pool": pool}
 
     def make() -> FlowEnsemble:
-        return make_estimator(config.flow)
+        return make_estimator(config.estimator)
 
     if config.background.half_split:
         records["half_split"] = held_out.half_split(

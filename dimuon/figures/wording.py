@@ -47,7 +47,7 @@ def capital(sentence: str) -> str:
 
 def settings_in_words(config: Config) -> list[str]:
     """The settings of an analysis as sentences, in the order of the steps."""
-    window, flow, bdt, test = config.window, config.flow, config.bdt, config.significance
+    window, bdt, test = config.window, config.bdt, config.significance
     given = config.input.model_dump(exclude_none=True)
     source = next(
         f"{name} = {value}" for name, value in given.items() if name not in ("certified_luminosity", "triggers")
@@ -59,8 +59,7 @@ def settings_in_words(config: Config) -> list[str]:
         f"Mass window: low sideband {window.sb_low:g}–{window.sr_low:g} GeV, signal region {window.sr_low:g}–"
         f"{window.sr_high:g} GeV, high sideband {window.sr_high:g}–{window.sb_high:g} GeV.",
         f"Features: {', '.join(config.features.names)}; scaled with limits from {config.features.limits_from} events.",
-        f"Flows: {flow.members} members of kind {flow.kind}, {flow.blocks} blocks of {flow.hidden} hidden features, "
-        f"up to {flow.epochs} epochs, batches of {flow.batch_size}, learning rate {flow.learning_rate:g}.",
+        f"Flows: {f        config.estimator.sentence,
         f"Background: a polynomial of degree {config.background.degree} in the sidebands, "
         f"{config.background.n_bins_sr} bins over the signal region, {config.background.oversampling:g} sampled events "
         "per expected one.",

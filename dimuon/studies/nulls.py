@@ -34,9 +34,9 @@ class NullModel:
     @classmethod
     def of(cls, config, charge, events, background):
         """The model for given data. background: `ConditionalBackground`. Raises `UserError` for a single flow."""
-        if config.flow.members < 2:
+        if config.estimator.members < 2:
             raise UserError(
-                "flow.members = 1: null datasets take their features from one flow and are searched with the others; "
+                "estimator.members = 1: null datasets take their features from one flow and are searched with the others; "
                 "at least 2 are needed"
             )
         return cls(charge, steps.fit_masses(config, events), background.to_bytes())

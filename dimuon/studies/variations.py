@@ -30,8 +30,8 @@ from dimuon.workflow.products import FOUND, KEPT_FLOWS, PRODUCTS, STEP_3, Produc
 log = logging.getLogger("dimuon")
 
 FLOWS = {
-    "slides' flow": {"flow.hidden": 128, "flow.epochs": 1000},
-    "published file's flow": {"flow.hidden": 20, "flow.epochs": 400},
+    "slides' flow": {"estimator.hidden": 128, "estimator.epochs": 1000},
+    "published file's flow": {"estimator.hidden": 20, "estimator.epochs": 400},
 }
 SHOWN = ("no_cut", "cathode_max", "best_feature", "likelihood")
 

@@ -5,10 +5,11 @@ known key. A default below is the paper's value unless its comment says otherwis
 """
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, field_validator
+from pydantic import AliasChoices, Field, field_validator, model_validator
 
+from dimuon.background.kinds import DEFAULT, ESTIMATORS, AnyEstimator
 from dimuon.classifiers.settings import Bdt
 from dimuon.data.settings import Input, Selection
 from dimuon.features import FEATURE_SETS, FEATURES
@@ -41,24 +42,6 @@ class Features(Section):
     def names(self) -> list[str]:
         """The features in their order."""
         return list(FEATURE_SETS[self.set]) if isinstance(self.set, str) else list(self.set)
-
-
-class Flow(Section):
-    """Density of the features given the mass, learned in the sidebands (slides, backup)."""
-
-    kind: Literal["maf", "spline_autoregressive", "spline_coupling", "flow_matching"] = "maf"
-    members: Positive = 5
-    blocks: Positive = 6  # MADE or spline blocks; hidden layers of flow matching
-    hidden: Positive = 128
-    bins: Annotated[int, Field(ge=2)] = 8  # of the splines
-    ode_steps: Positive = 16  # of flow matching, from noise to data
-    epochs: Positive = 1000
-    batch_size: Annotated[int, Field(ge=2)] = 256
-    learning_rate: Annotated[float, Field(gt=0)] = 7.5e-4
-    weight_decay: Annotated[float, Field(ge=0)] = 1e-6
-    validation_fraction: Fraction = 0.2
-    patience: Positive | None = None  # stop a member after so many epochs without a better validation loss; None: never
-    device: str = "cpu"
 
 
 class Background(Section):
@@ -109,18 +92,30 @@ class Execution(Section):
 class Config(Section):
     """One analysis."""
 
+    former_keys: ClassVar[dict[str, Any]] = {"flow": AnyEstimator}  # of earlier versions, still read
+
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
     seed: Annotated[int, Field(ge=0)]
     input: Input
     selection: Selection = Selection()
     window: MassWindow = MassWindow(5.0, 9.0, 10.6, 16.0)
     features: Features = Features()
-    flow: Flow = Flow()
+    estimator: AnyEstimator = Field(
+        default_factory=lambda: ESTIMATORS[DEFAULT](kind=DEFAULT),
+        validation_alias=AliasChoices("estimator", "flow"),
+    )
     background: Background = Background()
     bdt: Bdt = Bdt()
     significance: Significance = Significance()
     studies: Studies = Studies()
     execution: Execution = Execution()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_estimator(cls, values: Any) -> Any:
+        if isinstance(values, dict) and {"flow", "estimator"} <= values.keys():
+            raise ValueError("flow is the earlier name of the section estimator; keep one of the two")
+        return values
 
 
 def load(path: Path | str) -> Config:

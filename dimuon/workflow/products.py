@@ -36,11 +36,11 @@ class Maker:
 
 
 # what steps 3 to 6 depend on, for the studies that repeat them
-CHAIN = ("name", "seed", "input", "window", "features", "flow", "background", "bdt", "significance")
+CHAIN = ("name", "seed", "input", "window", "features", "estimator", "background", "bdt", "significance")
 
 STEP_1 = Maker("01_skim_nanoaod.py", ("name", "seed", "input", "selection.muon_id", "selection.trigger"))
 STEP_2 = Maker("02_select_dimuons.py", ("name", "selection", "window"))
-STEP_3 = Maker("03_train_flows.py", ("name", "seed", "input", "window", "features", "flow"))
+STEP_3 = Maker("03_train_flows.py", ("name", "seed", "input", "window", "features", "estimator"))
 STEP_4 = Maker("04_sample_background.py", ("name", "seed", "input", "window", "features", "background"))
 STEP_5 = Maker("05_train_bdts.py", ("name", "seed", "bdt"))
 STEP_6 = Maker("06_significance.py", ("name", "seed", "input.scores", "window", "significance"))

@@ -11,9 +11,11 @@ from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from dimuon.errors import UserError
+from dimuon.settings import OneOf
 
 Place = tuple[str | int, ...]  # the keys that lead to a value
 Model = TypeVar("Model", bound=BaseModel)
@@ -181,14 +183,23 @@ def _fields(type_: Any) -> dict[str, Any]:
     """{key: annotation} of a section or dataclass, {} of any other type."""
     if isinstance(type_, type) and issubclass(type_, BaseModel):
         former: Mapping[str, Any] = getattr(type_, "former_keys", {})  # of earlier versions, still read
-        return {**{name: info.annotation for name, info in type_.model_fields.items()}, **former}
+        return {**{name: _whole(info) for name, info in type_.model_fields.items()}, **former}
     return get_type_hints(type_) if dataclasses.is_dataclass(type_) else {}
+
+
+def _whole(info: FieldInfo) -> Any:
+    """The annotation of a field, with the kinds of section that it may be."""
+    kinds = [extra for extra in info.metadata if isinstance(extra, OneOf)]
+    return Annotated[info.annotation, kinds[0]] if kinds else info.annotation
 
 
 def _alternatives(annotation: Any) -> Iterator[Any]:
     """The types that an annotation allows, without `Annotated` and unions."""
     if get_origin(annotation) is Annotated:
-        yield from _alternatives(get_args(annotation)[0])
+        first, *extras = get_args(annotation)
+        kinds = [type_ for extra in extras if isinstance(extra, OneOf) for type_ in extra.alternatives]
+        for option in kinds or [first]:
+            yield from _alternatives(option)
     elif get_origin(annotation) in (Union, UnionType):
         for option in get_args(annotation):
             yield from _alternatives(option)

@@ -18,10 +18,10 @@ import numpy as np
 
 from dimuon.background import closure, held_out
 from dimuon.background.conditional import ConditionalBackground, fit_scaler
+from dimuon.background.estimators import flows
 from dimuon.background.flow_ensemble import make_estimator
 from dimuon.features import FEATURE_SETS
 from dimuon.workflow import executor
-from dimuon.workflow.config import Flow
 from tests.benchmarks import common
 from tests.benchmarks.bdts import WINDOW, events
 
@@ -29,11 +29,11 @@ NAMES, COPIES, SEED = list(FEATURE_SETS["paper"]), 5, 2016
 WINDOWS = ((6.2, 7.8), (12.5, 14.1))  # GeV; as wide as the SR, in the middle of each sideband
 N_PARENTS, SMEARING = 1692, 0.12  # of the rebuilt features (README of the reference data)
 ESTIMATORS = {
-    "maf_20": Flow(hidden=20, epochs=400),  # the published file's
-    "maf_128": Flow(hidden=128, epochs=1000, patience=100),  # the slides'; the state kept lies well before the end
-    "spline_coupling": Flow(kind="spline_coupling", hidden=64, blocks=4, epochs=100, patience=30),
-    "spline_autoregressive": Flow(kind="spline_autoregressive", hidden=64, blocks=3, epochs=100, patience=30),
-    "flow_matching": Flow(kind="flow_matching", hidden=128, blocks=4, epochs=400, patience=100),
+    "maf_20": flows.Maf(hidden=20, epochs=400),  # the published file's
+    "maf_128": flows.Maf(hidden=128, epochs=1000, patience=100),  # the slides'; the state kept lies well before the end
+    "spline_coupling": flows.SplineCoupling(hidden=64, blocks=4, epochs=100, patience=30),
+    "spline_autoregressive": flows.SplineAutoregressive(hidden=64, blocks=3, epochs=100, patience=30),
+    "flow_matching": flows.FlowMatching(hidden=128, blocks=4, epochs=400, patience=100),
 }
 
 

@@ -13,10 +13,10 @@ import numpy as np
 import torch
 
 from dimuon.background import flow_ensemble
+from dimuon.background.estimators import flows
 from dimuon.background.maf import reference_flow
 from dimuon.background.training import _batches
 from dimuon.workflow import executor
-from dimuon.workflow.config import Flow
 from tests.benchmarks.common import save
 
 N_EVENTS = 10_640  # the published OS sidebands: 8,512 to train, 2,128 to validate
@@ -62,7 +62,7 @@ def plain_training(x, mass, settings, member):
 
 def compare_training(x, mass, hidden, n_epochs):
     """Figures of the ensemble and of the plain trainings: seconds per epoch of all five members."""
-    settings = Flow(hidden=hidden, epochs=n_epochs)
+    settings = flows.Maf(hidden=hidden, epochs=n_epochs)
     with executor.executor(os.cpu_count()) as pool:
         warm = settings.model_copy(update={"epochs": 1})
         flow_ensemble.make_estimator(warm).fit(x[:600], mass[:600], SEED, pool)  # the workers are started
