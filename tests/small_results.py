@@ -12,8 +12,8 @@ import pandas as pd
 from scipy.stats import norm
 
 from dimuon.features import FEATURES
+from dimuon.random import Stream
 from dimuon.workflow import config, products, provenance
-from dimuon.workflow.executor import generator
 
 NAME = "small"
 CONFIG = """\
@@ -62,7 +62,7 @@ def build(folder, name=NAME, charges=("os", "ss"), scale=0.1, events=1.0):
 
 
 def _dimuons(chosen, charge, events):
-    rng = generator(chosen.seed, "toy", charge)
+    rng = Stream(chosen.seed).child("toy", charge).generator()
     n_peak, n_rest = (round(2 * events * count) for count in N_EVENTS[charge].values())
     mass = 5 + 11 * rng.beta(1.0, 1.6, n_rest)
     peak = rng.normal(rng.choice([9.46, 10.02, 10.36], n_peak, p=[0.7, 0.2, 0.1]), 0.095)
@@ -113,7 +113,7 @@ def _write_cutflow(run, frames):
         before = events
     run.write_json(run.data / "cutflow.json", {"steps": steps, "n_repeated": 0}, origin="simulated")
     edges = np.geomspace(0.25, 200, 401)
-    rng = generator(run.config.seed, "toy spectrum")
+    rng = Stream(run.config.seed).child("toy spectrum").generator()
     mass = np.r_[np.exp(rng.normal(2.3, 1.2, 80_000)), rng.normal(9.46, 0.1, 4_000), rng.normal(91.2, 2.5, 5_000)]
     table = {
         "bin_low": edges[:-1],
@@ -143,7 +143,7 @@ def _write_flows(run, charge, dimuons):
 
 
 def _write_background(run, charge, frame, dimuons):
-    rng = generator(run.config.seed, "toy background", charge)
+    rng = Stream(run.config.seed).child("toy background", charge).generator()
     data = frame[frame["anti_isolated"]]
     drawn = data[data["region"] != "SR"].sample(n=6000, replace=True, random_state=2)[["dimu_mass", *TRAINING]]
     drawn = drawn.assign(dimu_mass=5 + 11 * rng.beta(1.0, 1.6, len(drawn)))
@@ -187,7 +187,7 @@ def _score(table, rng):
 
 
 def _write_background_scores(run, train, dimuons):
-    rng = generator(run.config.seed, "toy background scores", train)
+    rng = Stream(run.config.seed).child("toy background scores", train).generator()
     drawn = pd.read_parquet(run.data / f"background_{train}.parquet")
     chosen = drawn[drawn["region"] == "SR"]
     fold = np.arange(len(chosen)) % 5
@@ -196,7 +196,7 @@ def _write_background_scores(run, train, dimuons):
 
 
 def _write_scores(run, train, test, table, dimuons):
-    rng = generator(run.config.seed, "toy scores", train, test)
+    rng = Stream(run.config.seed).child("toy scores", train, test).generator()
     chosen = table[(table["charge"] == test.upper()) & table["anti_isolated"]]
     fold = np.arange(len(chosen)) % 5 if train == test else np.full(len(chosen), -1)
     scores = pd.DataFrame({"row": chosen.index, "fold": fold, "score": _score(chosen, rng), "score_std": 0.02})
@@ -227,7 +227,7 @@ def write_studies(chosen, folder, charges=("os", "ss")):
 
     As in the studies themselves, the classifier has a row "cathode" for each working point beside the headline numbers.
     """
-    rng = generator(chosen.seed, "toy studies")
+    rng = Stream(chosen.seed).child("toy studies").generator()
     labels = [
         ("baseline", "baseline"),
         *((f"degree {d}, {n} bins", "fits") for d in (3, 5, 7) for n in (7, 11, 15)),
@@ -320,7 +320,7 @@ def _working_points(events, name, rng):
 
 
 def _curves(chosen, events, train, test):
-    rng, rows = generator(chosen.seed, "toy random", train, test), []
+    rng, rows = Stream(chosen.seed).child("toy random", train, test).generator(), []
     sideband = (events["region"] != "SR").to_numpy()
     for name in ("cathode", *TRAINING, "random"):
         values = _working_points(events, name, rng)

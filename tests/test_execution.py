@@ -2,12 +2,14 @@
 
 import os
 import sys
+import zlib
 from concurrent.futures import as_completed
 
 import numpy as np
 import pytest
 
 from dimuon.errors import UserError
+from dimuon.random import Stream
 from dimuon.workflow import executor
 from dimuon.workflow.executor import AtOnce
 
@@ -17,18 +19,29 @@ def process(_):
 
 
 def draw(seed):
-    return float(executor.generator(seed, "test").random())
+    return float(Stream(seed).child("test").generator().random())
 
 
 def test_streams_depend_on_seed_and_name_alone():
-    first = executor.generator(1, "flows", "os", 0).random(5)
-    np.testing.assert_array_equal(first, executor.generator(1, "flows", "os", 0).random(5))
-    for other in [(2, "flows", "os", 0), (1, "flows", "ss", 0), (1, "flows", "os", 1), (1, "bdt", "os", 0)]:
-        assert not np.allclose(first, executor.generator(*other).random(5))
+    stream = Stream(1).child("flows", "os", 0)
+    first = stream.generator().random(5)
+    np.testing.assert_array_equal(first, Stream(1).child("flows").child("os", 0).generator().random(5))
+    for seed, *names in [(2, "flows", "os", 0), (1, "flows", "ss", 0), (1, "flows", "os", 1), (1, "bdt", "os", 0)]:
+        assert not np.allclose(first, Stream(seed).child(*names).generator().random(5))
 
 
-def test_integer_seeds_fit_libraries_that_take_31_bits():
-    seeds = [executor.integer_seed(1, "bdt", fold, member) for fold in range(5) for member in range(100)]
+def test_a_stream_is_the_seed_sequence_of_its_name():
+    """Results of every version rest on it."""
+    key = (zlib.crc32(b"flows"), zlib.crc32(b"os"), 3)
+    sequence = np.random.SeedSequence(2016, spawn_key=key)
+    stream = Stream(2016).child("flows", "os", 3)
+    assert stream.generator().random() == np.random.default_rng(sequence).random()
+    assert stream.integer() == int(sequence.generate_state(1)[0] >> 1)
+    assert stream.rooted() == Stream(stream.integer())
+
+
+def test_integers_fit_libraries_that_take_31_bits():
+    seeds = [Stream(1).child("bdt", fold, member).integer() for fold in range(5) for member in range(100)]
     assert len(set(seeds)) == 500
     assert all(0 <= seed < 2**31 for seed in seeds)
 

@@ -16,6 +16,7 @@ from dimuon.background import flow_ensemble
 from dimuon.background.estimators import flows
 from dimuon.background.maf import reference_flow
 from dimuon.background.training import _batches
+from dimuon.random import Stream
 from dimuon.workflow import executor
 from tests.benchmarks.common import save
 
@@ -36,17 +37,17 @@ def toy():
 
 def plain_training(x, mass, settings, member):
     """One nflows flow, a loop, batch 256; returns the lowest validation loss."""
-    torch.manual_seed(executor.integer_seed(SEED, "member", member, "initial"))
+    torch.manual_seed(Stream(SEED).child("member", member, "initial").integer())
     flow = reference_flow(x.shape[1], settings.hidden, settings.blocks)
     optimizer = torch.optim.Adam(flow.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
-    order = executor.generator(SEED, "member", member, "split").permutation(len(mass))
+    order = Stream(SEED).child("member", member, "split").generator().permutation(len(mass))
     n_validation = round(settings.validation_fraction * len(mass))
     x, mass = torch.tensor(x[order]), torch.tensor(mass[order])[:, None]
     validation, train = (x[:n_validation], mass[:n_validation]), (x[n_validation:], mass[n_validation:])
     best = np.inf
     for epoch in range(1, settings.epochs + 1):
         flow.train()
-        order = executor.generator(SEED, "member", member, "epoch", epoch).permutation(len(train[0]))
+        order = Stream(SEED).child("member", member, "epoch", epoch).generator().permutation(len(train[0]))
         order = torch.tensor(order)
         for batch in _batches(len(order), settings.batch_size):
             optimizer.zero_grad()
