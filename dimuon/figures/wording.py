@@ -59,7 +59,7 @@ def settings_in_words(config: Config) -> list[str]:
         f"Mass window: low sideband {window.sb_low:g}–{window.sr_low:g} GeV, signal region {window.sr_low:g}–"
         f"{window.sr_high:g} GeV, high sideband {window.sr_high:g}–{window.sb_high:g} GeV.",
         f"Features: {', '.join(config.features.names)}; scaled with limits from {config.features.limits_from} events.",
-        f"Flows: {f        config.estimator.sentence,
+        config.estimator.sentence,
         f"Background: a polynomial of degree {config.background.degree} in the sidebands, "
         f"{config.background.n_bins_sr} bins over the signal region, {config.background.oversampling:g} sampled events "
         "per expected one.",
