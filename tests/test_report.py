@@ -86,7 +86,7 @@ def test_the_page_tells_the_whole_story(tmp_path, monkeypatch):
     assert provenance.file_hash("data/small/dimuons.parquet") in page
     assert words.index("SIMULATED") < words.index("Result Local")  # said before any number
     assert "What is missing" not in words
-    assert "python 06_significance.py small.yaml python -m dimuon study variations small.yaml # optional" in words
+    assert "python 06_significance.py small.yaml python -m dimuon study controls small.yaml # optional" in words
     assert "<img" in page
     assert re.search(r'<img src="[^"]+" alt="[^"]{40,}"', page)
 

@@ -73,7 +73,9 @@ class Saved:
 
     def by_test(self, table: pd.DataFrame | None) -> Iterator[tuple[str, str, pd.DataFrame]]:
         """(train, test, its rows) of a table for each combination that has rows, the matched ones first."""
-        for train, test in self.tests if table is not None else ():
+        if table is None:
+            return
+        for train, test in self.tests:
             part = table[(table["train"] == train) & (table["test"] == test)]
             if len(part):
                 yield train, test, part.reset_index(drop=True)

@@ -117,7 +117,9 @@ def _controls(saved: Saved) -> Iterator[Verdict]:
     """Is every sample without a signal quiet? Where the study was made."""
     path = saved.run.path(products.PRODUCTS["controls_verdicts"])
     content = saved.optional_json(path) if saved.config.input.scores is None else None
-    for name, control in content["controls"].items() if content is not None else ():
+    if content is None:
+        return
+    for name, control in content["controls"].items():
         gate = ", ".join(
             f"{point['what']} {point['median']:.2f} ± {point['spread']:.2f}"
             for point in control["points"]

@@ -78,7 +78,7 @@ def agreement(table: pd.DataFrame, window: MassWindow, charge: str, origin: str)
     """
     figure, (top, bottom) = panels(2, 1, (9.5, 9.0), sharex=True)
     stacked(figure)
-    names = [column for column in table if column.startswith("ks_")]
+    names = [column for column in map(str, table.columns) if column.startswith("ks_")]
     slices = table[table["place"] != "sidebands"]
     for test, (fill, colour, marker) in LOOKS.items():
         part = slices[slices["test"] == test]

@@ -8,7 +8,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from dimuon.features import FEATURES, Feature
+from dimuon.arrays import FloatArray
+from dimuon.features import FEATURES
 from dimuon.figures.drawing import Drawing
 from dimuon.figures.registry import figure, with_classifier
 from dimuon.figures.saved import Saved, weights_of
@@ -138,7 +139,7 @@ def _ratio(axes: Axes, part: pd.DataFrame, region: str) -> None:
     share = part["n_sampled_err"] / part["n_sampled"].where(part["n_sampled"] > 0, 1.0)
     _band(axes, part, share * 0 + 1, share, colour)
     full = part[(part["n_data"] > 0) & (part["n_sampled"] > 0)]
-    centre, values = _centres(full), full["n_data"] / full["n_sampled"]
+    centre, values = _centres(full), (full["n_data"] / full["n_sampled"]).to_numpy()
     errors = poisson_errors(full["n_data"]) / full["n_sampled"].to_numpy()
     axes.errorbar(centre, values, yerr=errors, fmt=marker, color=colour, markersize=4, elinewidth=1)
     low, high = RATIO_RANGE
@@ -152,9 +153,10 @@ def _band(axes: Axes, part: pd.DataFrame, middle: pd.Series, half: pd.Series, co
     axes.stairs(high, edges, baseline=low, fill=True, color=colour, alpha=0.25)
 
 
-def _centres(part: pd.DataFrame) -> pd.Series:
-    """Where the points stand: the middle of each bin on its axis."""
-    feature: Feature = FEATURES[part["feature"].iloc[0]]
-    if feature.log:
-        return np.sqrt(part["bin_low"] * part["bin_high"])
-    return part[["bin_low", "bin_high"]].mean(axis=1)
+def _centres(part: pd.DataFrame) -> FloatArray:
+    """(n_bins,) where the points stand: the middle of each bin on its axis."""
+    low, high = part["bin_low"].to_numpy(dtype=float), part["bin_high"].to_numpy(dtype=float)
+    centres: FloatArray = (low + high) / 2
+    if len(part) and FEATURES[part["feature"].iloc[0]].log:
+        centres = np.sqrt(low * high)
+    return centres

@@ -43,8 +43,8 @@ def flow_losses(losses: pd.DataFrame, charge: str, origin: str) -> Figure:
         epoch, held_out = part["epoch"], part["validation_loss"]
         axes.plot(epoch, part["train_loss"], color=colour, linestyle=":", linewidth=0.8)
         axes.plot(epoch, held_out, color=colour, linestyle=line, linewidth=1.3, label=f"{member}")
-        best = held_out.idxmin()
-        axes.plot(epoch[best], held_out[best], "o", color=colour, markeredgecolor="black", zorder=5)
+        best = part.iloc[int(held_out.to_numpy().argmin())]
+        axes.plot(best["epoch"], best["validation_loss"], "o", color=colour, markeredgecolor="black", zorder=5)
     values = losses[["train_loss", "validation_loss"]].to_numpy()
     low, high = values.min(), np.quantile(values, 0.98)  # the first epochs may start far above
     axes.set_ylim(low - 0.1 * (high - low), high + 0.45 * (high - low))

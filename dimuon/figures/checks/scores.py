@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -108,5 +109,5 @@ def scores(table: pd.DataFrame, train: str, test: str, origin: str) -> Figure:
 def _points(axes: Axes, part: pd.DataFrame, label: str) -> None:
     centre = (part["bin_low"] + part["bin_high"]) / 2
     errors = poisson_errors(part["n_obs"]) * (part["density"] / part["n_obs"]).to_numpy()
-    look = {"fmt": "o", "color": "black", "markersize": 5, "elinewidth": 1.2}
+    look: dict[str, Any] = {"fmt": "o", "color": "black", "markersize": 5, "elinewidth": 1.2}
     axes.errorbar(centre, part["density"], yerr=errors, label=label, **look)

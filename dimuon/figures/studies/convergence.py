@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from functools import partial
 
+import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
@@ -15,6 +16,7 @@ from dimuon.figures.style import COLOURS, MARKERS, Z0_LABEL, describe_test, pane
 from dimuon.workflow import products
 
 COLUMNS = {"z0_max": Statistic.BEST_CUT, "z0_likelihood": Statistic.LIKELIHOOD}
+LEVELS = np.array([0.025, 0.16, 0.5, 0.84, 0.975])
 CAPTION = (
     "Spread of the significance when the ensemble is drawn again from its members (bootstrap), against their "
     "number. Where the band no longer narrows, more members buy nothing."
@@ -40,7 +42,7 @@ def convergence(table: pd.DataFrame, train: str, test: str, origin: str) -> Figu
     for (column, statistic), colour, marker in zip(COLUMNS.items(), COLOURS, MARKERS, strict=False):
         by_size = table.dropna(subset=[column]).groupby("n_members")[column]
         if by_size.ngroups:
-            levels = by_size.quantile([0.025, 0.16, 0.5, 0.84, 0.975]).unstack()
+            levels = by_size.quantile(LEVELS).unstack()
             axes.fill_between(levels.index, levels[0.025], levels[0.975], color=colour, alpha=0.12, linewidth=0)
             axes.fill_between(levels.index, levels[0.16], levels[0.84], color=colour, alpha=0.25, linewidth=0)
             axes.plot(levels.index, levels[0.5], marker=marker, color=colour, label=statistic.label)

@@ -43,7 +43,7 @@ def drawings(saved: Saved) -> Iterator[Drawing]:
         )
 
 
-def _observed(content: Any, charge: str) -> dict[Statistic, float]:
+def _observed(content: Any, charge: str) -> dict[str, float]:
     """Z0 of the data, searched as the null datasets are. content: of `pseudoexperiments.json`, or None."""
     outcomes = content[charge]["data"]["like_nulls"] if content else {}
     return {name: outcomes[name]["asymptotic"] for name in SHOWN if outcomes.get(name)}
