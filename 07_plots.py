@@ -8,7 +8,7 @@ Writes results/<name>/figures/*.{pdf,png,csv} with their index.json, and results
 import logging
 from pathlib import Path
 
-from dimuon.bumphunt import cut_and_count
+from dimuon.bumphunt.headlines import on_screen
 from dimuon.figures import drawing, registry, report
 from dimuon.figures.saved import Saved
 from dimuon.studies import standing
@@ -26,8 +26,8 @@ def main(run: provenance.Run) -> None:
     run.write_json(index, drawing.index(drawings, files), saved.used, saved.origin)
     page = report.page(saved, drawings, files)
     path = run.write_bytes(run.path(products.REPORT), page.encode(), saved.used, saved.origin)
-    if saved.summary is not None:
-        log.info("%s", "\n".join([cut_and_count.headlines(saved.summary["tests"]), *standing.lines(run.results, run)]))
+    if saved.results:
+        log.info("%s", "\n".join([on_screen(saved.results), *standing.lines(run.results, run)]))
     log.info("%d figures in %s, all of it on one page: %s", len(drawings), index.parent, path)
 
 

@@ -86,9 +86,14 @@ def mass_figure(saved, train, test, origin="simulated"):
     return mass_spectra(spectra, points, saved.config.window, origin)
 
 
+def of_test(saved, train, test):
+    """The headline numbers of one test."""
+    return next(result for result in saved.results if (result.train, result.test) == (train, test))
+
+
 def p_figure(saved, train, test, origin="simulated"):
     curves = chosen(saved, "significance_curves.parquet", train=train, test=test)
-    return p_values(curves, saved.summary["tests"][f"{train}_on_{test}"], origin)
+    return p_values(curves, of_test(saved, train, test), origin)
 
 
 @pytest.mark.mpl_image_compare(filename="fig1a.png", **IMAGES)
@@ -189,7 +194,7 @@ def test_nine_features_and_nine_working_points_are_all_drawn(saved):
     fprs = np.geomspace(1, 1e-3, 9)
     curves = chosen(saved, "significance_curves.parquet", train="os", test="os")
     own = [curves[curves["variable"] == "cathode"], nine(curves[curves["variable"] == "dimu_pt"], "variable", names)]
-    legend = p_values(pd.concat(own), saved.summary["tests"]["os_on_os"], "simulated").axes[0].get_legend()
+    legend = p_values(pd.concat(own), of_test(saved, "os", "os"), "simulated").axes[0].get_legend()
     shown = [line for line in legend.get_lines() if len(str(line.get_marker())) == 1]
     assert len(shown) == 10
     assert len({(str(line._unscaled_dash_pattern), line.get_marker()) for line in shown}) == 10
@@ -476,7 +481,7 @@ def test_toy_values_are_starred_and_bounds_have_arrows(saved):
     curves = chosen(saved, "significance_curves.parquet", train="os", test="os")
     curves = curves.assign(n_toys=np.where(curves["valid"], 0, 1000), p0_toys=0.01, p0_toys_err=0.003)
     curves["toys_bound"] = curves["fpr"] < 2e-3
-    axes = p_values(curves, saved.summary["tests"]["os_on_os"], "simulated").axes[0]
+    axes = p_values(curves, of_test(saved, "os", "os"), "simulated").axes[0]
     assert "CATHODE, from toys" in words(axes)
     cathode = curves[(curves["variable"] == "cathode") & (curves["n_toys"] > 0)]
     starred = axes.containers[0].lines[0].get_xdata()

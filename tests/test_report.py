@@ -6,12 +6,14 @@ import json
 import re
 import runpy
 import shutil
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
+from dimuon.bumphunt.result import WeightCalibration
 from dimuon.errors import UserError
 from dimuon.figures import registry, report, style, wording
 from dimuon.figures.saved import Saved
@@ -447,14 +449,16 @@ def test_in_chromium_it_prints(browser, drawn_page):
 
 
 @pytest.mark.parametrize(("mean", "said"), [(0.41, "+0.41σ on the mean (300 bootstrap toys)"), (0.1, None)])
-def test_a_biased_likelihood_is_said_to_be_one(mean, said):
+def test_a_biased_likelihood_is_said_to_be_one(tmp_path, monkeypatch, mean, said):
     """Three standard errors of 300 toys with unit spread are 0.17."""
-    test = {
-        "cathode_max": None,
-        "likelihood_calibration": {"mean": mean, "std": 1.0, "n_toys": 300},
-        "likelihood_pooled": {"z0": 5.3},
-    }
-    sentences = list(report.doubts(test))
+    small_results.build(tmp_path, charges=("os",))
+    monkeypatch.chdir(tmp_path)
+    (result,) = Saved(provenance.Run(config.load("small.yaml"), "07_plots.py", "small.yaml")).results
+    behaviour = WeightCalibration(300, mean, 1.0, (3.0,), (0.1,), (0.01,), (0.1,), toys=result.global_)
+    pooled = replace(result.likelihood, z0=5.3)
+    valid = replace(result.cathode_max, valid=True)
+    doubtful = replace(result, cathode_max=valid, likelihood_calibration=behaviour, likelihood_pooled=pooled)
+    sentences = list(report.doubts(doubtful))
     if said is None:
         assert sentences == []
     else:

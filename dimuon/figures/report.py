@@ -10,11 +10,13 @@ from typing import Any
 
 import jinja2
 
+from dimuon.bumphunt.headlines import HeadlineRow, headline_rows, matched_first
+from dimuon.bumphunt.result import TestResult
 from dimuon.figures.drawing import Drawing
 from dimuon.figures.saved import Saved
 from dimuon.figures.sections import Section
 from dimuon.figures.style import describe_test, fpr_name
-from dimuon.figures.verdicts import Verdict, matched_first, verdicts
+from dimuon.figures.verdicts import Verdict, verdicts
 from dimuon.figures.wording import count_text, events_text, p_text, percent_text, settings_in_words, z_text
 from dimuon.studies import standing
 from dimuon.workflow import products, provenance
@@ -29,7 +31,7 @@ def page(saved: Saved, drawings: Sequence[Drawing], files: Mapping[str, Mapping[
         "origin": origin,
         "origin_label": provenance.ORIGIN_LABELS[origin],
         "warnings": list(warnings(saved, origin, checks)),
-        "headline": headline(saved.summary),
+        "headline": headline(saved),
         "cutflow": cutflow(saved),
         "standing": standing.lines(saved.run.results, saved.run),
         "verdicts": checks,
@@ -68,27 +70,14 @@ def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(
         loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters.update(z=z_text, p=p_text, events=events_text)
+    environment.filters.update(z=z_text, p=p_text, events=events_text, fpr=fpr_name)
     return environment
 
 
-def headline(summary: Any) -> list[dict[str, Any]]:
-    """Rows of the headline table, one per train-test combination. summary: of `significance.json`, or None."""
-    rows = []
-    for test in matched_first(summary):
-        best, cathode = test["best_feature"], test["cathode_max"]
-        row = {
-            "what": describe_test(test["train"], test["test"]),
-            "best": best,
-            "best_name": best["variable"] if best else None,
-            "best_fpr": fpr_name(best["fpr"]) if best else None,
-            "cathode": cathode,
-            "cathode_fpr": fpr_name(cathode["fpr"]) if cathode else None,
-            "global": {"bound": False} | test["global"] if test.get("global") else None,
-        }
-        as_they_are = ("n_events", "no_cut", "likelihood", "likelihood_reason", "sidebands")
-        rows.append(row | {name: test[name] for name in as_they_are})
-    return rows
+def headline(saved: Saved) -> list[tuple[str, HeadlineRow]]:
+    """(train-test combination in words, its headline numbers), the matched ones first."""
+    rows = headline_rows(matched_first(saved.results))
+    return [(describe_test(row.result.train, row.result.test), row) for row in rows]
 
 
 def warnings(saved: Saved, origin: str, checks: Sequence[Verdict]) -> Iterator[str]:
@@ -108,9 +97,9 @@ def warnings(saved: Saved, origin: str, checks: Sequence[Verdict]) -> Iterator[s
     failed = [verdict.check for verdict in checks if not verdict.passed]
     if failed:
         yield f"Checks that fail: {'; '.join(failed)}."
-    for test in matched_first(saved.summary):
-        for sentence in doubts(test):
-            yield f"{describe_test(test['train'], test['test'])}: {sentence}"
+    for result in matched_first(saved.results):
+        for sentence in doubts(result):
+            yield f"{describe_test(result.train, result.test)}: {sentence}"
     if saved.missing:
         yield f"{len(saved.missing)} files of this analysis are missing or out of date; see “What is missing”."
     commits = {provenance.sidecar(path).get("git_commit") for path in saved.used} - {None}
@@ -120,25 +109,24 @@ def warnings(saved: Saved, origin: str, checks: Sequence[Verdict]) -> Iterator[s
         yield "Made with source files that differ from the commit named below."
 
 
-def doubts(test: Mapping[str, Any]) -> Iterator[str]:
+def doubts(result: TestResult) -> Iterator[str]:
     """What weakens the headline numbers of one train-test combination, one sentence each."""
-    best = test["cathode_max"]
-    if best and not best["valid"]:
+    best, behaviour, pooled = result.cathode_max, result.likelihood_calibration, result.likelihood_pooled
+    if not best.valid:
         yield (
-            f"the largest significance ({z_text(best['z0'])} at FPR {fpr_name(best['fpr'])}) stands where "
+            f"the largest significance ({z_text(best.z0)} at FPR {fpr_name(best.fpr)}) stands where "
             "too few events are left for the asymptotic formula."
         )
-    if best and best.get("sculpted"):
+    if best.sculpted:
         yield (
-            f"the cut of the largest significance (FPR {fpr_name(best['fpr'])}) is flagged: it shapes the "
+            f"the cut of the largest significance (FPR {fpr_name(best.fpr)}) is flagged: it shapes the "
             "mass in the sidebands."
         )
-    behaviour, pooled = test.get("likelihood_calibration"), test.get("likelihood_pooled")
-    if behaviour and abs(behaviour["mean"]) >= 3 * behaviour["std"] / math.sqrt(behaviour["n_toys"]):
+    if behaviour is not None and abs(behaviour.mean) >= 3 * behaviour.std / math.sqrt(behaviour.n_toys):
         yield (
-            f"on background alone the likelihood value reads {behaviour['mean']:+.2f}σ on the mean "
-            f"({behaviour['n_toys']} bootstrap toys); with one scale of the weights for all sidebands it is "
-            f"{z_text(pooled['z0'] if pooled else None)}."
+            f"on background alone the likelihood value reads {behaviour.mean:+.2f}σ on the mean "
+            f"({behaviour.n_toys} bootstrap toys); with one scale of the weights for all sidebands it is "
+            f"{z_text(None if pooled is None else pooled.z0)}."
         )
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from dimuon.arrays import FloatArray
+from dimuon.bumphunt.result import TestResult
 from dimuon.data import scores
 from dimuon.data.dimuons import Dimuons
 from dimuon.errors import UserError
@@ -118,6 +119,11 @@ class Saved:
     def summary(self) -> Any:
         """The content of `significance.json`, or None."""
         return self.json(self.run.path(products.SIGNIFICANCE))
+
+    @property
+    def results(self) -> list[TestResult]:
+        """The headline numbers of every test, in the order of `significance.json`; none where it is not there."""
+        return [TestResult.from_json(test) for test in (self.summary or {"tests": {}})["tests"].values()]
 
     def _content(self, path: Path, read: Callable[[Path], Any]) -> Any:
         if path in self.used:

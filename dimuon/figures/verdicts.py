@@ -39,30 +39,24 @@ def verdicts(saved: Saved) -> list[Verdict]:
     return [verdict for check in checks for verdict in check(saved)]
 
 
-def matched_first(summary: Any) -> list[dict[str, Any]]:
-    """The tests of `significance.json`, the matched ones first; none where there is no summary."""
-    tests = (summary or {"tests": {}})["tests"].values()
-    return sorted(tests, key=lambda test: bool(test["train"] != test["test"]))
-
-
 def _fits_and_control(saved: Saved) -> Iterator[Verdict]:
     """Does the fit describe the sidebands, and is the same-sign control quiet? Of the matched tests alone: a
     cross-application has the same dimuons."""
     model = capital(model_choice.describe(saved.config.significance))
-    for test in matched_first(saved.summary):
-        if test["train"] != test["test"]:
+    for result in saved.results:
+        if result.train != result.test:
             continue
-        fit, best = test["sidebands"], test["cathode_max"]
+        fit, best = result.sidebands, result.cathode_max
         yield Verdict(
-            f"{model} describes the sidebands, {describe_test(test['train'], test['test'])}",
-            fit["p_chi2"] >= P_DOUBTFUL,
-            f"χ² = {fit['chi2']:.1f} for {fit['ndf']} degrees of freedom, p = {p_text(fit['p_chi2'])}",
+            f"{model} describes the sidebands, {describe_test(result.train, result.test)}",
+            fit.p_chi2 >= P_DOUBTFUL,
+            f"χ² = {fit.chi2:.1f} for {fit.ndf} degrees of freedom, p = {p_text(fit.p_chi2)}",
         )
-        if test["test"] == "ss" and best:
+        if result.test == "ss":
             yield Verdict(
                 "No signal where there is none (same sign)",
-                best["z0"] < Z_QUIET,
-                f"largest local significance {z_text(best['z0'])} at FPR {fpr_name(best['fpr'])}",
+                best.z0 < Z_QUIET,
+                f"largest local significance {z_text(best.z0)} at FPR {fpr_name(best.fpr)}",
             )
 
 

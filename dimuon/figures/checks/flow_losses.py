@@ -43,7 +43,7 @@ def flow_losses(losses: pd.DataFrame, charge: str, origin: str) -> Figure:
         epoch, held_out = part["epoch"], part["validation_loss"]
         axes.plot(epoch, part["train_loss"], color=colour, linestyle=":", linewidth=0.8)
         axes.plot(epoch, held_out, color=colour, linestyle=line, linewidth=1.3, label=f"{member}")
-        best = part.iloc[int(held_out.to_numpy().argmin())]
+        best = part.iloc[int(np.nanargmin(held_out))]
         axes.plot(best["epoch"], best["validation_loss"], "o", color=colour, markeredgecolor="black", zorder=5)
     values = losses[["train_loss", "validation_loss"]].to_numpy()
     low, high = values.min(), np.quantile(values, 0.98)  # the first epochs may start far above

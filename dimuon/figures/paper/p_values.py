@@ -8,7 +8,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from dimuon.bumphunt.result import Statistic
+from dimuon.bumphunt.headlines import headline_rows
+from dimuon.bumphunt.result import Statistic, TestResult
 from dimuon.figures.drawing import Drawing
 from dimuon.figures.p_value_axes import Look, curve, p_value_axes, variable_label
 from dimuon.figures.registry import figure
@@ -19,6 +20,10 @@ from dimuon.workflow import products
 
 CATHODE = Look("-", "o", COLOURS[0], strong=True)
 RANDOM = Look(LINES[3], "x", "black")
+LEVELS = (  # what is drawn as a horizontal line: line style, name in the legend
+    (Statistic.LIKELIHOOD, "-", Statistic.LIKELIHOOD.label),
+    (Statistic.GLOBAL, "--", "global, best cut"),
+)
 CAPTION = (
     "Local p-value (left) and significance (right) of the excess in the signal region against the fraction of "
     "sideband events kept: for the classifier, for a cut on each feature alone and for a random cut. Lower is "
@@ -32,28 +37,28 @@ CAPTION = (
 def drawings(saved: Saved) -> Iterator[Drawing]:
     """One for each train-test combination."""
     paths = [saved.run.path(products.CURVES), saved.run.path(products.SIGNIFICANCE)]
-    curves, summary = saved.curves, saved.summary
-    if curves is None or summary is None:
+    curves, results = saved.curves, {result.name: result for result in saved.results}
+    if curves is None or not results:
         return
     for train, test, part in saved.by_test(curves[curves["baseline"]]):
-        headline = summary["tests"].get(f"{train}_on_{test}")
-        if headline is not None:
+        result = results.get(f"{train}_on_{test}")
+        if result is not None:
             yield Drawing(
                 paper_name("b", "p_values", train, test),
                 f"p-value against false-positive rate, {describe_test(train, test)}",
                 paths,
                 part,
-                partial(p_values, headline=headline),
+                partial(p_values, result=result),
                 section=section_of(train, test),
             )
 
 
 @styled
-def p_values(curves: pd.DataFrame, headline: dict[str, Any], origin: str) -> Figure:
+def p_values(curves: pd.DataFrame, result: TestResult, origin: str) -> Figure:
     """The p-value and significance against the false-positive rate, for each variable cut on.
 
-    curves: variable, fpr, z0, p0, valid; one train-test combination, one degree, one binning. headline: that
-    combination's entry in `significance.json`, for the likelihood and global values. Open markers: `valid` is false.
+    curves: variable, fpr, z0, p0, valid; one train-test combination, one degree, one binning. result: of the same
+    combination, for the likelihood and global values. Open markers: `valid` is false.
     """
     figure, axes = panel((9.5, 7.5))
     for name, look in _looks(curves["variable"]).items():
@@ -62,15 +67,13 @@ def p_values(curves: pd.DataFrame, headline: dict[str, Any], origin: str) -> Fig
             curve(axes, points, look, variable_label(name))
     _toy_values(axes, curves[curves["variable"] == Statistic.WORKING_POINT])
     lowest = curves["p0"].min()
-    for key, line, what in (
-        (Statistic.LIKELIHOOD, "-", Statistic.LIKELIHOOD.label),
-        ("global", "--", "global, best cut"),
-    ):
-        if headline.get(key):
-            p0, z0, bound = headline[key]["p0"], headline[key]["z0"], ">" if headline[key].get("bound") else ""
-            label = rf"{variable_label('cathode')}, {what}: {bound}{z0:.1f}$\sigma$"
-            axes.axhline(p0, color=CATHODE.colour, linestyle=line, linewidth=1.3, label=label)
-            lowest = min(lowest, p0)
+    (row,) = headline_rows([result])
+    for statistic, line, what in LEVELS:
+        cell = row[statistic]
+        if cell.p0 is not None:
+            label = rf"{Statistic.WORKING_POINT.label}, {what}: {'>' if cell.bound else ''}{cell.z0:.1f}$\sigma$"
+            axes.axhline(cell.p0, color=CATHODE.colour, linestyle=line, linewidth=1.3, label=label)
+            lowest = min(lowest, cell.p0)
     p_value_axes(axes, lowest)
     axes.legend(loc="lower right", fontsize=13, framealpha=0.85, frameon=True, edgecolor="none")
     say_origin(figure, axes, origin, describe_test(*curves[["train", "test"]].iloc[0]))
