@@ -15,15 +15,13 @@ from pathlib import Path
 import pandas as pd
 from threadpoolctl import threadpool_limits
 
-from dimuon.bumphunt import cut_and_count, steps
+from dimuon.bumphunt import headlines, steps
 from dimuon.data import samples
-from dimuon.errors import UserError
 from dimuon.random import Stream
 from dimuon.studies import standing
 from dimuon.workflow import cli, products, provenance
 
 log = logging.getLogger("dimuon")
-TABLES = (products.CURVES, products.MASS_HISTOGRAMS, products.FEATURE_HISTOGRAMS)
 
 
 @threadpool_limits.wrap(limits=1)  # thousands of small fits: threads cost more than they bring, and round differently
@@ -31,31 +29,26 @@ def main(run):
     """Test every sample, print the headline numbers and write the results."""
     settings = run.config.significance
     scored = samples.read(run)
-    results = {sample.name: measure(run, sample) for sample in scored}
+    results = [measure(run, sample) for sample in scored]
 
     sources = sorted({source for sample in scored for source in sample.sources})
-    tests = {name: result.summary for name, result in results.items()}
-    log.info("%s", "\n".join([cut_and_count.headlines(tests), *standing.lines(run.results, run)]))
+    tests = [result.found for result in results]
+    log.info("%s", "\n".join([headlines.on_screen(tests), *standing.lines(run.results, run)]))
     content = {
         "origin": provenance.origin_of(*sources),
         "settings": settings.model_dump(include={"choice", "family", "degree", "n_bins_sr"}),
-        "tests": tests,
+        "tests": {test.name: test.to_json() for test in tests},
     }
     run.write_json(run.path(products.SIGNIFICANCE), content, sources)
-    for product in TABLES:
-        frames = [result.tables[product] for result in results.values() if product in result.tables]
-        if frames:
-            run.write_table(run.path(product), pd.concat(frames, ignore_index=True), sources)
+    for product in dict.fromkeys(product for result in results for product in result.tables):
+        frames = [result.tables[product] for result in results if product in result.tables]
+        run.write_table(run.path(product), pd.concat(frames, ignore_index=True), sources)
 
 
 def measure(run, sample):
     """Both tests on one sample, with toys and the tables of the figures."""
-    try:
-        return steps.measure(
-            run.config, sample, Stream(run.config.seed), run.config.significance.toys, for_figures=True
-        )
-    except ValueError as error:
-        raise UserError(f"{sample.sources[-1]}: {error}") from error
+    with cli.explained(section="significance", what=sample.sources[-1]):
+        return steps.measure(run.config, sample, Stream(run.config.seed), run.config.significance.toys, True)
 
 
 if __name__ == "__main__":

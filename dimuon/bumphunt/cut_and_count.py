@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,7 +15,6 @@ from dimuon.bumphunt.result import (
     ScanPoint,
     SidebandQuality,
     Statistic,
-    TestResult,
     WeightCalibration,
 )
 from dimuon.features import FEATURES
@@ -347,42 +347,9 @@ def likelihood_result(
     return LikelihoodResult(likelihood=weighted.outcome, likelihood_pooled=pooled, likelihood_calibration=behaviour)
 
 
-# of the callers that still pass dicts; they go with the last of them
-
-
-def plain(record):
+def plain(record: Mapping[str, Any]) -> dict[str, Any]:
+    """The record with Python's own types; a number that is not defined becomes None."""
     values = {name: value.item() if isinstance(value, np.generic) else value for name, value in record.items()}
     return {
         name: None if isinstance(value, float) and not np.isfinite(value) else value for name, value in values.items()
     }
-
-
-class _Named:
-    def __init__(self, stream, name=None):
-        self.stream, self.name = stream, name
-
-    def child(self, name):
-        return _Named(self.stream, name)
-
-    def generator(self):
-        return self.stream(self.name) if callable(self.stream) else self.stream
-
-
-def reweighted(mass, score, model, weights=None):
-    found = reweighting(mass, score, model, weights)
-    return (found.reason if found.outcome is None else found.outcome), found.weights
-
-
-def summary(curves, spectra, model, n_toys, stream):
-    return cut_result(curves, spectra, model, n_toys, _Named(stream)).to_json()
-
-
-def summary_of_weights(likelihood, mass, weights, model, n_toys, rng):
-    found = Reweighting(None, None, likelihood) if weights is None else Reweighting(likelihood, weights)
-    return likelihood_result(found, mass, model, n_toys, _Named(rng)).to_json()
-
-
-def headlines(tests):
-    from dimuon.bumphunt.headlines import on_screen
-
-    return on_screen([TestResult.from_json(test) for test in tests.values()])

@@ -1,8 +1,8 @@
 """Steps 3 to 6 of the analysis, each once: the scripts call these functions, and so does every study.
 
-Arrays of events in, records and tables out. Only `read_model` knows where a
-file lies. Every function takes the `Stream` of the whole analysis and names its own part of it, so the same events, settings
-and stream give the same outcome to the last bit, wherever the step is done.
+Arrays of events in, records and tables out; only `read_model` knows where a file lies. Every function takes the
+`Stream` of the whole analysis and names its own part of it, so the same events, settings and stream give the same
+outcome to the last bit, wherever the step is done.
 """
 
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ from dimuon.background import closure, held_out
 from dimuon.background.conditional import ConditionalBackground, fit_scaler, sample_signal_region
 from dimuon.background.flow_ensemble import FlowEnsemble, make_estimator
 from dimuon.bumphunt import cut_and_count
-from dimuon.bumphunt.result import HEADLINES
+from dimuon.bumphunt.result import Headline, ScanPoint, Statistic, TestResult
 from dimuon.classifiers import cross_validation, importance
 from dimuon.classifiers.cross_validation import Ensemble, Scores
 from dimuon.classifiers.importance import Importance
@@ -30,7 +30,7 @@ from dimuon.features import LogitScaler
 from dimuon.random import Stream
 from dimuon.statistics import model_choice, sculpting, significance
 from dimuon.statistics.settings import Toys
-from dimuon.statistics.working_points import rates
+from dimuon.statistics.working_points import CutVariable, rates
 from dimuon.workflow import products
 from dimuon.workflow.config import Config
 from dimuon.workflow.products import Product
@@ -252,14 +252,26 @@ def check_sculpting(
 class SearchResult:
     """What step 6 says of one scored sample.
 
-    curves: of `cut_and_count.cut_and_count`. summary: the headline numbers, as in `significance.json`. score:
-    (n_events,), mean of the classifiers. tables: {product: DataFrame} for the figures, where they were asked for.
+    curves: of `cut_and_count.cut_and_count`. found: the headline numbers. score: (n_events,), mean of the classifiers.
+    tables: {product: DataFrame} for the figures, where they were asked for.
     """
 
     curves: pd.DataFrame
-    summary: dict[str, Any]
+    found: TestResult
     score: FloatArray
-    tables: dict[Product, pd.DataFrame] = field(default_factory=dict)
+    tables: Mapping[Product, pd.DataFrame] = field(default_factory=dict)
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """The headline numbers as in `significance.json`."""
+        return self.found.to_json()
+
+    def headlines(self) -> list[Headline]:
+        """The significances as rows of a table: the classifier at every working point, then the headline numbers."""
+        points = self.curves[self.curves["variable"] == Statistic.WORKING_POINT]
+        return [Headline.of(Statistic.WORKING_POINT, ScanPoint.of(row)) for _, row in points.iterrows()] + (
+            self.found.headlines()
+        )
 
 
 def measure(
@@ -271,51 +283,41 @@ def measure(
     """
     settings, mass = config.significance, sample.mass
     model = model_choice.model_of(settings, config.window)
-    own = stream.child(sample.name)
-    fprs = rates(settings.n_working_points, settings.fpr_min)
-    variables = cut_and_count.cut_variables(
-        sample.score, sample.features, own.child("random cut").generator(), sample.members
-    )
+    own, fprs = stream.child(sample.name), rates(settings.n_working_points, settings.fpr_min)
+    rng = own.child("random cut").generator()
+    variables = cut_and_count.cut_variables(sample.score, sample.features, rng, sample.members)
     curves, spectra = cut_and_count.cut_and_count(mass, variables, fprs, model)
     curves = cut_and_count.add_toys(curves, spectra, model, toys.local, own.child("toys").generator())
     if for_figures:
         rng = own.child("sculpting").generator()
         curves = cut_and_count.add_sculpting(curves, mass, variables, fprs, model.bins, settings.degree, rng)
-    likelihood, weights = cut_and_count.reweighted(mass, sample.score, model, sample.weight)
-    summary = cut_and_count.summary(curves, spectra, model, toys, lambda name: own.child(name).generator())
-    summary |= cut_and_count.summary_of_weights(
-        likelihood, mass, weights, model, toys, own.child("weights").generator()
-    )
-    labels = {"train": sample.train, "test": sample.test}
-    tables = _figure_tables(config, sample, curves, variables, weights) if for_figures else {}
-    return SearchResult(
-        curves,
-        labels | {"n_events": len(mass)} | summary,
-        sample.score,
-        {product: table.assign(**labels) for product, table in tables.items()},
-    )
+    weighted = cut_and_count.reweighting(mass, sample.score, model, sample.weight)
+    cuts = cut_and_count.cut_result(curves, spectra, model, toys, own)
+    likelihood = cut_and_count.likelihood_result(weighted, mass, model, toys, own)
+    found = TestResult.of(sample.train, sample.test, len(mass), cuts, likelihood)
+    tables = _figure_tables(config, sample, curves, variables[0], weighted.weights) if for_figures else {}
+    return SearchResult(curves, found, sample.score, tables)
 
 
 def _figure_tables(
-    config: Config,
-    sample: Sample,
-    curves: pd.DataFrame,
-    variables: list[Any],
-    weights: FloatArray | None,
+    config: Config, sample: Sample, curves: pd.DataFrame, classifier: CutVariable, weights: FloatArray | None
 ) -> dict[Product, pd.DataFrame]:
-    """{product: DataFrame} of what step 7 draws of one sample."""
-    settings, mass, classifier = config.significance, sample.mass, variables[0]
+    """What step 7 draws of one sample, by product."""
+    settings, mass, shown = config.significance, sample.mass, config.significance.figure_fprs
     model = model_choice.model_of(settings, config.window)
     fprs = rates(settings.n_working_points, settings.fpr_min)
     others = cut_and_count.variations(mass, [classifier], fprs, model, settings.degrees, settings.binnings)
     tables = {
         products.CURVES: cut_and_count.marked(curves, others),
-        products.MASS_HISTOGRAMS: cut_and_count.mass_histograms(mass, classifier, settings.figure_fprs, model, weights),
+        products.MASS_HISTOGRAMS: cut_and_count.mass_histograms(mass, classifier, shown, model, weights),
+        products.MASS_POINTS: cut_and_count.figure_points(mass, classifier, shown, model, weights),
+        products.EFFICIENCIES: cut_and_count.efficiencies(mass, classifier, shown, model.bins),
         products.FEATURE_HISTOGRAMS: cut_and_count.feature_histograms(
-            mass, sample.features, classifier, settings.figure_fprs, config.window, sample.before
+            mass, sample.features, classifier, shown, config.window, sample.before
         ),
     }
-    return {product: table for product, table in tables.items() if table is not None}
+    labels = {"train": sample.train, "test": sample.test}
+    return {product: table.assign(**labels) for product, table in tables.items() if table is not None}
 
 
 # steps 4 to 6 on one sample
@@ -334,20 +336,5 @@ def search(
 
 
 def headline(result: SearchResult) -> list[dict[str, Any]]:
-    """The significances of a search as rows of a table: [{variable, fpr, z0, n_obs, n_bkg, n_sig, valid}].
-
-    variable: "cathode" (one row per working point) and those of `result.HEADLINES`. A likelihood value that is not
-    defined (no excess without a cut) has z0 None.
-    """
-    fields = ("z0", "n_obs", "n_bkg", "n_sig", "valid")
-    curve = result.curves[result.curves["variable"] == "cathode"]
-    rows = [
-        {"variable": "cathode", "fpr": row["fpr"]} | {name: row[name] for name in fields}
-        for row in curve.to_dict("records")
-    ]
-    for variable in HEADLINES:
-        record = result.summary[variable] or dict.fromkeys(fields)
-        rows.append(
-            {"variable": str(variable), "fpr": record.get("fpr", 1.0)} | {name: record[name] for name in fields}
-        )
-    return [cut_and_count.plain(row) for row in rows]
+    """`SearchResult.headlines` as JSON values."""
+    return [row.to_json() for row in result.headlines()]

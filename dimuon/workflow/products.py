@@ -323,6 +323,23 @@ MASS_HISTOGRAMS = Product(
         *("variable", "fpr", "bin_low", "bin_high", "region", "n_obs", "n_obs_err", "n_bkg", "n_bkg_err"),
     ),
 )
+MASS_POINTS = Product(
+    "mass_points",
+    "results/{name}/mass_points.parquet",
+    STEP_6,
+    "the test on exactly the spectra of mass_histograms.parquet",
+    ("train", "test", "variable", "fpr", "cut", "n_obs", "n_bkg", "n_bkg_err", "z0", "p0", "valid"),
+)
+EFFICIENCIES = Product(
+    "efficiencies",
+    "results/{name}/efficiencies.parquet",
+    STEP_6,
+    "fraction of events that pass the figure's working points against the mass",
+    (
+        *("train", "test", "fpr", "cut", "bin_low", "bin_high", "region", "n_before", "n_after"),
+        *("efficiency", "efficiency_low", "efficiency_high"),
+    ),
+)
 FEATURE_HISTOGRAMS = Product(
     "feature_histograms",
     "results/{name}/feature_histograms.parquet",
