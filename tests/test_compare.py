@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from dimuon.__main__ import main
+from dimuon.bumphunt.result import Statistic
 from dimuon.commands import compare
 from dimuon.errors import UserError
 from tests import small_results
@@ -21,20 +22,20 @@ def two(tmp_path_factory):
 
 
 def test_same_results_do_not_differ(two):
-    both = compare.read(two[0])
-    summary, meta = both.summary, both.sidecar
-    numbers = compare.headlines(summary, summary)
+    results = compare.read(two[0])
+    meta = results.sidecar
+    numbers = compare.headlines(results.tests, results.tests)
     assert (numbers["difference"] == 0).all()
     assert len(compare.settings(meta, meta)) == 0
     assert "no setting differs" in compare.text([two[0], two[0]])
 
 
 def test_headlines_show_what_only_one_has(two):
-    first, second = (compare.read(folder).summary for folder in two)
+    first, second = (compare.read(folder).tests for folder in two)
     numbers = compare.headlines(first, second).set_index(["test", "quantity"])
-    assert numbers.loc[("os_on_os", "no cut"), "first"] == first["tests"]["os_on_os"]["no_cut"]["z0"]
+    assert numbers.loc[("os_on_os", "no cut"), "first"] == first[0].no_cut.z0
     assert np.isnan(numbers.loc[("ss_on_ss", "no cut"), "second"])  # the second has no SS
-    assert ("os_on_ss", "likelihood") not in numbers.index  # neither has one
+    assert ("os_on_ss", Statistic.LIKELIHOOD.label) not in numbers.index  # neither has one
 
 
 def test_settings_that_differ_are_named(two):

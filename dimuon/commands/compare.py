@@ -16,6 +16,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from dimuon.bumphunt.result import HEADLINES, Statistic, TestResult
+from dimuon.commands import inspect
 from dimuon.errors import UserError
 from dimuon.figures.p_value_axes import FLOOR, p_value_axes, variable_label
 from dimuon.figures.style import COLOURS, LINES, MARKERS, describe_test, panels, save, say_origin, styled
@@ -27,17 +29,12 @@ log = logging.getLogger("dimuon")
 
 @dataclass(frozen=True)
 class Results:
-    """The results of one analysis. summary: of `significance.json`, with its sidecar. curves: as their table."""
+    """The results of one analysis. origin: of `provenance.ORIGINS`. curves: as their table. sidecar: of the tests."""
 
-    summary: dict[str, Any]
+    origin: str
+    tests: list[TestResult]
     curves: pd.DataFrame
     sidecar: dict[str, Any]
-
-
-NUMBERS = {
-    "no_cut": "no cut", "best_feature": "best feature", "cathode_max": "CATHODE, best cut", "likelihood": "likelihood",
-    "global": "global",
-}  # fmt: skip
 
 
 def read(folder: Path | str) -> Results:
@@ -48,24 +45,27 @@ def read(folder: Path | str) -> Results:
         if not path.exists():
             raise UserError(f"{path}: not found; give a folder results/<name>/ in which step 6 has written")
     curves = provenance.load_table(paths[1], products.CURVES.column_names)
-    return Results(provenance.load_json(paths[0]), curves, provenance.sidecar(paths[0]))
+    content = provenance.load_json(paths[0])
+    return Results(content["origin"], inspect.tests(content, paths[0]), curves, provenance.sidecar(paths[0]))
 
 
-def headlines(first: dict[str, Any], second: dict[str, Any]) -> pd.DataFrame:
-    """The Z0 of two summaries side by side: test, quantity, first, second, difference (NaN where one has none)."""
-    names = list(dict.fromkeys([*first["tests"], *second["tests"]]))
+def headlines(first: Sequence[TestResult], second: Sequence[TestResult]) -> pd.DataFrame:
+    """The Z0 of two sets of tests side by side: test, quantity, first, second, difference (NaN where one has none)."""
+    sides = [{test.name: _z0(test) for test in tests} for tests in (first, second)]
     rows = []
-    for name in names:
-        for key, words in NUMBERS.items():
-            values = [_z0(summary["tests"].get(name), key) for summary in (first, second)]
+    for name in dict.fromkeys([*sides[0], *sides[1]]):
+        for statistic in (*HEADLINES, Statistic.GLOBAL):
+            values = [side.get(name, {}).get(statistic, float("nan")) for side in sides]
             if not np.isnan(values).all():
-                rows.append([name, words, *values, values[1] - values[0]])
+                rows.append([name, statistic.label, *values, values[1] - values[0]])
     return pd.DataFrame(rows, columns=["test", "quantity", "first", "second", "difference"])
 
 
-def _z0(test: dict[str, Any] | None, key: str) -> float:
-    value = (test or {}).get(key) or {}
-    return float("nan") if value.get("z0") is None else float(value["z0"])
+def _z0(test: TestResult) -> dict[Statistic, float]:
+    """The significances of a test, those that are defined."""
+    values = {headline.variable: headline.z0 for headline in test.headlines()}
+    values[Statistic.GLOBAL] = test.global_.z0 if test.global_ else None
+    return {statistic: z0 for statistic, z0 in values.items() if z0 is not None}
 
 
 def largest_differences(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
@@ -107,11 +107,11 @@ def settings(first: dict[str, Any], second: dict[str, Any]) -> pd.DataFrame:
 def text(folders: Sequence[Path | str]) -> str:
     """Everything there is to say about two results folders, as lines of text."""
     first, second = (read(folder) for folder in folders)
-    numbers, differing = headlines(first.summary, second.summary), settings(first.sidecar, second.sidecar)
+    numbers, differing = headlines(first.tests, second.tests), settings(first.sidecar, second.sidecar)
     named = dict(zip(("first", "second"), labels(folders), strict=True))
     said = []
-    for folder, summary in zip(folders, (first.summary, second.summary), strict=True):
-        said += [f"{folder}: {provenance.ORIGIN_LABELS[summary['origin']]}"]
+    for folder, results in zip(folders, (first, second), strict=True):
+        said += [f"{folder}: {provenance.ORIGIN_LABELS[results.origin]}"]
         said += [f"  {line}" for line in standing.lines(Path(folder))]
     changed = differing.rename(columns=named).to_string(index=False) if len(differing) else "no setting differs"
     table = numbers.rename(columns=named).to_string(index=False, float_format="%.2f", na_rep="–")

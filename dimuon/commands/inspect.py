@@ -19,6 +19,7 @@ from matplotlib.figure import Figure
 
 from dimuon import columns
 from dimuon.arrays import FloatArray
+from dimuon.bumphunt.result import TestResult
 from dimuon.data import schema
 from dimuon.errors import UserError
 from dimuon.features import FEATURES
@@ -131,31 +132,33 @@ def _range(column: "pd.Series[Any]") -> str:
 def _json(path: Path) -> list[str]:
     """Lines on a JSON file: the headline numbers of a significance, else the content, long parts cut."""
     content = provenance.load_json(path)
-    if isinstance(content, dict) and path.name == "significance.json" and "tests" in content:
-        return [headline_table(content).to_string(index=False), *standing.lines(path.parent)]
+    if products.PRODUCTS.find(path) is products.SIGNIFICANCE and isinstance(content, dict) and "tests" in content:
+        return [headline_table(tests(content, path)).to_string(index=False), *standing.lines(path.parent)]
     text = json.dumps(content, indent=1).splitlines()
     return text[:120] + ([f"... {len(text) - 120} more lines"] if len(text) > 120 else [])
 
 
-def headline_table(summary: dict[str, Any]) -> pd.DataFrame:
-    """The headline numbers of `significance.json` as a DataFrame, one row per train-test combination."""
+def tests(content: dict[str, Any], path: Path) -> list[TestResult]:
+    """The tests in the content of `significance.json`; `UserError` where it is of a step 6 too old to be read."""
+    try:
+        return [TestResult.from_json(test) for test in content["tests"].values()]
+    except KeyError as error:
+        raise UserError(f"{path}: {error} is missing; an older step 6 wrote it: run it again") from error
+
+
+def headline_table(results: Sequence[TestResult]) -> pd.DataFrame:
+    """The headline numbers as a table, one row per train-test combination."""
     rows = []
-    for test in summary["tests"].values():
-        best, cathode = test["best_feature"], test["cathode_max"]
-        rows.append({
-            "trained on": test["train"].upper(), "applied to": test["test"].upper(), "events": test["n_events"],
-            "no cut": _sigma(test["no_cut"]),
-            "best feature": f"{_sigma(best)} {best['variable']}" if best else "-",
-            "CATHODE": f"{_sigma(cathode)} at FPR {cathode['fpr']:.3g}" if cathode else "-",
-            "likelihood": _sigma(test["likelihood"]), "global": _sigma(test.get("global")),
-        })  # fmt: skip
+    for test in results:
+        feature, cut, scanned = test.best_feature, test.cathode_max, test.global_
+        row = {"trained on": test.train.upper(), "applied to": test.test.upper(), "events": test.n_events}
+        row["no cut"] = f"{test.no_cut.z0:.2f}"
+        row["best feature"] = f"{feature.z0:.2f} {feature.variable}" if feature else "-"
+        row["CATHODE"] = f"{cut.z0:.2f} at FPR {cut.fpr:.3g}"
+        row["likelihood"] = f"{test.likelihood.z0:.2f}" if test.likelihood else "-"
+        row["global"] = f"{'>' if scanned.bound else ''}{scanned.z0:.2f}" if scanned else "-"
+        rows.append(row)
     return pd.DataFrame(rows)
-
-
-def _sigma(value: dict[str, Any] | None) -> str:
-    if value is None or value.get("z0") is None:
-        return "-"
-    return f"{'>' if value.get('bound') else ''}{value['z0']:.2f}"
 
 
 def _weights(path: Path) -> list[str]:
