@@ -331,7 +331,7 @@ def search(
     background = Events.of(sampled["mass"], sampled["features"], events.names)
     scores = classify(config, charge, events, background, stream, pool).data
     members = scores.members if config.bdt.combination == "median" else None
-    sample = Sample(charge, charge, events.mass, scores.mean, events.columns, members=members)
+    sample = Sample(charge, charge, events, scores.mean, members=members)
     return measure(config, sample, stream)
 
 

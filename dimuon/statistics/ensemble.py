@@ -23,7 +23,7 @@ def main(run):
     for test in files:
         table = dimuons.read(run, test, [])
         for train in files:
-            members = scores.read_members(run, train, test, table)
+            members = scores.read_members(run, train, test, table["row"])
             rng = generator(run.config.seed, "convergence", train, test)
             frame = convergence(table["dimu_mass"].to_numpy(dtype=float), members, fprs, model, rng)
             frames.append(frame.assign(train=train, test=test))

@@ -98,7 +98,7 @@ def stages(study, model, n=3):
         drawn = Events.of(sampled["mass"], sampled["features"], events.names)
         score = steps.classify(chosen, "os", events, drawn, Stream(chosen.seed), executor.AtOnce()).data.mean
         marks.append(time.perf_counter())
-        steps.measure(chosen, Sample("os", "os", events.mass, score, events.columns), Stream(chosen.seed))
+        steps.measure(chosen, Sample("os", "os", events, score), Stream(chosen.seed))
         marks.append(time.perf_counter())
         for name, seconds in zip(total, np.diff(marks), strict=True):
             total[name] += seconds / n
