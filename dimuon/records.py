@@ -27,7 +27,7 @@ class Record:
 
     def to_json(self) -> dict[str, Any]:
         """{field: value} of Python's own types."""
-        return {field.name: _plain(getattr(self, field.name)) for field in fields(cast(Any, self))}
+        return {name: _plain(getattr(self, name)) for name in self.__dataclass_fields__}  # type: ignore[attr-defined]  # of every dataclass
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Self:
@@ -56,7 +56,7 @@ def _plain(value: Any) -> Any:
 
 
 def _read(value: Any, hint: Any) -> Any:
-    """A JSON value as what a type hint asks for: a record, a tuple, NaN for a number that is not defined."""
+    """A JSON value as what a type hint asks for: a record, a tuple or dict of such, NaN for a number not defined."""
     options = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
     if value is None:
         return None if NoneType in options else math.nan
@@ -65,4 +65,9 @@ def _read(value: Any, hint: Any) -> Any:
             return option.from_json(value)
         if isinstance(option, type) and issubclass(option, Enum):
             return option(value)
-    return tuple(value) if any(get_origin(option) is tuple for option in options) else value
+    for option in options:
+        if get_origin(option) is dict:
+            return {name: _read(item, get_args(option)[1]) for name, item in value.items()}
+        if get_origin(option) is tuple:
+            return tuple(_read(item, get_args(option)[0]) for item in value)
+    return value

@@ -11,7 +11,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from dimuon.statistics import ensemble
+from dimuon.studies import convergence, study
 from dimuon.workflow import config, products, provenance
 from tests.conftest import ROOT
 
@@ -86,7 +86,9 @@ def test_every_table_has_the_columns_of_the_schema(finished):
     """And the features or the trigger, where the schema says so."""
     chosen = config.load(finished / "small.yaml")
     with contextlib.chdir(finished):
-        ensemble.main(provenance.Run(chosen, "-m dimuon study convergence", "small.yaml"))
+        convergence.run(
+            study.Study(provenance.Run(chosen, "-m dimuon study convergence", "small.yaml"), "convergence", None)
+        )
     further = {"": set(), "features": set(chosen.features.names), "triggers": {chosen.selection.trigger}}
     tables = sorted(finished.glob("*/small/**/*.parquet"))
     assert len(tables) > 15

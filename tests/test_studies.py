@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from scipy.stats import kstest, norm
 
+from dimuon.__main__ import main
 from dimuon.background.conditional import ConditionalBackground
 from dimuon.bumphunt import steps
 from dimuon.classifiers.kinds.dense import DenseSettings
@@ -16,8 +17,22 @@ from dimuon.errors import UserError
 from dimuon.random import Stream
 from dimuon.regions import MassWindow
 from dimuon.statistics import calibration
-from dimuon.studies import controls, cut_scan, injection, ledger, nulls, pseudoexperiments, standing, study, variations
-from dimuon.workflow import config, executor, provenance
+from dimuon.studies import (
+    controls,
+    cut_scan,
+    injection,
+    ledger,
+    nulls,
+    pseudoexperiments,
+    scenarios,
+    standing,
+    study,
+    trained,
+    variations,
+)
+from dimuon.studies.registry import STUDIES
+from dimuon.studies.scenarios import Scenario
+from dimuon.workflow import config, executor, products, provenance
 from tests.conftest import ROOT
 
 CONFIG = """\
@@ -90,9 +105,9 @@ def tables_follow_the_schema(monkeypatch):
     """Whatever table a study writes has the columns that the pages name."""
     write = study.Study.write_table
 
-    def checked(self, product, frame, origin=None):
+    def checked(self, product, frame, origin=None, inputs=None):
         assert set(frame.columns) == set(product.column_names), product.name
-        return write(self, product, frame, origin)
+        return write(self, product, frame, origin, inputs)
 
     monkeypatch.setattr(study.Study, "write_table", checked)
 
@@ -106,6 +121,11 @@ def make_study(name, path):
 def the_null_model(study, charge="os"):
     """The `NullModel` of a study's data."""
     return nulls.NullModel.of(study.config, charge, study.events[charge], study.background(charge))
+
+
+def a_null(config, model, number, seed=1):
+    """The `Scenario` of one null dataset."""
+    return Scenario(f"os/{number}", "os", config, Stream(seed), nulls.Null(model, number))
 
 
 def test_chain_is_the_scripts(inside):
@@ -144,9 +164,9 @@ def test_flows_of_the_chain_are_those_of_step_3(inside):
 
 def test_vary_changes_nothing_else(inside):
     chosen = config.load(inside / "tiny.yaml")
-    varied = steps.vary(chosen, {"seed": 9, "background.degree": 4})
+    varied = scenarios.vary(chosen, {"seed": 9, "background.degree": 4})
     assert (varied.seed, varied.background.degree, chosen.background.degree) == (9, 4, 3)
-    assert steps.vary(varied, {"seed": 5, "background.degree": 3}) == chosen
+    assert scenarios.vary(varied, {"seed": 5, "background.degree": 3}) == chosen
 
 
 def test_some_members_alone(inside):
@@ -162,7 +182,8 @@ def test_some_members_alone(inside):
 def test_null_datasets_follow_the_fit_and_are_searched_with_other_flows(inside):
     study = make_study("pseudoexperiments", inside / "tiny.yaml")
     model, window = the_null_model(study), study.config.window
-    samples = [model.sample(study.config, index, 100 + index) for index in range(30)]
+    listed = [a_null(study.config, model, index, 100 + index) for index in range(30)]
+    samples = [scenario.source.events(scenario) for scenario in listed]
     expected = model.fit.expected([window.sb_low, window.sb_high]).sum()
     counts = np.array([len(sample) for sample in samples])
     assert abs(counts.mean() - expected) < 5 * np.sqrt(expected / len(counts))
@@ -175,8 +196,8 @@ def test_null_datasets_follow_the_fit_and_are_searched_with_other_flows(inside):
     data_in_sr = window.in_sr(study.events["os"].mass).sum()
     assert in_sr < data_in_sr - 80  # the peak of the data is not in the null
     for index in range(3):
-        searched = model.background(study.config, index, samples[index]).estimator
-        truth = model.member(index)
+        searched = listed[index].source.model(listed[index], samples[index]).estimator
+        truth = model.truth(index)
         assert searched.settings.members == 2
         features, mass = np.zeros((5, 3)), np.linspace(-1, 1, 5)
         every = study.background("os").estimator.member_log_prob(features, mass)
@@ -185,10 +206,10 @@ def test_null_datasets_follow_the_fit_and_are_searched_with_other_flows(inside):
 
 def test_flows_trained_on_the_null_itself(inside):
     study = make_study("pseudoexperiments", inside / "tiny.yaml")
-    varied = steps.vary(study.config, {"studies.retrain_flows": True, "estimator.epochs": 1})
-    model = the_null_model(study)
-    events = model.sample(varied, 0, 1)
-    retrained = model.background(varied, 0, events)
+    varied = scenarios.vary(study.config, {"studies.retrain_flows": True, "estimator.epochs": 1})
+    scenario = a_null(varied, the_null_model(study), 0)
+    events = scenario.source.events(scenario)
+    retrained = scenario.source.model(scenario, events)
     assert retrained.estimator.settings.members == 3
     assert retrained.mass_mean == pytest.approx(events.mass[~varied.window.in_sr(events.mass)].mean())
 
@@ -203,9 +224,9 @@ def test_injection_with_retrained_flows_is_another_study(inside):
 
 def test_one_flow_cannot_make_nulls(inside):
     study = make_study("pseudoexperiments", inside / "tiny.yaml")
-    one = steps.vary(study.config, {"estimator.members": 1})
-    with pytest.raises(UserError, match="estimator.members = 1"):
-        nulls.NullModel.of(one, "os", study.events["os"], study.background("os"))
+    one = steps.with_members(study.background("os"), [1])
+    with pytest.raises(UserError, match="estimator.members = 1: null datasets take their features from one"):
+        nulls.NullModel.of(study.config, "os", study.events["os"], one)
 
 
 def test_killed_study_repeats_nothing_and_ends_the_same(inside, monkeypatch):
@@ -218,7 +239,7 @@ def test_killed_study_repeats_nothing_and_ends_the_same(inside, monkeypatch):
     (place / "pseudoexperiments.ledger.jsonl").write_text("".join(lines[:6]) + lines[6][:40])
     (place / "pseudoexperiments.parquet").unlink()
     done, whole = [], steps.search
-    monkeypatch.setattr(steps, "search", lambda *arguments: done.append(arguments[0].seed) or whole(*arguments))
+    monkeypatch.setattr(steps, "search", lambda *arguments: done.append(arguments[4].seed) or whole(*arguments))
     pseudoexperiments.run(make_study("pseudoexperiments", path))
     assert len(done) == 2 * (4 + 2) - 5
     assert (place / "pseudoexperiments.parquet").read_bytes() == table
@@ -246,7 +267,7 @@ def test_the_data_are_searched_like_the_nulls_too(inside):
     headline = json.loads((inside / "results/tiny/significance.json").read_text())["tests"]["os_on_os"]
     assert summary["members"] == {"analysis": 2, "like_nulls": 1}
     assert summary["data"]["analysis"]["cathode_max"]["asymptotic"] == headline["cathode_max"]["z0"]
-    like = steps.vary(study.config, {"bdt.members": 1})
+    like = scenarios.vary(study.config, {"bdt.members": 1})
     others = steps.with_members(study.background("os"), [1, 2])
     outcome = steps.search(like, "os", study.events["os"], others, Stream(like.seed), executor.AtOnce())
     assert summary["data"]["like_nulls"]["cathode_max"]["asymptotic"] == outcome.summary["cathode_max"]["z0"]
@@ -258,7 +279,7 @@ def test_the_data_are_searched_like_the_nulls_too(inside):
 
 def test_too_few_nulls_that_succeed(inside, monkeypatch):
     def search(chosen, charge, events, background, stream, pool):
-        if chosen.seed != 5:  # the data themselves succeed
+        if stream.seed != 5:  # the data themselves succeed
             raise UserError("no excess, no deficit, no fit")
         return whole(chosen, charge, events, background, stream, pool)
 
@@ -268,22 +289,23 @@ def test_too_few_nulls_that_succeed(inside, monkeypatch):
         pseudoexperiments.run(make_study("pseudoexperiments", inside / "tiny.yaml"))
 
 
-def test_null_whose_training_diverges_is_counted(inside):
+def test_null_whose_training_diverges_is_counted(inside, monkeypatch):
     """A real training that fails: a network with an absurd learning rate."""
     study = make_study("pseudoexperiments", inside / "tiny.yaml")
-    diverging = steps.vary(study.config, {"bdt.classifier": DenseSettings(learning_rate=1e30, epochs=2)})
+    diverging = scenarios.vary(study.config, {"bdt.classifier": DenseSettings(learning_rate=1e30, epochs=2)})
     book = ledger.Ledger(inside / "results/tiny/studies/one.ledger.jsonl", {})
-    task = {"os/0": (pseudoexperiments.search_null, diverging, the_null_model(study), 0)}
-    record = ledger.work_off(book, task, executor.AtOnce(), "nulls")["os/0"]
-    assert record["failed"].startswith("AnalysisError: dense network, seed ")
-    assert "at learning rate 1e+30; lower it" in record["failed"]
+    monkeypatch.setattr(study, "ledger", lambda leave_out: book)
+    listed = pseudoexperiments.of_nulls(diverging, the_null_model(study), 1)
+    [outcome] = scenarios.run(study, listed, scenarios.significances)
+    assert outcome.failed.startswith("AnalysisError: dense network, seed ")
+    assert "at learning rate 1e+30; lower it" in outcome.failed
 
 
 def test_failed_nulls_are_counted_and_count_against_the_claim(inside, monkeypatch):
     whole = steps.search
 
     def search(chosen, charge, events, background, stream, pool):
-        if chosen.seed == executor.integer_seed(5, "pseudoexperiment", "os", 1):
+        if stream == Stream(5).child("pseudoexperiment", "os", 1).rooted():
             raise UserError("flow member 0: loss is nan")
         return whole(chosen, charge, events, background, stream, pool)
 
@@ -318,10 +340,15 @@ def test_same_table_for_any_number_of_workers(inside):
 def test_study_before_its_inputs_exist(inside, capfd):
     early = write_config(inside, "early.yaml")
     early.write_text(early.read_text().replace("name: tiny", "name: early"))
-    for name in study.STUDIES:
-        assert study.main([name, str(early)]) == 2
+    for name in STUDIES:
+        assert main(["study", name, str(early)]) == 2
         said = capfd.readouterr().err
-        assert "flows_os.pt: not found; run `python 03_train_flows.py" in said
+        needed = (
+            "members_os_on_os.parquet: not found; set bdt.keep_members: true"
+            if name == "convergence"
+            else ("flows_os.pt: not found; run `python 03_train_flows.py")
+        )
+        assert needed in said
         assert len(said.splitlines()) == 1
 
 
@@ -395,7 +422,7 @@ def test_every_pair_of_cuts_is_counted(inside):
     pt, one, other = events.features.T
     kept = (pt >= 37) & (one <= 0.01) & (other <= 0.01) & study.config.window.in_sr(events.mass)
     assert row["n_obs"] == kept.sum() > 0
-    assert cut_scan.best_of(table)["z0"] == table.loc[table["valid"], "z0"].max() > 5
+    assert cut_scan.BestCut.of(table).z0 == table.loc[table["valid"], "z0"].max() > 5
     assert table.loc[table["ip3d_cut"] == 0.001, "valid"].sum() < 10  # cuts that leave nothing are not valid
 
 
@@ -412,14 +439,14 @@ def test_cut_scan_is_corrected(inside):
 def test_scan_that_leaves_nothing_is_said_before_the_toys(inside, monkeypatch):
     path = write_config(inside, "tight.yaml")
     path.write_text(path.read_text().replace("seeds: 2", "seeds: 2\n  scan_pt: [900.0]"))
-    monkeypatch.setattr(cut_scan, "scan_null", lambda *arguments: pytest.fail("a toy was begun"))
+    monkeypatch.setattr(cut_scan, "best_cut", lambda *arguments: pytest.fail("a toy was begun"))
     with pytest.raises(UserError, match="no cut of the scan leaves enough events"):
         cut_scan.run(make_study("cut_scan", path))
 
 
 def test_cut_scan_needs_its_features(inside):
     study = make_study("cut_scan", inside / "tiny.yaml")
-    study.config = steps.vary(study.config, {"features.set": "single_3"})
+    study.config = scenarios.vary(study.config, {"features.set": "single_3"})
     with pytest.raises(UserError, match="dimu_pt is not among the features"):
         cut_scan.run(study)
 
@@ -435,7 +462,7 @@ def test_shifted_windows_leave_the_signal_region_out():
 
 
 def hand_made_controls(z0_at_fpr, likelihood):
-    """Records of one control with a seed per value."""
+    """Outcomes of one control with a seed per value."""
     rows = [
         [{"variable": "cathode", "fpr": 0.1, "z0": a}, {"variable": "cathode", "fpr": 0.01, "z0": 0.2},
          {"variable": "cathode_max", "fpr": 0.03, "z0": 2.5}, {"variable": "no_cut", "fpr": 1.0, "z0": 0.1},
@@ -443,19 +470,72 @@ def hand_made_controls(z0_at_fpr, likelihood):
         for a, b in zip(z0_at_fpr, likelihood, strict=True)
     ]  # fmt: skip
     missing = dict.fromkeys(("n_obs", "n_bkg", "n_sig", "valid"))
-    return {f"ss/{index}": {"seed": index, "rows": [row | missing for row in part]} for index, part in enumerate(rows)}
+    return [outcome_of_ss(index, rows=[row | missing for row in part]) for index, part in enumerate(rows)]
+
+
+def outcome_of_ss(index, **outcome):
+    """The outcome of one seed of the SS control."""
+    scenario = Scenario(f"ss/{index}", "ss", None, Stream(index), trained.Data(), {"control": "ss", "seed": index})
+    return scenarios.Outcome(scenario, **outcome)
 
 
 def test_gate_of_the_controls():
-    def passed(records):
-        return controls.verdict(controls.table(records), records, [0.1, 0.01])["passed"]
+    def passed(outcomes):
+        return controls.verdict(controls.table(outcomes), outcomes, [0.1, 0.01]).passed
 
     fine = hand_made_controls([0.1, 0.8, 0.9], [None, None, None])
     assert passed(fine)  # the best cut of 2.5 sigma is not part of the gate
     assert not passed(hand_made_controls([1.1, 1.2, 0.9], [0.0, 0.1, 0.2]))  # median
     assert not passed(hand_made_controls([0.0, 0.5, 3.0], [0.0, 0.1, 0.2]))  # spread
     assert not passed(hand_made_controls([0.1, 0.2, 0.3], [1.4, 1.5, 1.6]))  # likelihood
-    assert not passed(fine | {"ss/3": {"failed": "FitError: no minimum"}})
+    assert not passed([*fine, outcome_of_ss(3, failed="FitError: no minimum")])
+
+
+def test_verdicts_read_themselves_back():
+    outcomes = [*hand_made_controls([0.1, 0.8], [None, 0.2]), outcome_of_ss(2, failed="FitError: no minimum")]
+    verdicts = controls.verdict(controls.table(outcomes), outcomes, [0.1, 0.01])
+    content = json.loads(json.dumps(verdicts.to_json()))
+    assert controls.Verdicts.from_json(content) == verdicts
+    assert content["controls"]["ss"]["points"][0] == {
+        "what": "FPR 0.1", "gate": True, "median": 0.45, "spread": pytest.approx(0.495, abs=1e-3), "passed": True
+    }  # fmt: skip
+
+
+def test_summaries_read_themselves_back():
+    p = calibration.p_value(2.0, [1.0, 2.5, 3.0])
+    corrected = cut_scan.Corrected(cut_scan.BestCut(20.0, 0.1, 9.0, 3.0, 1.0, 6.0, 2.0, True), p, n=3, n_failed=0)
+    statistic = pseudoexperiments.CalibratedStatistic(2.0, 1.0, None, p)
+    uniformity = calibration.uniformity([0.1, 0.2], [0.3, 0.1, 0.5], np.random.default_rng(0))
+    calibrated = pseudoexperiments.CalibratedSummary(
+        n=3,
+        n_failed=1,
+        failures=("ValueError: none",),
+        members={"analysis": 100, "like_nulls": 20},
+        reach=0.4,
+        data={"like_nulls": {"best_feature": statistic}},
+        coverage={"no_cut": tuple(calibration.coverage([1.0, 2.5, 3.0]))},
+        uniformity={"no_cut": uniformity},
+        by_truth=None,
+    )
+    curve = tuple(injection.CurvePoint(n, 1.0 + n, 0.5, 2.0) for n in (0, 50))
+    methods = {"no_cut": injection.Sensitivity(curve, {"3": 20.0, "5": None})}
+    injected = injection.InjectionSummary(methods, 0, {}, 50, {"no_cut": injection.Line(1.0, 0.1, 0.0, 5.0)})
+    ranges = variations.Ranges(
+        {"no_cut": variations.Dependence(1.2, {"fits": variations.Range(2, 1.0, 1.1, 1.2)})}, {"seed 0": "FitError"}
+    )
+    for summary in (corrected, calibrated, injected, ranges):
+        content = json.loads(json.dumps(summary.to_json()))
+        assert type(summary).from_json(content) == summary
+    assert corrected.to_json()["global"] == statistic.to_json()["global"] == p.to_json()
+    assert ranges.to_json()["no_cut"] == {"baseline": 1.2, "fits": {"n": 2, "low": 1.0, "median": 1.1, "high": 1.2}}
+
+
+def test_studies_are_found_by_being_there():
+    known = {"variations", "pseudoexperiments", "cut_scan", "controls", "injection", "convergence"}
+    assert set(STUDIES) == known
+    for name, declared in STUDIES.items():
+        assert declared.maker.command == f"-m dimuon study {name}"
+        assert products.PRODUCTS.of(declared.maker), name
 
 
 def test_controls_end_to_end(inside):
@@ -483,7 +563,7 @@ def test_studies_with_other_windows_on_the_dimuons_of_step_2(tmp_path, monkeypat
     run.write_table(run.data / "dimuons.parquet", table)
     runpy.run_path(str(ROOT / "03_train_flows.py"))["main"](provenance.Run(run.config, "03_train_flows.py", path))
     for name in ("controls", "variations"):
-        study.STUDIES[name](make_study(name, path))
+        STUDIES[name].run(make_study(name, path))
         content = json.loads((tmp_path / f"results/tiny/studies/{name}.json").read_text())
         parts = content["controls"] if name == "controls" else content
         assert not any(part["failures"] for part in parts.values()), parts
@@ -492,7 +572,9 @@ def test_studies_with_other_windows_on_the_dimuons_of_step_2(tmp_path, monkeypat
     (tmp_path / "results/tiny/studies/variations.ledger.jsonl").unlink()
     variations.run(make_study("variations", path))
     assert {file: file.stat().st_mtime_ns for file in kept} == kept  # nothing is trained twice
-    events = make_study("controls", path).read(steps.vary(run.config, {"window": MassWindow(5.0, 6.2, 7.8, 9.0)}), "os")
+    events = make_study("controls", path).read(
+        scenarios.vary(run.config, {"window": MassWindow(5.0, 6.2, 7.8, 9.0)}), "os"
+    )
     assert len(events) == ((table["charge"] == "OS") & table["dimu_mass"].between(5.0, 9.0)).sum()
 
 
@@ -500,8 +582,8 @@ def test_verdicts_stand_beside_the_headline(inside):
     study = make_study("controls", inside / "tiny.yaml")
     folder = inside / "results/tiny"
     assert all("not made yet" in line for line in standing.lines(folder, study.run))
-    records = hand_made_controls([1.1, 1.2, 0.9], [0.0, 0.1, 0.2])
-    study.write_json("controls.json", controls.verdict(controls.table(records), records, [0.1]))
+    outcomes = hand_made_controls([1.1, 1.2, 0.9], [0.0, 0.1, 0.2])
+    study.write_json(controls.VERDICTS, controls.verdict(controls.table(outcomes), outcomes, [0.1]).to_json())
     pseudoexperiments.run(make_study("pseudoexperiments", inside / "tiny.yaml"))
     said = standing.lines(folder, study.run)
     assert said[0].startswith("controls without a signal: NOT PASSED by ss;")
@@ -521,17 +603,17 @@ def said_names(said):
 def test_every_config_of_the_project_can_be_varied(path, monkeypatch):
     monkeypatch.setenv("DIMUON_REFERENCE", "/some/folder")
     analysis = config.load(path)
-    windows = [steps.vary(analysis, changes).window for _, changes in variations.choices(analysis).values()]
+    windows = [scenarios.vary(analysis, changes).window for _, changes in variations.choices(analysis).values()]
     edges = {(w.sb_low, w.sr_low, w.sr_high, w.sb_high) for w in windows}
     assert len(edges) == 1 + 2 * len({"sr_edges", "sideband_edges"} & {*analysis.studies.variations})
 
 
 def test_only_the_windows_asked_for_are_made(inside):
     analysis = make_study("variations", inside / "tiny.yaml").config
-    analysis = steps.vary(analysis, {"studies.sideband_shift": 5.0, "studies.variations": ["sr_edges"]})
+    analysis = scenarios.vary(analysis, {"studies.sideband_shift": 5.0, "studies.variations": ["sr_edges"]})
     assert list(variations.choices(analysis)) == ["baseline", "SR 8.9-10.7 GeV", "SR 9.1-10.5 GeV"]
     with pytest.raises(UserError, match="sideband_shift is too large for sideband_edges: window edges must rise"):
-        variations.choices(steps.vary(analysis, {"studies.variations": ["sideband_edges"]}))
+        variations.choices(scenarios.vary(analysis, {"studies.variations": ["sideband_edges"]}))
 
 
 def test_variations_share_flows_and_have_no_doubles(inside):
@@ -539,14 +621,14 @@ def test_variations_share_flows_and_have_no_doubles(inside):
     chosen = variations.choices(study.config)
     assert list(chosen) == ["baseline", "degree 3, 7 bins", "SR 8.9-10.7 GeV", "SR 9.1-10.5 GeV"]
     of_step_3 = (inside / "data/tiny/flows_os.pt").read_bytes()
-    by_name = {name: variations.flows(study, steps.vary(study.config, changes), "os")
-               for name, (_, changes) in chosen.items()}  # fmt: skip
+    varied = {name: scenarios.vary(study.config, changes) for name, (_, changes) in chosen.items()}
+    by_name = {name: trained.background(study, config, "os") for name, config in varied.items()}
     assert by_name["baseline"] == by_name["degree 3, 7 bins"]
     assert ConditionalBackground.from_bytes(of_step_3).to_bytes() == by_name["baseline"]
     assert by_name["SR 8.9-10.7 GeV"] != by_name["SR 9.1-10.5 GeV"]
     kept = sorted((inside / "data/tiny/studies").glob("flows_os_*.pt"))
     written = [path.stat().st_mtime_ns for path in kept]
-    assert variations.flows(study, steps.vary(study.config, chosen["SR 8.9-10.7 GeV"][1]), "os") in by_name.values()
+    assert trained.background(study, varied["SR 8.9-10.7 GeV"], "os") == by_name["SR 8.9-10.7 GeV"]
     assert [path.stat().st_mtime_ns for path in kept] == written
 
 
@@ -608,12 +690,13 @@ def test_events_needed_onset_and_linearity():
     assert injection.needed_events([0, 100, 200], [0.5, 2.0, 4.0], 3.0) == pytest.approx(150)
     assert injection.needed_events([0, 100, 200], [0.5, 2.0, 2.5], 3.0) is None
     assert injection.needed_events([0, 100, 200, 300], [0.5, 3.5, 2.0, 4.0], 3.0) == pytest.approx(250)
-    curve = [{"n_injected": n, "median": m, "high": 2.0} for n, m in ((0, 1.5), (50, 2.2), (100, 1.9), (200, 5.0))]
+    medians = {0: 1.5, 50: 2.2, 100: 1.9, 200: 5.0}
+    curve = [injection.CurvePoint(n, median, low=0.0, high=2.0) for n, median in medians.items()]
     assert injection.onset(curve) == 200
     assert injection.onset(curve[1:]) is None
     rng = np.random.default_rng(0)
     kept = np.repeat([0, 100, 200, 300], 50)
     frame = pd.DataFrame({"n_kept": kept, "n_bkg": 1000.0, "n_obs": 1000 + kept + rng.normal(0, 30, len(kept))})
     line = injection.linearity(frame)
-    assert abs(line["slope"] - 1) < 4 * line["slope_err"]
-    assert abs(line["offset"]) < 4 * line["offset_err"]
+    assert abs(line.slope - 1) < 4 * line.slope_err
+    assert abs(line.offset) < 4 * line.offset_err

@@ -1,7 +1,7 @@
 """Study: the chain where there is no signal, as a gate before any significance is believed.
 
 Two kinds of controls: the SS dimuons in the search window, and the OS dimuons with the signal region moved into each
-sideband, the real signal region left out altogether. Each control runs steps 4 to 6 with several seeds, on flows
+sideband, the real signal region left out altogether. Each control runs steps 4 to 6 with several seeds, on a background
 trained for its window. It passes where the median Z0 over the seeds and its spread (standard deviation) are both below
 one at each of the gate's working points and for the likelihood (criterion of arXiv:2502.09770, section V E). The
 working points are fixed beforehand: the best of many would exceed one by being the best of many.
@@ -12,13 +12,23 @@ reason to look, a passed one no proof.
 Writes, under results/<name>/studies/: controls.parquet (every significance of every seed) and controls.json.
 """
 
-from dimuon.bumphunt import steps
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from dimuon.bumphunt.result import Statistic
 from dimuon.columns import Column
 from dimuon.errors import UserError
+from dimuon.random import Stream
+from dimuon.records import Record
 from dimuon.regions import MassWindow
-from dimuon.studies import ledger, variations
-from dimuon.studies.ledger import work_off
-from dimuon.workflow.executor import integer_seed
+from dimuon.studies import scenarios
+from dimuon.studies.registry import study
+from dimuon.studies.scenarios import Outcome, Scenario, vary
+from dimuon.studies.study import Study
+from dimuon.studies.trained import Data
+from dimuon.workflow.config import Config
 from dimuon.workflow.products import FOUND, PRODUCTS, Product, study_maker
 
 LIMIT = 1.0  # of the median Z0 and of its spread
@@ -40,107 +50,146 @@ VERDICTS = PRODUCTS.declare(
 )
 
 
-def run(study):
-    """Do the study; `study` is a `dimuon.studies.study.Study`."""
-    config, done, tasks = study.config, study.ledger(), {}
-    for name, (charge, window) in controls(config, study.events).items():
-        varied = steps.vary(config, {"window": window, "bdt.members": config.studies.members})
-        for index in range(config.studies.seeds):
-            key, seed = f"{name}/{index}", integer_seed(config.seed, "control", name, index)
-            tasks[key] = () if key in done.records else variations.task(study, varied, charge, seed)
-    if not tasks:
+@study(MAKER, "does the chain find something where there is no signal? A gate: SS dimuons, shifted windows")
+def run(study: Study) -> str:
+    """Do the study."""
+    listed = list(controls(study.config, study.events))
+    if not listed:
         raise UserError("selection.charges: neither ss nor os dimuons, so there is no control")
-    records = work_off(done, tasks, study.pool, "controls")
-    frame = table(records)
-    summary = verdict(frame, records, config.studies.gate_fprs)
+    outcomes = scenarios.run(study, listed, scenarios.significances)
+    frame = table(outcomes)
+    verdicts = verdict(frame, outcomes, study.config.studies.gate_fprs)
     study.write_table(TABLE, frame)
-    study.write_json(VERDICTS, summary)
-    return report(summary)
+    study.write_json(VERDICTS, verdicts.to_json())
+    return report(verdicts)
 
 
-def controls(config, charges):
-    """{name: (charge, `MassWindow`)} of the controls that the given charges allow."""
-    found = {}
+def controls(config: Config, charges: Collection[str]) -> Iterator[Scenario]:
+    """Every seed of every control that the given charges allow."""
+    for name, (charge, window) in windows(config.window, charges).items():
+        varied = vary(config, {"window": window, "bdt.members": config.studies.members})
+        for index in range(config.studies.seeds):
+            stream = Stream(config.seed).child("control", name, index).rooted()
+            labels: dict[str, str | int] = {"control": name, "seed": stream.seed}
+            yield Scenario(f"{name}/{index}", charge, varied, stream, Data(), labels)
+
+
+def windows(window: MassWindow, charges: Collection[str]) -> dict[str, tuple[str, MassWindow]]:
+    """{name: (charge, window)} of the controls that the given charges allow."""
+    controls = {}
     if "ss" in charges:
-        found["ss"] = ("ss", config.window)
+        controls["ss"] = ("ss", window)
     if "os" in charges:
-        for side, window in zip(("low", "high"), shifted(config.window), strict=True):
-            found[f"os_{side}_sideband"] = ("os", window)
-    return found
+        low, high = shifted(window)
+        controls |= {"os_low_sideband": ("os", low), "os_high_sideband": ("os", high)}
+    return controls
 
 
-def shifted(window):
+def shifted(window: MassWindow) -> tuple[MassWindow, MassWindow]:
     """The windows with the SR, as wide as it is, in the middle of the low and of the high sideband.
 
     Each ends where the real SR begins. In a sideband narrower than two SR widths the SR is half of it.
     """
-    windows = []
-    for low, high in ((window.sb_low, window.sr_low), (window.sr_high, window.sb_high)):
-        half = min(window.sr_high - window.sr_low, (high - low) / 2) / 2
-        middle = (low + high) / 2
-        windows.append(MassWindow(low, round(middle - half, 6), round(middle + half, 6), high))
-    return tuple(windows)
-
-
-def table(records):
-    """Every significance of every seed: control, seed, variable, fpr, z0, n_obs, n_bkg, n_sig, valid."""
-    return ledger.table(
-        records, lambda key, record: {"control": key.partition("/")[0], "seed": record["seed"]}, "control"
+    return (
+        _in_the_middle(window.sb_low, window.sr_low, window.sr_high - window.sr_low),
+        _in_the_middle(window.sr_high, window.sb_high, window.sr_high - window.sr_low),
     )
 
 
-def verdict(frame, records, gate_fprs):
-    """{"passed", "criterion", "controls": {name: {"passed", "n_seeds", "n_failed", "points": [...]}}}.
+def _in_the_middle(low: float, high: float, width: float) -> MassWindow:
+    half, middle = min(width, (high - low) / 2) / 2, (low + high) / 2
+    return MassWindow(low, round(middle - half, 6), round(middle + half, 6), high)
 
-    Each point has what, gate (it counts), median, spread and passed. The likelihood without an excess in the unweighted
-    fit has Z0 = 0. A control with a failed seed does not pass. The best cut is shown and does not count.
-    """
-    found = {}
-    names = dict.fromkeys(key.partition("/")[0] for key in records)
-    for name in names:
-        part = frame[frame["control"] == name]
-        failures = [r["failed"] for key, r in records.items() if key.startswith(f"{name}/") and "failed" in r]
-        points = [_point(f"FPR {fpr:g}", _nearest(part, fpr), True) for fpr in gate_fprs] if len(part) else []
-        for variable, gate in (("likelihood", True), ("no_cut", False), ("cathode_max", False)):
-            if len(part):
-                points.append(_point(variable, part[part["variable"] == variable], gate))
-        passed = bool(points) and not failures and all(point["passed"] for point in points if point["gate"])
-        found[name] = {"passed": passed, "n_seeds": int(part["seed"].nunique()), "n_failed": len(failures),
-                       "failures": failures, "points": points}  # fmt: skip
-    return {
-        "passed": all(part["passed"] for part in found.values()),
-        "criterion": CRITERION,
-        "controls": found,
+
+def table(outcomes: Sequence[Outcome]) -> pd.DataFrame:
+    """Every significance of every seed: control, seed, variable, fpr, z0, n_obs, n_bkg, n_sig, valid."""
+    return scenarios.table(outcomes, "control")
+
+
+@dataclass(frozen=True)
+class ControlPoint(Record):
+    """Z0 of one statistic over the seeds of a control: median and spread. gate: whether it counts for the verdict."""
+
+    what: str
+    gate: bool
+    median: float
+    spread: float
+    passed: bool
+
+    @classmethod
+    def of(cls, what: str, z0: "pd.Series[float]", gate: bool) -> "ControlPoint":
+        """From Z0 of every seed; a likelihood without an excess in the unweighted fit has none, and counts as 0."""
+        values = z0.fillna(0.0)
+        median, spread = float(values.median()), float(values.std(ddof=1)) if len(values) > 1 else 0.0
+        return cls(what, gate, median, spread, median < LIMIT and spread < LIMIT)
+
+    def __str__(self) -> str:
+        aside = "" if self.gate else " (not in the gate)"
+        return f"{self.what} {self.median:.2f} +- {self.spread:.2f}{aside}"
+
+
+@dataclass(frozen=True)
+class ControlVerdict(Record):
+    """Whether one control passes: at every point of the gate, and with no seed that failed."""
+
+    passed: bool
+    n_seeds: int
+    n_failed: int
+    failures: tuple[str, ...]
+    points: tuple[ControlPoint, ...]
+
+
+@dataclass(frozen=True)
+class Verdicts(Record):
+    """Whether all controls pass, by which criterion, and each of them."""
+
+    passed: bool
+    criterion: str
+    controls: dict[str, ControlVerdict]
+
+
+def verdict(frame: pd.DataFrame, outcomes: Sequence[Outcome], gate_fprs: Sequence[float]) -> Verdicts:
+    """The verdict on every control. frame: of `table`. The best cut is shown and does not count."""
+    by_control: dict[str, list[Outcome]] = {}
+    for outcome in outcomes:
+        by_control.setdefault(str(outcome.scenario.labels["control"]), []).append(outcome)
+    verdicts = {}
+    for name, of_control in by_control.items():
+        part, failures = frame[frame["control"] == name], tuple(scenarios.failures(of_control).values())
+        points = _points(part, gate_fprs) if len(part) else ()
+        passed = bool(points) and not failures and all(point.passed for point in points if point.gate)
+        verdicts[name] = ControlVerdict(passed, int(part["seed"].nunique()), len(failures), failures, points)
+    return Verdicts(all(each.passed for each in verdicts.values()), CRITERION, verdicts)
+
+
+def _points(part: pd.DataFrame, gate_fprs: Sequence[float]) -> tuple[ControlPoint, ...]:
+    """The points of one control. part: its rows of the table."""
+    by_statistic = {
+        statistic: part.loc[part["variable"] == statistic, "z0"]
+        for statistic in (Statistic.LIKELIHOOD, Statistic.NO_CUT, Statistic.BEST_CUT)
     }
+    return (
+        *(ControlPoint.of(f"FPR {fpr:g}", _nearest(part, fpr), True) for fpr in gate_fprs),
+        *(ControlPoint.of(str(name), z0, name == Statistic.LIKELIHOOD) for name, z0 in by_statistic.items()),
+    )
 
 
-def _nearest(frame, fpr):
-    cathode = frame[frame["variable"] == "cathode"]
-    distance = (cathode["fpr"] / fpr - 1).abs()
-    return cathode[distance <= distance.min() * (1 + 1e-9) + 1e-12]
+def _nearest(part: pd.DataFrame, fpr: float) -> "pd.Series[float]":
+    """Z0 of every seed at the working point nearest to a rate."""
+    cuts = part[part["variable"] == Statistic.WORKING_POINT]
+    distance = (cuts["fpr"] / fpr - 1).abs()
+    return cuts.loc[distance <= distance.min() * (1 + 1e-9) + 1e-12, "z0"]
 
 
-def _point(what, rows, gate):
-    z0 = rows["z0"].fillna(0.0)
-    median, spread = float(z0.median()), float(z0.std(ddof=1)) if len(z0) > 1 else 0.0
-    return {
-        "what": what,
-        "gate": gate,
-        "median": median,
-        "spread": spread,
-        "passed": median < LIMIT and spread < LIMIT,
-    }
-
-
-def report(summary):
-    """The verdicts in words, for the screen."""
-    lines = [f"controls: {'passed' if summary['passed'] else 'NOT PASSED'} ({summary['criterion']})"]
-    for name, part in summary["controls"].items():
-        words = ", ".join(
-            f"{point['what']} {point['median']:.2f} +- {point['spread']:.2f}"
-            + " (not in the gate)" * (not point["gate"])
-            for point in part["points"]
-        )
-        state = "passed" if part["passed"] else "NOT PASSED"
-        lines.append(f"  {name}: {state}, {part['n_seeds']} seeds, {part['n_failed']} failed: {words}")
+def report(verdicts: Verdicts) -> str:
+    """The verdicts, for the screen."""
+    lines = [f"controls: {_state(verdicts.passed)} ({verdicts.criterion})"]
+    for name, control in verdicts.controls.items():
+        points = ", ".join(map(str, control.points))
+        seeds = f"{control.n_seeds} seeds, {control.n_failed} failed"
+        lines.append(f"  {name}: {_state(control.passed)}, {seeds}: {points}")
     return "\n".join(lines)
+
+
+def _state(passed: bool) -> str:
+    return "passed" if passed else "NOT PASSED"

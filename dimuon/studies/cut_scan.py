@@ -1,28 +1,40 @@
 """Study: simultaneous classical cuts on dimuon pT and both muons' IP3D (paper, "Scan Over Multiple Cuts").
 
-The best of a hundred cuts is worth less than it says; how much less is counted in null datasets (`dimuon.studies.nulls`), which
-have the correlations of the features with each other and with the mass that the flows learned.
+The best of a hundred cuts is worth less than it says; how much less is counted in null datasets
+(`dimuon.studies.nulls`), which have the correlations of the features with each other and with the mass that the
+background estimator learned.
 
 Writes, under results/<name>/studies/: cut_scan.parquet (every cut on the data), cut_scan_toys.parquet (the best cut of
 every null dataset) and cut_scan.json (best cut, local and corrected significance).
 """
 
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, Self
+
 import numpy as np
 import pandas as pd
 
-from dimuon.bumphunt import cut_and_count
 from dimuon.errors import UserError
+from dimuon.events import Events
+from dimuon.random import Stream
+from dimuon.records import Record
 from dimuon.statistics import calibration, model_choice
+from dimuon.statistics.calibration import Calibrated
 from dimuon.statistics.likelihood_ratio import MIN_BACKGROUND
 from dimuon.statistics.significance import discoveries
 from dimuon.statistics.spectra import Spectra
-from dimuon.studies.ledger import work_off
-from dimuon.studies.nulls import NullModel
-from dimuon.workflow.executor import integer_seed
+from dimuon.studies import scenarios
+from dimuon.studies.nulls import Null, NullModel
+from dimuon.studies.registry import study
+from dimuon.studies.scenarios import Outcome, Row, Scenario
+from dimuon.studies.study import Study
+from dimuon.workflow.config import Config
 from dimuon.workflow.products import FOUND, PRODUCTS, Product, study_maker
 
-NEEDED = ("dimu_pt", "mu0_ip3d", "mu1_ip3d")
+PT, IP3D = "dimu_pt", ("mu0_ip3d", "mu1_ip3d")
 TOO_FEW_EVENTS = "no cut of the scan leaves enough events: loosen studies.scan_pt and studies.scan_ip3d"
+FITTED = ("n_bkg", "n_bkg_err", "n_sig", "z0")
 
 MAKER = study_maker("cut_scan", "studies.pseudoexperiments", "studies.scan_pt", "studies.scan_ip3d")
 CUTS = PRODUCTS.declare(
@@ -48,89 +60,127 @@ BEST = PRODUCTS.declare(
 )
 
 
-def run(study):
-    """Do the study; `study` is a `dimuon.studies.study.Study`."""
-    config, tasks, scans, best = study.config, {}, {}, {}
-    missing = [name for name in NEEDED if name not in config.features.names]
+@study(MAKER, "what do simultaneous classical cuts find, and what is the best of many cuts worth?")
+def run(study: Study) -> str:
+    """Do the study."""
+    config = study.config
+    missing = [name for name in (PT, *IP3D) if name not in config.features.names]
     if missing:
         raise UserError(f"features.set: {missing[0]} is not among the features, so there is nothing to scan")
-    done = study.ledger(leave_out=["studies.pseudoexperiments"])
+    scans, best, listed = {}, {}, list[Scenario]()
     for charge, events in study.events.items():
         scans[charge] = scan(config, events)
-        best[charge] = best_of(scans[charge])  # a scan that leaves nothing is said before the toys
-        model = NullModel.of(config, charge, events, study.background(charge))
-        for index in range(config.studies.pseudoexperiments):
-            tasks[f"{charge}/{index}"] = (scan_null, config, model, index)
-    records = work_off(done, tasks, study.pool, "cut scan")
-    summary, toys = {}, []
-    for charge, found in best.items():
-        nulls = {key: value for key, value in records.items() if key.startswith(f"{charge}/")}
-        good = [value for value in nulls.values() if "failed" not in value]
-        n_failed = len(nulls) - len(good)
-        corrected = calibration.p_value(found["z0"], [value["z0"] for value in good], n_failed)
-        summary[charge] = {"best": found, "global": corrected.to_json(), "n": len(nulls), "n_failed": n_failed}
-        toys.append(pd.DataFrame(good).assign(charge=charge.upper()))
-    study.write_table(
-        CUTS,
-        pd.concat([cuts.assign(charge=charge.upper()) for charge, cuts in scans.items()], ignore_index=True),
-    )
-    study.write_table(TOYS, pd.concat(toys, ignore_index=True))
-    study.write_json(BEST, summary)
+        best[charge] = BestCut.of(scans[charge])  # a scan that leaves nothing is said before the toys
+        listed += of_nulls(config, NullModel.of(config, charge, events, study.background(charge)))
+    outcomes = scenarios.run(study, listed, best_cut, ["studies.pseudoexperiments"])
+    summary = {charge: summarise(cut, charge, outcomes) for charge, cut in best.items()}
+    cuts = [frame.assign(charge=charge.upper()) for charge, frame in scans.items()]
+    study.write_table(CUTS, pd.concat(cuts, ignore_index=True))
+    study.write_table(TOYS, scenarios.table(outcomes, "null dataset"))
+    study.write_json(BEST, {charge: part.to_json() for charge, part in summary.items()})
     return report(summary)
 
 
-def scan(config, events):
+def of_nulls(config: Config, null: NullModel) -> Iterator[Scenario]:
+    """The null datasets of one charge, each with a stream of its own."""
+    for number in range(config.studies.pseudoexperiments):
+        stream = Stream(config.seed).child("cut scan", null.charge, number).rooted()
+        labels: dict[str, str | int] = {"charge": null.charge.upper(), "experiment": number, "seed": stream.seed}
+        yield Scenario(f"{null.charge}/{number}", null.charge, config, stream, Null(null, number), labels)
+
+
+def scan(config: Config, events: Events) -> pd.DataFrame:
     """Every pair of cuts: a DataFrame with pt_cut [GeV], ip3d_cut [cm], n_obs, n_bkg, n_bkg_err, n_sig, z0, valid.
 
     Kept are events with dimuon pT at or above the one and both IP3D at or below the other. Where fewer than
     `MIN_BACKGROUND` events are left in the sidebands there is no fit (NaN, not valid).
     """
-    names = config.features.names
-    pt = events.features[:, names.index("dimu_pt")]
-    ip3d = np.abs(events.features[:, [names.index(n) for n in NEEDED[1:]]])  # a few samples of the flows are negative
+    pt = events.columns[PT]
+    ip3d = np.abs(np.column_stack([events.columns[name] for name in IP3D]))  # a few samples of the flows are negative
     cuts = [(p, d) for p in config.studies.scan_pt for d in config.studies.scan_ip3d]
     kept = np.array([(pt >= p) & (ip3d <= d).all(axis=1) for p, d in cuts])
     model = model_choice.model_of(config.significance, config.window)
     spectra = Spectra.of(events.mass, model.bins, selections=kept)
     enough = spectra.counts[:, :-1].sum(axis=1) >= MIN_BACKGROUND
-    table = pd.DataFrame(cuts, columns=["pt_cut", "ip3d_cut"]).assign(n_obs=spectra.counts[:, -1], valid=False)
-    fields = ["n_bkg", "n_bkg_err", "n_sig", "z0"]
-    table[fields] = np.nan
+    frame = pd.DataFrame(cuts, columns=["pt_cut", "ip3d_cut"]).assign(n_obs=spectra.counts[:, -1], valid=False)
+    frame[list(FITTED)] = np.nan
     if enough.any():
-        found = discoveries(spectra[enough], model)
-        table.loc[enough, fields] = np.column_stack([getattr(found, name) for name in fields])
-        table.loc[enough, "valid"] = found.valid
-    return table
+        fitted = discoveries(spectra[enough], model)
+        frame.loc[enough, list(FITTED)] = np.column_stack([getattr(fitted, name) for name in FITTED])
+        frame.loc[enough, "valid"] = fitted.valid
+    return frame
 
 
-def best_of(cuts):
-    """The most significant cut among the valid ones, as a dict. cuts: of `scan`. Raises `UserError` for none."""
-    valid = cuts[cuts["valid"]]
-    if valid.empty:
-        raise UserError(TOO_FEW_EVENTS)
-    return cut_and_count.plain(valid.loc[valid["z0"].idxmax()].to_dict())
+@dataclass(frozen=True)
+class BestCut(Record):
+    """The most significant of the valid cuts. pt_cut: GeV, ip3d_cut: cm."""
+
+    pt_cut: float
+    ip3d_cut: float
+    n_obs: float
+    n_bkg: float
+    n_bkg_err: float
+    n_sig: float
+    z0: float
+    valid: bool
+
+    @classmethod
+    def of(cls, cuts: pd.DataFrame) -> Self:
+        """From the cuts of `scan`. Raises `UserError` where none is valid."""
+        valid = cuts[cuts["valid"]]
+        if valid.empty:
+            raise UserError(TOO_FEW_EVENTS)
+        best = valid.to_dict("records")[valid["z0"].to_numpy().argmax()]
+        return cls(**{field.name: best[field.name] for field in fields(cls)})
 
 
-def scan_null(config, model, index):
-    """The best cut of one null dataset, in a worker: {"experiment", "seed", "pt_cut", "ip3d_cut", "z0"}."""
-    seed = integer_seed(config.seed, "cut scan", model.charge, index)
-    best = best_of(scan(config, model.sample(config, index, seed)))
-    return {"experiment": index, "seed": seed} | {name: best[name] for name in ("pt_cut", "ip3d_cut", "z0")}
+def best_cut(scenario: Scenario) -> list[Row]:
+    """The reading: the best cut of a null dataset, one row of pt_cut, ip3d_cut, z0."""
+    best = BestCut.of(scan(scenario.config, scenario.source.events(scenario))).to_json()
+    return [{name: best[name] for name in ("pt_cut", "ip3d_cut", "z0")}]
 
 
-def report(summary):
-    """The summary in words, for the screen."""
-    lines = []
-    for charge, part in summary.items():
-        best, corrected = part["best"], part["global"]
-        if corrected["p"] is None:
-            words = f"none of {corrected['n']} null datasets reaches it: more than {corrected['z0_low']:.2f} sigma"
-        elif corrected["z0"] is None:
-            words = f"reached by all of {corrected['n']} null datasets"
-        else:
-            words = f"{corrected['z0']:.2f} sigma (p = {corrected['p']:.4f} of {corrected['n']} null datasets)"
-        lines.append(
-            f"{charge}: best of the cuts pT > {best['pt_cut']:g} GeV, IP3D < {best['ip3d_cut']:g} cm: "
-            f"{best['z0']:.2f} sigma; corrected for the number of cuts: {words}; {part['n_failed']} failed"
-        )
-    return "\n".join(lines)
+@dataclass(frozen=True)
+class Corrected(Record):
+    """The best cut of one charge and its p-value, corrected for the number of cuts ("global" in JSON).
+
+    n: null datasets, n_failed of them without a value.
+    """
+
+    best: BestCut
+    corrected: Calibrated
+    n: int
+    n_failed: int
+
+    def to_json(self) -> dict[str, Any]:
+        content = super().to_json()
+        return content | {"global": content.pop("corrected")}
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Self:
+        return super().from_json({**content, "corrected": content["global"]})
+
+    def __str__(self) -> str:
+        if self.corrected.p is None:
+            return f"none of {self.n} null datasets reaches it: more than {self.corrected.z0_low:.2f} sigma"
+        if self.corrected.z0 is None:
+            return f"reached by all of {self.n} null datasets"
+        return f"{self.corrected.z0:.2f} sigma (p = {self.corrected.p:.4f} of {self.n} null datasets)"
+
+
+def summarise(best: BestCut, charge: str, outcomes: Sequence[Outcome]) -> Corrected:
+    """The best cut on the data of one charge, corrected by its null datasets."""
+    nulls = [outcome for outcome in outcomes if outcome.scenario.charge == charge]
+    done = scenarios.succeeded(nulls)
+    n_failed = len(nulls) - len(done)
+    p = calibration.p_value(best.z0, np.array([outcome.rows[0]["z0"] for outcome in done]), n_failed)
+    return Corrected(best, p, len(nulls), n_failed)
+
+
+def report(summary: Mapping[str, Corrected]) -> str:
+    """The summary, for the screen."""
+    return "\n".join(
+        f"{charge}: best of the cuts pT > {part.best.pt_cut:g} GeV, IP3D < {part.best.ip3d_cut:g} cm: "
+        f"{part.best.z0:.2f} sigma; corrected for the number of cuts: {part}; {part.n_failed} failed"
+        for charge, part in summary.items()
+    )

@@ -1,42 +1,59 @@
 """Study: what is found of a known number of signal events? (the discovery sensitivity of arXiv:2412.03747)
 
-Prompt Upsilons of the simulation are added to null datasets (`dimuon.studies.nulls`), which then go through steps 4 to 6. The
-methods compared: no cut, the best cut on a single feature, the classifier cut (best, and at a fixed working point), the
-likelihood reweighting, and as the ideal a classifier trained with truth labels on the same features, cut in the same
-two ways. The best of many cuts is local: its trials are for `dimuon.studies.pseudoexperiments` to count. The signal is
-SIMULATED; so are the numbers here.
+Prompt Upsilons of the simulation are added to null datasets (`dimuon.studies.nulls`), which then go through steps 4 to
+6. The methods compared: no cut, the best cut on a single feature, the classifier cut (best, and at a fixed working
+point), the likelihood reweighting, and as the ideal a classifier trained with truth labels on the same features, cut in
+the same two ways. The best of many cuts is local: its trials are for `dimuon.studies.pseudoexperiments` to count. The
+signal is SIMULATED; so are the numbers here.
 
 Writes, under results/<name>/studies/: injection.parquet (every significance) and injection.json (medians and bands,
 where learning sets in, linearity of the fitted signal, events needed for 3 and 5 sigma).
 """
 
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from dimuon.background.conditional import ConditionalBackground, sample_masses
+from dimuon.arrays import BoolArray, FloatArray
+from dimuon.background.conditional import sample_masses
 from dimuon.bumphunt import cut_and_count, steps
+from dimuon.bumphunt.result import Statistic
 from dimuon.classifiers.protocol import CLASSIFIERS, Split, TrainingSet, make
 from dimuon.columns import Column
 from dimuon.errors import UserError
 from dimuon.events import Events
 from dimuon.random import Stream
+from dimuon.records import Record
 from dimuon.simulation.nanoaod_files import upsilon_events
 from dimuon.statistics import model_choice
 from dimuon.statistics.working_points import CutVariable, nearest, rates
-from dimuon.studies import ledger
-from dimuon.studies.ledger import work_off
-from dimuon.studies.nulls import NullModel
-from dimuon.workflow.executor import AtOnce, generator, integer_seed
+from dimuon.studies import scenarios
+from dimuon.studies.nulls import Null, NullModel
+from dimuon.studies.registry import study
+from dimuon.studies.scenarios import Outcome, Row, Scenario, vary
+from dimuon.studies.screen import aligned
+from dimuon.studies.study import Study
+from dimuon.workflow.config import Config
 from dimuon.workflow.products import PRODUCTS, Product, study_maker
 
-METHODS = ("no_cut", "best_feature", "cathode_fixed", "cathode_max", "likelihood", "supervised_fixed", "supervised")
+METHODS = (
+    Statistic.NO_CUT,
+    Statistic.BEST_FEATURE,
+    Statistic.FIXED_CUT,
+    Statistic.BEST_CUT,
+    Statistic.LIKELIHOOD,
+    Statistic.SUPERVISED_FIXED,
+    Statistic.SUPERVISED,
+)
 FIXED_FPR = 0.1
 N_TRUTH = 20_000  # labelled events of each kind for the ideal classifier
 N_TRUTH_MEMBERS = 5
 BAND = (0.16, 0.84)
 TARGETS = (3.0, 5.0)  # sigma
+INJECTED = -1  # the row of an injected event, which is of no table
 
 MAKER = study_maker("injection", "studies.members", "studies.injected", "studies.repeats", "studies.retrain_flows")
 TABLE = PRODUCTS.declare(
@@ -64,191 +81,242 @@ SUMMARY = PRODUCTS.declare(
 )
 
 
-def run(study):
-    """Do the study; `study` is a `dimuon.studies.study.Study`."""
+@study(MAKER, "what is found of a known number of signal events, by which method?")
+def run(study: Study) -> str:
+    """Do the study."""
     config = study.config
     if "os" not in study.events:
         raise UserError("selection.charges: there are no os dimuons, and the signal to inject has opposite charges")
-    model = NullModel.of(config, "os", study.events["os"], study.background("os"))
-    ideal = ideal_classifier(config, model)
-    tasks = {
-        f"{n_injected}/{repeat}": (
-            search,
-            config,
-            model,
-            ideal,
-            n_injected,
-            place * config.studies.repeats + repeat,
-        )
-        for place, n_injected in enumerate(config.studies.injected)
-        for repeat in range(config.studies.repeats)
-    }
-    records = work_off(study.ledger(), tasks, study.pool, "injection")
-    frame = table(records)
-    summary = summarise(frame, records)
+    null = NullModel.of(config, "os", study.events["os"], study.background("os"))
+    outcomes = scenarios.run(study, with_signal(config, null), Methods(Ideal.trained(config, null)))
+    frame = table(outcomes)
+    summary = summarise(frame, outcomes)
     study.write_table(TABLE, frame, origin="simulated")
-    study.write_json(SUMMARY, summary, origin="simulated")
+    study.write_json(SUMMARY, summary.to_json(), origin="simulated")
     return report(summary)
+
+
+def with_signal(config: Config, null: NullModel) -> Iterator[Scenario]:
+    """Null datasets with every number of signal events, each as often as the settings say."""
+    searched, repeats = vary(config, {"bdt.members": config.studies.members}), config.studies.repeats
+    for place, n_injected in enumerate(config.studies.injected):
+        for repeat in range(repeats):
+            number = place * repeats + repeat
+            stream = Stream(config.seed).child("injection", n_injected, number).rooted()
+            labels: dict[str, str | int] = {"n_injected": n_injected, "repeat": repeat, "seed": stream.seed}
+            source = Injected(null, number, n_injected)
+            yield Scenario(f"{n_injected}/{repeat}", null.charge, searched, stream, source, labels)
+
+
+@dataclass(frozen=True)
+class Injected(Null):
+    """A null dataset with prompt Upsilons of the simulation: with `row` -1, and weight 1."""
+
+    n_injected: int
+
+    def events(self, scenario: Scenario) -> Events:
+        """The null dataset, and after it the signal events inside the window."""
+        null, window = super().events(scenario), scenario.config.window
+        if not self.n_injected:
+            return null
+        drawn = upsilon_events(self.n_injected, scenario.stream.child("signal").generator())
+        rows = np.full(len(drawn), INJECTED)
+        signal = Events.of(drawn["dimu_mass"], drawn.reindex(columns=list(null.names)), null.names, row=rows)
+        return null + signal[window.in_window(signal.mass)]
 
 
 @dataclass(frozen=True)
 class Ideal:
-    """A classifier trained with truth labels, as bytes. kind: of `CLASSIFIERS`; members: models."""
+    """A classifier trained with truth labels, as bytes: what any method could reach. kind: of `CLASSIFIERS`."""
 
     kind: str
-    members: tuple
+    members: tuple[bytes, ...]
 
-    def score(self, features):
+    @classmethod
+    def trained(cls, config: Config, null: NullModel) -> "Ideal":
+        """The classifier that knows signal from background in the SR, with the features of the analysis."""
+        stream, window = Stream(config.seed).child("injection"), config.window
+        rng = stream.child("truth").generator()
+        mass = sample_masses(null.fit, window.sr_low, window.sr_high, N_TRUTH, rng)
+        background = null.background.sample(mass, stream.child("truth features").integer())
+        signal = upsilon_events(N_TRUTH, rng)[config.features.names].to_numpy(dtype=float)
+        truth = [Events.of(np.full(N_TRUTH, np.nan), x, config.features.names) for x in (signal, background)]
+        half = N_TRUTH // 2
+        training = TrainingSet.of(*(Split(events[:half], events[half:]) for events in truth))
+        seeds = [stream.child("truth", member).integer() for member in range(N_TRUTH_MEMBERS)]
+        classifier = make(config.bdt.classifier).fit(training, seeds)
+        return cls(config.bdt.classifier.kind, tuple(classifier.to_bytes()))
+
+    def score(self, features: FloatArray) -> FloatArray:
         """(n_events,) mean score. features: (n_events, n_features)."""
-        return CLASSIFIERS[self.kind].from_bytes(self.members).score(features).mean(axis=1, dtype=float)
+        return np.asarray(CLASSIFIERS[self.kind].from_bytes(self.members).score(features).mean(axis=1, dtype=float))
 
 
-def ideal_classifier(config, model):
-    """The `Ideal` that knows signal from background in the SR: what any method could reach with these features."""
-    rng = generator(config.seed, "injection", "truth")
-    window, flows = config.window, ConditionalBackground.from_bytes(model.flows)
-    mass = sample_masses(model.fit, window.sr_low, window.sr_high, N_TRUTH, rng)
-    background = flows.sample(mass, integer_seed(config.seed, "injection", "truth features"))
-    signal = upsilon_events(N_TRUTH, rng)[config.features.names].to_numpy(dtype=float)
-    half = N_TRUTH // 2
-    seeds = [integer_seed(config.seed, "injection", "truth", member) for member in range(N_TRUTH_MEMBERS)]
-    truth = (Events.of(np.full(N_TRUTH, np.nan), features, config.features.names) for features in (signal, background))
-    training = TrainingSet.of(*(Split(events[:half], events[half:]) for events in truth))
-    classifier = make(config.bdt.classifier).fit(training, seeds)
-    return Ideal(config.bdt.classifier.kind, tuple(classifier.to_bytes()))
+@dataclass(frozen=True)
+class Methods:
+    """The reading: one null dataset with signal, searched, and what each of `METHODS` finds of it."""
+
+    ideal: Ideal
+
+    def __call__(self, scenario: Scenario) -> list[Row]:
+        """A row for each method: method, fpr, n_kept, z0, n_obs, n_bkg; n_kept None where the cut is not known."""
+        config, events = scenario.config, scenario.source.events(scenario)
+        is_signal = config.window.in_sr(events.mass) & (events.row == INJECTED)
+        rows = [
+            *_of_search(config, is_signal, scenarios.search(scenario, events)),
+            *self._of_ideal(config, events, is_signal),
+        ]
+        by_method = {row["method"]: row for row in rows}
+        return [cut_and_count.plain(by_method[method]) for method in METHODS]
+
+    def _of_ideal(self, config: Config, events: Events, is_signal: BoolArray) -> Iterator[Row]:
+        """The ideal classifier, at its best cut and at the fixed one."""
+        truth = CutVariable("supervised", self.ideal.score(events.features))
+        model = model_choice.model_of(config.significance, config.window)
+        fprs = rates(config.significance.n_working_points, config.significance.fpr_min)
+        curve, _ = cut_and_count.cut_and_count(events.mass, [truth], fprs, model)
+        tested = curve.to_dict("records")
+        best, fixed = tested[curve["z0"].to_numpy().argmax()], tested[nearest(curve["fpr"], FIXED_FPR)]
+        for method, record in ((Statistic.SUPERVISED, best), (Statistic.SUPERVISED_FIXED, fixed)):
+            yield _row(method, record, (is_signal & (truth.values >= record["cut"])).sum())
 
 
-def search(config, model, ideal, n_injected, index):
-    """One null dataset with signal, in a worker: {"seed", "rows"}, a row for each of `METHODS`."""
-    seed = integer_seed(config.seed, "injection", n_injected, index)
-    config = steps.vary(config, {"seed": seed, "bdt.members": config.studies.members})
-    null = model.sample(config, index, seed)
-    drawn = upsilon_events(n_injected, generator(seed, "signal")) if n_injected else pd.DataFrame()
-    signal = Events.of(
-        drawn.get("dimu_mass", pd.Series(dtype=float)).to_numpy(dtype=float),
-        drawn.reindex(columns=config.features.names).to_numpy(dtype=float),
-        config.features.names,
-    )
-    signal = signal[config.window.in_window(signal.mass)]
-    events = null + signal
-    in_sr = config.window.in_sr(events.mass) & (np.arange(len(events)) >= len(null))
-    outcome = steps.search(config, "os", events, model.background(config, index, events), Stream(seed), AtOnce())
-    return {
-        "seed": seed,
-        "rows": [cut_and_count.plain(row) for row in _rows(config, events, in_sr, outcome, ideal)],
-    }
-
-
-def _rows(config, events, is_signal, outcome, ideal):
-    """The outcome of every method. is_signal: (n_events,) True for injected events in the SR."""
-    cathode = outcome.curves[outcome.curves["variable"] == "cathode"]
-    fixed = cathode.iloc[nearest(cathode["fpr"], FIXED_FPR)]
+def _of_search(config: Config, is_signal: BoolArray, result: steps.SearchResult) -> Iterator[Row]:
+    """The methods of steps 4 to 6. is_signal: (n_events,) True for injected events in the SR."""
+    cathode = result.curves[result.curves["variable"] == Statistic.WORKING_POINT]
+    fixed = cathode.to_dict("records")[nearest(cathode["fpr"], FIXED_FPR)]
     by_mean = config.bdt.combination == "mean"  # otherwise no single cut says which events are kept
-    truth = CutVariable("supervised", ideal.score(events.features))
-    fprs = rates(config.significance.n_working_points, config.significance.fpr_min)
-    curve, _ = cut_and_count.cut_and_count(
-        events.mass, [truth], fprs, model_choice.model_of(config.significance, config.window)
-    )
-    best, ideal_fixed = curve.loc[curve["z0"].idxmax()], curve.iloc[nearest(curve["fpr"], FIXED_FPR)]
-    found = {
-        "no_cut": (outcome.summary["no_cut"], is_signal.sum()),
-        "best_feature": (outcome.summary["best_feature"], None),
-        "cathode_fixed": (fixed, (is_signal & (outcome.score >= fixed["cut"])).sum() if by_mean else None),
-        "cathode_max": (outcome.summary["cathode_max"], None),
-        "likelihood": (outcome.summary["likelihood"], None),
-        "supervised_fixed": (ideal_fixed, (is_signal & (truth.values >= ideal_fixed["cut"])).sum()),
-        "supervised": (best, (is_signal & (truth.values >= best["cut"])).sum()),
-    }
-    for method, (record, n_kept) in found.items():
-        record = dict.fromkeys(("z0", "n_obs", "n_bkg")) if record is None else record
-        yield {"method": method, "fpr": record.get("fpr", 1.0), "n_kept": n_kept} | {
-            name: record[name] for name in ("z0", "n_obs", "n_bkg")
-        }
+    yield _row(Statistic.NO_CUT, result.summary["no_cut"], is_signal.sum())
+    yield _row(Statistic.FIXED_CUT, fixed, (is_signal & (result.score >= fixed["cut"])).sum() if by_mean else None)
+    for method in (Statistic.BEST_FEATURE, Statistic.BEST_CUT, Statistic.LIKELIHOOD):
+        yield _row(method, result.summary[method], None)
 
 
-def table(records):
+def _row(method: Statistic, record: Mapping[Hashable, Any] | None, n_kept: int | None) -> Row:
+    """record: of the test; None where it is not defined."""
+    tested = record or {}
+    fields = {name: tested.get(name) for name in ("z0", "n_obs", "n_bkg")}
+    return {"method": str(method), "fpr": tested.get("fpr", 1.0), "n_kept": n_kept, **fields}
+
+
+def table(outcomes: Sequence[Outcome]) -> pd.DataFrame:
     """Every significance: n_injected, repeat, seed, method, fpr, z0, n_obs, n_bkg, n_kept."""
-
-    def labels(key, record):
-        n_injected, repeat = map(int, key.split("/"))
-        return {"n_injected": n_injected, "repeat": repeat, "seed": record["seed"]}
-
-    return ledger.table(records, labels, "injection")
+    return scenarios.table(outcomes, "injection")
 
 
-def summarise(frame, records):
-    """Medians and bands of each method, events needed, where learning sets in, linearity; as JSON values."""
-    failures = {key: record["failed"] for key, record in records.items() if "failed" in record}
-    methods = {}
-    for method in METHODS:
-        z0 = frame[frame["method"] == method].assign(z0=lambda part: part["z0"].fillna(0.0)).groupby("n_injected")["z0"]
-        curve = pd.DataFrame({"median": z0.median(), "low": z0.quantile(BAND[0]), "high": z0.quantile(BAND[1])})
-        needed = {f"{target:g}": needed_events(curve.index, curve["median"], target) for target in TARGETS}
-        methods[method] = {"curve": curve.reset_index().to_dict("records"), "events_needed": needed}
-    return {
-        "methods": methods,
-        "n_failed": len(failures),
-        "failures": failures,
-        "learning_from": onset(methods["cathode_max"]["curve"]),
-        "linearity": {
-            "no_cut": linearity(frame[frame["method"] == "no_cut"]),
-            "cathode_fixed": linearity(frame[frame["method"] == "cathode_fixed"]),
-        },
-    }
+@dataclass(frozen=True)
+class CurvePoint(Record):
+    """Z0 of one method with so many events injected: median, and the 68 % band from low to high."""
+
+    n_injected: int
+    median: float
+    low: float
+    high: float
 
 
-def needed_events(n_injected, median, target):
+@dataclass(frozen=True)
+class Sensitivity(Record):
+    """One method: its curve, and {"3": injected events needed for 3 sigma, "5": ...}, None where they do not reach."""
+
+    curve: tuple[CurvePoint, ...]
+    events_needed: dict[str, float | None]
+
+
+@dataclass(frozen=True)
+class Line(Record):
+    """Straight line of the excess against the signal events kept: one and zero where the fitted signal is unbiased."""
+
+    slope: float
+    slope_err: float
+    offset: float
+    offset_err: float
+
+
+@dataclass(frozen=True)
+class InjectionSummary(Record):
+    """The sensitivity of every method.
+
+    learning_from: of `onset`. linearity: {method: its line, None for too few values}, of those cut at a fixed place.
+    """
+
+    methods: dict[str, Sensitivity]
+    n_failed: int
+    failures: dict[str, str]
+    learning_from: int | None
+    linearity: dict[str, Line | None]
+
+
+def summarise(frame: pd.DataFrame, outcomes: Sequence[Outcome]) -> InjectionSummary:
+    """Medians and bands of each method, events needed, where learning sets in, linearity. frame: of `table`."""
+    failures = scenarios.failures(outcomes)
+    methods = {str(method): _sensitivity(frame[frame["method"] == method]) for method in METHODS}
+    return InjectionSummary(
+        methods,
+        len(failures),
+        failures,
+        onset(methods[Statistic.BEST_CUT].curve),
+        {str(name): linearity(frame[frame["method"] == name]) for name in (Statistic.NO_CUT, Statistic.FIXED_CUT)},
+    )
+
+
+def _sensitivity(rows: pd.DataFrame) -> Sensitivity:
+    """rows: of one method; a significance that is not defined counts as 0."""
+    z0 = rows["z0"].fillna(0.0).groupby(rows["n_injected"])
+    bands = pd.DataFrame({"median": z0.median(), "low": z0.quantile(BAND[0]), "high": z0.quantile(BAND[1])})
+    curve = tuple(CurvePoint(int(str(n)), *map(float, band)) for n, band in bands.iterrows())
+    n_injected, median = [point.n_injected for point in curve], [point.median for point in curve]
+    return Sensitivity(curve, {f"{target:g}": needed_events(n_injected, median, target) for target in TARGETS})
+
+
+def needed_events(n_injected: Sequence[float], median: Sequence[float], target: float) -> float | None:
     """Injected events from which the median Z0 stays at or above a target, interpolated; None where it never does."""
-    n_injected, median = np.asarray(n_injected, dtype=float), np.asarray(median, dtype=float)
-    below = np.flatnonzero(median < target)
+    below = np.flatnonzero(np.asarray(median) < target)
     if not below.size:
         return float(n_injected[0])
-    last = below[-1]
+    last = int(below[-1])
     if last + 1 == len(median):
         return None
     share = (target - median[last]) / (median[last + 1] - median[last])
     return float(n_injected[last] + share * (n_injected[last + 1] - n_injected[last]))
 
 
-def onset(curve):
-    """Smallest number of injected events from which on the median Z0 of the best classifier cut lies above the band
-    that it has with nothing injected; None where it never does, or nothing was injected nowhere."""
-    nothing = [point for point in curve if point["n_injected"] == 0]
-    if not nothing:
+def onset(curve: Sequence[CurvePoint]) -> int | None:
+    """Where learning sets in.
+
+    Smallest number of injected events from which on the median Z0 of the best classifier cut lies above the band that
+    it has with nothing injected; None where it never does, or nothing was injected nowhere.
+    """
+    nothing = next((point for point in curve if point.n_injected == 0), None)
+    if nothing is None:
         return None
-    above = [point["n_injected"] for point in curve if point["n_injected"] > 0]
-    for point in reversed(curve):
-        if point["n_injected"] > 0 and point["median"] <= nothing[0]["high"]:
-            above = [n for n in above if n > point["n_injected"]]
-    return min(above, default=None)
+    injected = [point for point in curve if point.n_injected > 0]
+    hidden = [point.n_injected for point in injected if point.median <= nothing.high]
+    return min((point.n_injected for point in injected if point.n_injected > max(hidden, default=0)), default=None)
 
 
-def linearity(frame):
-    """Straight line of the excess n_obs - n_bkg (not cut off at zero) against the signal events kept in the SR.
+def linearity(frame: pd.DataFrame) -> Line | None:
+    """The line of the excess n_obs - n_bkg (not cut off at zero) against the signal events kept in the SR.
 
-    {"slope", "slope_err", "offset", "offset_err"}: one and zero where the fitted signal is unbiased; errors from the
-    scatter. None with fewer than four values. frame: with n_obs, n_bkg, n_kept (missing: left out).
+    Errors from the scatter. None with fewer than four values. frame: with n_obs, n_bkg, n_kept (missing: left out).
     """
     frame = frame.dropna(subset=["n_kept"])
     if len(frame) < 4:
         return None
     line, covariance = np.polyfit(frame["n_kept"], frame["n_obs"] - frame["n_bkg"], 1, cov=True)
     errors = np.sqrt(np.diag(covariance))
-    return {"slope": float(line[0]), "slope_err": float(errors[0]),
-            "offset": float(line[1]), "offset_err": float(errors[1])}  # fmt: skip
+    return Line(float(line[0]), float(errors[0]), float(line[1]), float(errors[1]))
 
 
-def report(summary):
-    """The summary in words, for the screen."""
-    numbers = [point["n_injected"] for point in summary["methods"]["no_cut"]["curve"]]
-    lines = [f"{'median Z0 at injected events':<30}" + "".join(f"{n:>8}" for n in numbers) + "   for 3, 5 sigma"]
-    for method, found in summary["methods"].items():
-        needed = ", ".join("-" if n is None else f"{n:.0f}" for n in found["events_needed"].values())
-        lines.append(f"{method:<30}" + "".join(f"{point['median']:>8.2f}" for point in found["curve"]) + f"   {needed}")
-    lines.append(f"learning sets in at {summary['learning_from']} injected events; {summary['n_failed']} failed")
-    if line := summary["linearity"]["no_cut"]:
-        lines.append(
-            f"fitted signal without a cut = ({line['slope']:.2f} +- {line['slope_err']:.2f}) n + "
-            f"({line['offset']:.0f} +- {line['offset_err']:.0f})"
-        )
+def report(summary: InjectionSummary) -> str:
+    """The summary, for the screen."""
+    numbers = [str(point.n_injected) for point in summary.methods[Statistic.NO_CUT].curve]
+    rows = [["median Z0 at injected events", *numbers, "for 3, 5 sigma"]]
+    for method, part in summary.methods.items():
+        needed = ", ".join("-" if n is None else f"{n:.0f}" for n in part.events_needed.values())
+        rows.append([method, *(f"{point.median:.2f}" for point in part.curve), needed])
+    lines = aligned(rows, "<" + ">" * len(numbers) + "<")
+    lines.append(f"learning sets in at {summary.learning_from} injected events; {summary.n_failed} failed")
+    if line := summary.linearity[Statistic.NO_CUT]:
+        slope, offset = f"{line.slope:.2f} +- {line.slope_err:.2f}", f"{line.offset:.0f} +- {line.offset_err:.0f}"
+        lines.append(f"fitted signal without a cut = ({slope}) n + ({offset})")
     return "\n".join(lines)

@@ -5,10 +5,11 @@ import io
 import json
 import logging
 import os
-from concurrent.futures import as_completed
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor, as_completed
 from pathlib import Path
+from typing import Any
 
-import pandas as pd
 from tqdm import tqdm
 
 from dimuon.errors import UserError
@@ -17,14 +18,10 @@ from dimuon.workflow import provenance
 
 log = logging.getLogger("dimuon")
 
-FAILURES = (
-    UserError,
-    ValueError,
-    FitError,
-)  # of one task: counted; anything else is a bug and stops the study
+FAILURES = (UserError, ValueError, FitError)  # of one task: counted; anything else is a bug and stops the study
 
-
-NUMBERS = ("fpr", "z0", "n_obs", "n_bkg", "n_sig", "n_kept")  # None where not defined
+Record = dict[str, Any]  # of JSON values
+Task = tuple[Any, ...]  # (function, *arguments)
 
 
 class Ledger:
@@ -34,26 +31,26 @@ class Ledger:
     records: {key: record} of the finished tasks.
     """
 
-    def __init__(self, path, settings):
-        self.path, self.records = Path(path), {}
+    def __init__(self, path: Path | str, settings: Mapping[str, Any]) -> None:
+        self.path, self.records = Path(path), dict[str, Record]()
         if self.path.exists():
             self._read(json.loads(json.dumps(settings)))
         else:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._append({"settings": settings})
 
-    def add(self, key, record):
+    def add(self, key: str, record: Record) -> None:
         """Keep the record of a finished task; on disk when this returns."""
         self._append({"key": key, "record": record})
         self.records[key] = record
 
-    def _append(self, content):
+    def _append(self, content: Mapping[str, Any]) -> None:
         with open(self.path, "a", encoding="utf-8") as handle:
             handle.write(json.dumps(content, allow_nan=False) + "\n")
             handle.flush()
             os.fsync(handle.fileno())
 
-    def _read(self, settings):
+    def _read(self, settings: Mapping[str, Any]) -> None:
         text = self.path.read_bytes()
         whole = text[: text.rfind(b"\n") + 1]  # a line cut short by a kill is a task not finished
         try:
@@ -75,13 +72,12 @@ class Ledger:
             os.truncate(self.path, len(whole))
 
 
-def settings_of(run, inputs, leave_out=()):
+def settings_of(run: provenance.Run, inputs: Sequence[Path], leave_out: Sequence[str] = ()) -> dict[str, Any]:
     """What the tasks of a study depend on: {setting: value, input: hash}, for a `Ledger`.
 
-    run: `artifacts.Run`. inputs: paths. leave_out: settings that may change while the study is unfinished, such as
-    the number of tasks.
+    leave_out: settings that may change while the study is unfinished, such as the number of tasks.
     """
-    settings = {}
+    settings: dict[str, Any] = {}
     for path in inputs:
         settings |= provenance.sidecar(path).get("settings", {})
     settings |= provenance.chosen_settings(run.config, provenance.settings_of(run.step))
@@ -89,11 +85,11 @@ def settings_of(run, inputs, leave_out=()):
     return settings | {f"the hash of {path}": provenance.file_hash(path) for path in inputs}
 
 
-def work_off(ledger, tasks, pool, label):
+def work_off(ledger: Ledger, tasks: Mapping[str, Task], pool: Executor, label: str) -> dict[str, Record]:
     """Do the tasks that the ledger does not hold yet; returns {key: record} of all, in the order of `tasks`.
 
-    tasks: {key: (function, *arguments)}; a function returns its record, a dict of JSON values. The record of a task
-    that failed is {"failed": reason}.
+    A task is (function, *arguments); the function returns its record, of JSON values. The record of a task that failed
+    is {"failed": reason}.
     """
     missing = {key: task for key, task in tasks.items() if key not in ledger.records}
     if len(missing) < len(tasks):
@@ -112,30 +108,12 @@ def work_off(ledger, tasks, pool, label):
     return records
 
 
-def fail(error):
+def fail(error: Exception) -> Record:
     """A task that cannot be begun: it fails with this error, and is counted."""
     raise error
 
 
-def table(records, labels, what):
-    """The rows of every task that did not fail, as one DataFrame with numbers as float; `UserError` for none.
-
-    records: of `work_off`, each with "rows". labels(key, record): {column: value} for the rows of a task. what: the
-    tasks' name in the message.
-    """
-    frames = [
-        pd.DataFrame(record["rows"]).assign(**labels(key, record))
-        for key, record in records.items()
-        if "failed" not in record
-    ]
-    if not frames:
-        raise UserError(f"every {what} failed, the first with: {next(iter(records.values()))['failed']}")
-    frame = pd.concat(frames, ignore_index=True)
-    kinds = dict.fromkeys(NUMBERS, float) | {"valid": "boolean"}
-    return frame.astype({name: kind for name, kind in kinds.items() if name in frame})
-
-
-def _attempt(function, *arguments):
+def _attempt(function: Callable[..., Record], *arguments: Any) -> Record:
     """The record of a task, in a worker. The progress bars of the steps inside are not for the terminal."""
     try:
         with contextlib.redirect_stderr(io.StringIO()):

@@ -1,77 +1,117 @@
 """Null datasets: what the analysis would see if there were only background.
 
 The masses follow the sideband fit of the data over the whole window, SR included, the number of events is Poisson
-around what the fit expects. The features come from one member of the flow ensemble, and the analysis of that null
-dataset samples its background from the other members. The truth of a null dataset is therefore not the model that it
-is searched with: the two differ as much as two trainings on the same sidebands do, which is what the data and a model
-trained on them must be expected to differ by at least. (A bias that all members share does not show; the controls are
-there for that.) With retraining, the members' place is taken by flows trained on the null dataset's own sidebands.
+around what the fit expects. The features come from one member of the background estimator, and the analysis of that
+null dataset samples its background from the other members. The truth of a null dataset is therefore not the model that
+it is searched with: the two differ as much as two trainings on the same sidebands do, which is what the data and a
+model trained on them must be expected to differ by at least. (A bias that all members share does not show; the
+controls are there for that.) With retraining, the members' place is taken by an estimator trained on the null
+dataset's own sidebands.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from dimuon.background.conditional import ConditionalBackground, sample_masses
 from dimuon.bumphunt import steps
 from dimuon.errors import UserError
 from dimuon.events import Events
-from dimuon.random import Stream
 from dimuon.statistics.significance import SidebandFit
-from dimuon.workflow.executor import AtOnce, generator, integer_seed
+from dimuon.studies.scenarios import Scenario, Source
+from dimuon.studies.study import Study
+from dimuon.workflow.config import Config
+from dimuon.workflow.executor import AtOnce
 
 
 @dataclass(frozen=True)
 class NullModel:
     """Where the null datasets of one charge come from; small, and sent to every worker.
 
-    charge: "os" or "ss". fit: `SidebandFit` of the data's masses. flows: `ConditionalBackground.to_bytes()`.
+    fit: of the data's masses. trained: bytes of the background model.
     """
 
     charge: str
     fit: SidebandFit
-    flows: bytes
+    trained: bytes
 
     @classmethod
-    def of(cls, config, charge, events, background):
-        """The model for given data. background: `ConditionalBackground`. Raises `UserError` for a single flow."""
-        if config.estimator.members < 2:
+    def of(cls, config: Config, charge: str, events: Events, background: ConditionalBackground) -> "NullModel":
+        """The model for given data and a background trained on them. Raises `UserError` for one of a single member."""
+        if background.estimator.settings.members < 2:
             raise UserError(
-                "estimator.members = 1: null datasets take their features from one flow and are searched with the others; "
-                "at least 2 are needed"
+                "estimator.members = 1: null datasets take their features from one member and are searched with the "
+                "others; at least 2 are needed"
             )
         return cls(charge, steps.fit_masses(config, events), background.to_bytes())
 
-    def member(self, index):
-        """The flow that null dataset number `index` takes its features from."""
-        return index % _members(self.flows)
+    @property
+    def background(self) -> ConditionalBackground:
+        """The background model with all its members."""
+        return _loaded(self.trained)
 
-    def sample(self, config, index, seed):
-        """The `Events` of null dataset number `index`. seed: its own, a whole number."""
-        window = config.window
-        rng = generator(seed, "null")
-        n_events = rng.poisson(self.fit.expected([window.sb_low, window.sb_high]).sum())
-        mass = sample_masses(self.fit, window.sb_low, window.sb_high, n_events, rng)
-        truth = _some_members(self.flows, (self.member(index),))
-        return Events.of(mass, truth.sample(mass, integer_seed(seed, "null features")), config.features.names)
+    @property
+    def members(self) -> int:
+        """Members of the background model."""
+        return int(self.background.estimator.settings.members)
 
-    def background(self, config, index, events):
-        """The `ConditionalBackground` that null dataset number `index` (`events`) is searched with."""
-        if config.studies.retrain_flows:
-            scaler = _some_members(self.flows, (self.member(index),)).scaler
-            return steps.train_background(config, self.charge, events, scaler, Stream(config.seed), AtOnce())
-        others = tuple(member for member in range(_members(self.flows)) if member != self.member(index))
-        return _some_members(self.flows, others)
+    def truth(self, number: int) -> int:
+        """The member that null dataset `number` takes its features from."""
+        return number % self.members
+
+    def only(self, *members: int) -> ConditionalBackground:
+        """The background of some members alone."""
+        return _some_members(self.trained, members)
+
+
+@dataclass(frozen=True)
+class Null(Source):
+    """Null dataset `number` as the source of a scenario: the stream says which one of all possible it is."""
+
+    null: NullModel
+    number: int
+
+    def events(self, scenario: Scenario) -> Events:
+        """Background alone: masses of the fit, features of one member."""
+        window, stream = scenario.config.window, scenario.stream
+        rng = stream.child("null").generator()
+        n_events = rng.poisson(self.null.fit.expected([window.sb_low, window.sb_high]).sum())
+        mass = sample_masses(self.null.fit, window.sb_low, window.sb_high, n_events, rng)
+        truth = self.null.only(self.null.truth(self.number))
+        features = truth.sample(mass, stream.child("null features").integer())
+        return Events.of(mass, features, scenario.config.features.names)
+
+    def model(self, scenario: Scenario, events: Events) -> ConditionalBackground:
+        """The other members; with `studies.retrain_flows` a background trained on these events."""
+        truth = self.null.truth(self.number)
+        if scenario.config.studies.retrain_flows:
+            scaler = self.null.only(truth).scaler
+            config, stream = scenario.config, scenario.stream
+            return steps.train_background(config, scenario.charge, events, scaler, stream, AtOnce())
+        return self.null.only(*(member for member in range(self.null.members) if member != truth))
+
+
+@dataclass(frozen=True)
+class LikeNull(Null):
+    """The data themselves, searched as null dataset `number` is: without the member that is its truth."""
+
+    observed: Events | None = None  # filled in by `prepared`
+
+    def prepared(self, study: Study, scenario: Scenario) -> "LikeNull":
+        """With the data as the scenario sees them."""
+        return replace(self, observed=study.read(scenario.config, scenario.charge))
+
+    def events(self, scenario: Scenario) -> Events:
+        """The data. ValueError before `prepared`."""
+        if self.observed is None:
+            raise ValueError(f"{scenario.key}: the data were not read")
+        return self.observed
 
 
 @lru_cache(maxsize=4)
-def _loaded(flows):
-    return ConditionalBackground.from_bytes(flows)
-
-
-def _members(flows):
-    return _loaded(flows).estimator.settings.members
+def _loaded(trained: bytes) -> ConditionalBackground:
+    return ConditionalBackground.from_bytes(trained)
 
 
 @lru_cache(maxsize=32)
-def _some_members(flows, members):
-    return steps.with_members(_loaded(flows), list(members))
+def _some_members(trained: bytes, members: tuple[int, ...]) -> ConditionalBackground:
+    return steps.with_members(_loaded(trained), list(members))

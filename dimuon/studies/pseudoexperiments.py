@@ -1,31 +1,53 @@
 """Study: the whole chain on null datasets (paper, End Matter), and the p-values that it gives.
 
 The best of many cuts, each placed by a classifier trained on the very events that are counted, need not follow the
-asymptotic distribution. Here the distribution is counted: null datasets (`dimuon.studies.nulls`) go through steps 4 to 6 (with
-`studies.retrain_flows`, 3 to 6), and the data are compared with them.
+asymptotic distribution. Here the distribution is counted: null datasets (`dimuon.studies.nulls`) go through steps 4 to
+6 (with `studies.retrain_flows`, 3 to 6), and the data are compared with them.
 
 Writes, under results/<name>/studies/: pseudoexperiments.parquet (every significance of every null dataset) and
 pseudoexperiments.json (calibrated local and global p-values, coverage of the asymptotic ones, uniformity).
 """
 
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
 import numpy as np
+import pandas as pd
 from scipy.stats import norm
 
-from dimuon.background.conditional import ConditionalBackground
-from dimuon.bumphunt import steps
+from dimuon.arrays import FloatArray
+from dimuon.bumphunt.result import Statistic
 from dimuon.errors import UserError
 from dimuon.random import Stream
+from dimuon.records import Record
 from dimuon.statistics import calibration
+from dimuon.statistics.calibration import Calibrated, Coverage, Uniformity
 from dimuon.statistics.working_points import nearest
-from dimuon.studies import ledger
-from dimuon.studies.ledger import work_off
-from dimuon.studies.nulls import NullModel
-from dimuon.workflow.executor import AtOnce, generator, integer_seed
+from dimuon.studies import scenarios
+from dimuon.studies.nulls import LikeNull, Null, NullModel
+from dimuon.studies.registry import study
+from dimuon.studies.scenarios import Outcome, Row, Scenario, vary
+from dimuon.studies.study import Study
+from dimuon.studies.trained import Data
+from dimuon.workflow.config import Config
 from dimuon.workflow.products import FOUND, PRODUCTS, Product, study_maker
 
+FIXED = "fixed"  # the statistic of the cut at
 FIXED_FPR = 0.1  # the working point whose coverage is shown beside that of the maximum
 CAVEAT = "The null datasets are drawn from flows of the same sidebands: what all flows have wrong, no null shows."
-STATISTICS = ("cathode_max", "fixed", "likelihood", "likelihood_pooled", "best_feature", "no_cut")
+STATISTICS = (
+    Statistic.BEST_CUT,
+    FIXED,
+    Statistic.LIKELIHOOD,
+    Statistic.LIKELIHOOD_POOLED,
+    Statistic.BEST_FEATURE,
+    Statistic.NO_CUT,
+)
+ANALYSIS, LIKE_NULLS = "analysis", "like_nulls"  # the data, searched as in step 6, and as the null datasets are
+NOT_CHOSEN = (Statistic.NO_CUT, Statistic.LIKELIHOOD, Statistic.LIKELIHOOD_POOLED)  # among several: local is global
+
+Nulls = Mapping[str | float, FloatArray]  # {statistic, or FPR of a cut on the classifier: (n,) Z0}
 
 MAKER = study_maker(
     "pseudoexperiments",
@@ -53,87 +75,115 @@ CALIBRATED = PRODUCTS.declare(
 )
 
 
-def run(study):
-    """Do the study; `study` is a `dimuon.studies.study.Study`."""
-    config, tasks = study.config, {}
-    if config.studies.held_out >= config.studies.pseudoexperiments:
+@study(MAKER, "how often does background alone reach the Z0 of the data? The chain on null datasets")
+def run(study: Study) -> str:
+    """Do the study."""
+    settings = study.config.studies
+    if settings.held_out >= settings.pseudoexperiments:
         raise UserError(
-            f"studies.held_out = {config.studies.held_out} of studies.pseudoexperiments = "
-            f"{config.studies.pseudoexperiments}: none is left to calibrate with; lower the first or raise the second"
+            f"studies.held_out = {settings.held_out} of studies.pseudoexperiments = "
+            f"{settings.pseudoexperiments}: none is left to calibrate with; lower the first or raise the second"
         )
+    listed: list[Scenario] = []
     for charge, events in study.events.items():
-        model = NullModel.of(config, charge, events, study.background(charge))
-        tasks[f"{charge}/data/analysis"] = (search_data, config, charge, events, model.flows)
-        tasks[f"{charge}/data/like_nulls"] = (search_like_nulls, config, model, events)
-        for index in range(config.studies.pseudoexperiments):
-            tasks[f"{charge}/{index}"] = (search_null, config, model, index)
-    records = work_off(study.ledger(leave_out=["studies.pseudoexperiments", "studies.held_out"]), tasks, study.pool,
-                       "pseudoexperiments")  # fmt: skip
-    summary = {charge: summarise(config, charge, records) for charge in study.events}
-    study.write_table(TABLE, table(records))
-    study.write_json(CALIBRATED, summary)
+        null = NullModel.of(study.config, charge, events, study.background(charge))
+        listed += [*of_data(study.config, null), *of_nulls(study.config, null, settings.pseudoexperiments)]
+    may_change = ["studies.pseudoexperiments", "studies.held_out"]
+    outcomes = scenarios.run(study, listed, scenarios.significances, may_change)
+    summary = {charge: summarise(study.config, charge, outcomes) for charge in study.events}
+    study.write_table(TABLE, table(outcomes))
+    study.write_json(CALIBRATED, {charge: part.to_json() for charge, part in summary.items()})
     return report(summary)
 
 
-def search_null(config, model, index):
-    """One pseudoexperiment, in a worker: {"seed", "member", "n_events", "rows"}; rows as `chain.headline`."""
-    seed = integer_seed(config.seed, "pseudoexperiment", model.charge, index)
-    config = steps.vary(config, {"seed": seed, "bdt.members": config.studies.members})
-    events = model.sample(config, index, seed)
-    outcome = steps.search(
-        config, model.charge, events, model.background(config, index, events), Stream(seed), AtOnce()
-    )
-    rows = steps.headline(outcome)
-    return {"seed": seed, "member": model.member(index), "n_events": len(events), "rows": rows}
+def of_nulls(config: Config, null: NullModel, n: int) -> Iterator[Scenario]:
+    """The first `n` null datasets of one charge, each with a stream of its own."""
+    charge, searched = null.charge, vary(config, {"bdt.members": config.studies.members})
+    for number in range(n):
+        stream = Stream(config.seed).child("pseudoexperiment", charge, number).rooted()
+        labels: dict[str, str | int] = {
+            "charge": charge.upper(),
+            "experiment": number,
+            "seed": stream.seed,
+            "member": null.truth(number),
+        }
+        yield Scenario(f"{charge}/{number}", charge, searched, stream, Null(null, number), labels)
 
 
-def search_data(config, charge, events, flows):
-    """The data themselves, as steps 4 to 6 search them."""
-    background = ConditionalBackground.from_bytes(flows)
-    return {"rows": steps.headline(steps.search(config, charge, events, background, Stream(config.seed), AtOnce()))}
+def of_data(config: Config, null: NullModel) -> Iterator[Scenario]:
+    """The data of one charge themselves, twice.
+
+    As steps 4 to 6 search them, and as a null dataset is: with fewer classifiers, and without one of the members.
+    """
+    charge, stream = null.charge, Stream(config.seed)
+    fewer = vary(config, {"bdt.members": config.studies.members})
+    yield Scenario(f"{charge}/data/{ANALYSIS}", charge, config, stream, Data())
+    yield Scenario(f"{charge}/data/{LIKE_NULLS}", charge, fewer, stream, LikeNull(null, 0))
 
 
-def search_like_nulls(config, model, events):
-    """The data themselves, searched as a null dataset is: with fewer classifiers, and without one of the flows."""
-    config = steps.vary(config, {"bdt.members": config.studies.members})
-    outcome = steps.search(
-        config, model.charge, events, model.background(config, 0, events), Stream(config.seed), AtOnce()
-    )
-    return {"rows": steps.headline(outcome)}
-
-
-def table(records):
+def table(outcomes: Sequence[Outcome]) -> pd.DataFrame:
     """Every significance of every null dataset: charge, experiment, seed, member, variable, fpr, z0, n_obs, ..."""
-
-    def labels(key, record):
-        charge, index = key.split("/")
-        return {"charge": charge.upper(), "experiment": int(index), "seed": record["seed"], "member": record["member"]}
-
-    nulls = {key: record for key, record in records.items() if "/data/" not in key}
-    return ledger.table(nulls, labels, "pseudoexperiment")
+    return scenarios.table([outcome for outcome in outcomes if outcome.scenario.labels], "pseudoexperiment")
 
 
-def statistics(rows, fixed_fpr=FIXED_FPR):
+def statistics(rows: Sequence[Row], fixed_fpr: float = FIXED_FPR) -> dict[str | float, float]:
     """The statistics of one dataset: {name of STATISTICS, and the FPR of each cut on the classifier: Z0}.
 
     A likelihood value that is not defined (no excess without a cut, as in half of all null datasets) counts as 0.
     """
-    values = {row["variable"]: row["z0"] or 0.0 for row in rows if row["variable"] != "cathode"}
-    values |= {row["fpr"]: row["z0"] for row in rows if row["variable"] == "cathode"}
-    fprs = [name for name in values if isinstance(name, float)]
-    return values | {"fixed": values[fprs[nearest(fprs, fixed_fpr)]]}
+    named = {row["variable"]: row["z0"] or 0.0 for row in rows if row["variable"] != Statistic.WORKING_POINT}
+    cuts = {row["fpr"]: row["z0"] for row in rows if row["variable"] == Statistic.WORKING_POINT}
+    return named | cuts | {FIXED: cuts[list(cuts)[nearest(list(cuts), fixed_fpr)]]}
 
 
-def summarise(config, charge, records):
-    """Calibrated p-values, coverage and uniformity for one charge, as JSON values.
+@dataclass(frozen=True)
+class CalibratedStatistic(Record):
+    """One statistic of the data and its p-values, counted in null datasets.
 
-    data: of the data as the analysis searched them ("analysis") and as the nulls are searched ("like_nulls"): the
-    second alone is a like-for-like comparison. uniformity: of the last nulls by the others; by_truth: of the nulls of
-    one flow by those of the other flows.
+    asymptotic: Z0 of the data, whose calibrated values these are. local: of its own working point; None where only the
+    choice among several has a p-value. overall: of the whole choice; "global" in JSON.
     """
-    nulls = [record for key, record in records.items() if key.startswith(f"{charge}/") and "/data/" not in key]
-    done = [record for record in nulls if "failed" not in record]
-    failures = [record["failed"] for record in nulls if "failed" in record]
+
+    asymptotic: float
+    fpr: float
+    local: Calibrated | None
+    overall: Calibrated
+
+    def to_json(self) -> dict[str, Any]:
+        content = super().to_json()
+        return content | {"global": content.pop("overall")}
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Self:
+        return super().from_json({**content, "overall": content["global"]})
+
+
+@dataclass(frozen=True)
+class CalibratedSummary(Record):
+    """What the null datasets of one charge say.
+
+    n: null datasets, n_failed of them without a value. members: classifiers a fold, of each way to search the data.
+    reach: the Z0 beyond which so many null datasets say nothing. data: {way to search: {statistic: p-values}}; the way
+    of the null datasets alone is a like-for-like comparison. coverage: of the asymptotic Z0. uniformity: of the
+    p-values of the last null datasets by the others; by_truth: of those of one member by those of the others, None
+    where all are of one member.
+    """
+
+    n: int
+    n_failed: int
+    failures: tuple[str, ...]
+    members: dict[str, int]
+    reach: float
+    data: dict[str, dict[str, CalibratedStatistic]]
+    coverage: dict[str, tuple[Coverage, ...]]
+    uniformity: dict[str, Uniformity]
+    by_truth: dict[str, Uniformity] | None
+
+
+def summarise(config: Config, charge: str, outcomes: Sequence[Outcome]) -> CalibratedSummary:
+    """Calibrated p-values, coverage and uniformity for one charge. `UserError` for too few null datasets to say any."""
+    nulls = [outcome for outcome in outcomes if outcome.scenario.charge == charge and outcome.scenario.labels]
+    done, failures = scenarios.succeeded(nulls), tuple(scenarios.failures(nulls).values())
     held_out = config.studies.held_out
     if len(done) <= held_out:
         first = f", the first with: {failures[0]}" if failures else ""
@@ -141,85 +191,91 @@ def summarise(config, charge, records):
             f"{charge}: {len(done)} of {len(nulls)} pseudoexperiments succeeded and studies.held_out = {held_out} are "
             f"put aside{first}; lower studies.held_out"
         )
-    values = [statistics(record["rows"]) for record in done]
+    values = [statistics(outcome.rows) for outcome in done]
     columns = {name: np.array([one[name] for one in values]) for name in values[0]}
-    searched = {name: records[f"{charge}/data/{name}"] for name in ("analysis", "like_nulls")}
-    for record in searched.values():
-        if "failed" in record:
-            raise UserError(f"{charge}: the data themselves failed: {record['failed']}")
-    rng, member = generator(config.seed, "uniformity", charge), np.array([record["member"] for record in done])
+    rows = {name: _of_data(outcomes, charge, name) for name in (ANALYSIS, LIKE_NULLS)}
+    rng = Stream(config.seed).child("uniformity", charge).generator()
+    member = np.array([outcome.scenario.labels["member"] for outcome in done])
     last = member == member.max()
-    return {
-        "n": len(nulls),
-        "n_failed": len(failures),
-        "failures": failures,
-        "members": {"analysis": config.bdt.members, "like_nulls": config.studies.members},
-        "reach": float(norm.isf(1 / len(nulls))),
-        "data": {name: calibrate(record["rows"], columns, len(failures)) for name, record in searched.items()},
-        "coverage": {
-            name: [row.to_json() for row in calibration.coverage(columns[name], len(failures))] for name in STATISTICS
-        },
-        "uniformity": {
-            name: calibration.uniformity(columns[name][-held_out:], columns[name][:-held_out], rng).to_json()
-            for name in STATISTICS
-        },
-        "by_truth": {
-            name: calibration.uniformity(columns[name][last], columns[name][~last], rng).to_json()
-            for name in STATISTICS
-        }
-        if not last.all()
-        else None,
+    uniformity = {
+        name: calibration.uniformity(columns[name][-held_out:], columns[name][:-held_out], rng) for name in STATISTICS
     }
+    by_truth = (
+        {name: calibration.uniformity(columns[name][last], columns[name][~last], rng) for name in STATISTICS}
+        if not last.all()
+        else None
+    )
+    return CalibratedSummary(
+        n=len(nulls),
+        n_failed=len(failures),
+        failures=failures,
+        members={ANALYSIS: config.bdt.members, LIKE_NULLS: config.studies.members},
+        reach=float(norm.isf(1 / len(nulls))),
+        data={name: calibrate(found, columns, len(failures)) for name, found in rows.items()},
+        coverage={name: tuple(calibration.coverage(columns[name], len(failures))) for name in STATISTICS},
+        uniformity=uniformity,
+        by_truth=by_truth,
+    )
 
 
-def calibrate(rows, nulls, n_failed):
-    """Calibrated significances of the data: {statistic: {"local", "global", "asymptotic", "fpr"}}.
+def _of_data(outcomes: Sequence[Outcome], charge: str, name: str) -> Sequence[Row]:
+    """The rows of the data, searched in one way. `UserError` where that failed."""
+    outcome = next(each for each in outcomes if each.scenario.key == f"{charge}/data/{name}")
+    if outcome.failed is not None:
+        raise UserError(f"{charge}: the data themselves failed: {outcome.failed}")
+    return outcome.rows
 
-    rows: of `chain.headline`. nulls: {statistic or FPR: (n,) Z0}. The best cut has a local p-value, that of its own
-    working point, and a global one, of the best of all working points. The others were not chosen among several
-    (the best feature was: there only the global one exists).
+
+def calibrate(rows: Sequence[Row], nulls: Nulls, n_failed: int) -> dict[str, CalibratedStatistic]:
+    """The statistics of the data, calibrated. rows: of the data, as of `steps.headline`.
+
+    The best cut has a local p-value, that of its own working point, and a global one, of the best of all working
+    points. The others were not chosen among several (the best feature was: there only the global one exists).
     """
-    found = {}
+    calibrated = {}
     for row in rows:
-        name = row["variable"]
-        if name == "cathode" or row["z0"] is None:
+        name, z0 = row["variable"], row["z0"]
+        if name == Statistic.WORKING_POINT or z0 is None:
             continue
-        overall = calibration.p_value(row["z0"], nulls[name], n_failed).to_json()
-        local = overall if name in ("no_cut", "likelihood", "likelihood_pooled") else None
-        if name == "cathode_max":
-            local = calibration.p_value(row["z0"], nulls[row["fpr"]], n_failed).to_json()
-        found[name] = {"asymptotic": row["z0"], "fpr": row["fpr"], "local": local, "global": overall}
-    return found
+        overall = calibration.p_value(z0, nulls[name], n_failed)
+        local = overall if name in NOT_CHOSEN else None
+        if name == Statistic.BEST_CUT:
+            local = calibration.p_value(z0, nulls[row["fpr"]], n_failed)
+        calibrated[str(name)] = CalibratedStatistic(z0, row["fpr"], local, overall)
+    return calibrated
 
 
-def report(summary):
-    """The summary in words, for the screen."""
-    lines = []
-    for charge, part in summary.items():
-        lines.append(
-            f"{charge}: {part['n']} null datasets, {part['n_failed']} failed (counted as above every value); beyond "
-            f"{part['reach']:.2f} sigma they say nothing"
-        )
-        for searched, found in part["data"].items():
-            lines.append(f"  data searched as {searched.replace('_', ' ')} ({part['members'][searched]} members):")
-            lines += [
-                f"    {name:<18}asymptotic {value['asymptotic']:.2f}, local {_words(value['local'])}, "
-                f"global {_words(value['global'])}"
-                for name, value in found.items()
-            ]
-        for name, rows in part["coverage"].items():
-            fractions = ", ".join(f"{row['z0']:g}: {row['fraction']:.4f} ({row['expected']:.4f})" for row in rows)
-            lines.append(f"  fraction of {name} above (asymptotic): {fractions}")
-        for key, words in (("uniformity", "held-out p-values"), ("by_truth", "p-values of the nulls of another flow")):
-            found = ", ".join(f"{name} {value['p']:.3f}" for name, value in (part[key] or {}).items())
-            lines.append(f"  uniformity of {words}, KS p: {found or 'one flow only'}")
-    return "\n".join([*lines, CAVEAT])
+def report(summary: Mapping[str, CalibratedSummary]) -> str:
+    """The summary, for the screen."""
+    return "\n".join([line for charge, part in summary.items() for line in _report(charge, part)] + [CAVEAT])
 
 
-def _words(value):
-    if value is None:
-        return "-"
-    if value["p"] is None:
-        return f"none of {value['n']} above, Z0 > {value['z0_low']:.2f}"
-    z0 = "-" if value["z0"] is None else f"{value['z0']:.2f}"
-    return f"p = {value['p']:.4f} [{value['p_low']:.4f}, {value['p_high']:.4f}], Z0 = {z0}"
+def _report(charge: str, part: CalibratedSummary) -> Iterator[str]:
+    yield (
+        f"{charge}: {part.n} null datasets, {part.n_failed} failed (counted as above every value); beyond "
+        f"{part.reach:.2f} sigma they say nothing"
+    )
+    for way, statistics in part.data.items():
+        yield f"  data searched as {way.replace('_', ' ')} ({part.members[way]} members):"
+        for name, value in statistics.items():
+            local = "-" if value.local is None else p_value(value.local)
+            yield f"    {name:<18}asymptotic {value.asymptotic:.2f}, local {local}, global {p_value(value.overall)}"
+    for name, rows in part.coverage.items():
+        fractions = ", ".join(f"{row.z0:g}: {row.fraction:.4f} ({row.expected:.4f})" for row in rows)
+        yield f"  fraction of {name} above (asymptotic): {fractions}"
+    yield f"  uniformity of held-out p-values, KS p: {_ks(part.uniformity)}"
+    yield f"  uniformity of p-values of the nulls of another flow, KS p: {_ks(part.by_truth)}"
+
+
+def _ks(tests: Mapping[str, Uniformity] | None) -> str:
+    if tests is None:
+        return "one flow only"
+    return ", ".join(f"{name} {test.p:.3f}" for name, test in tests.items())
+
+
+def p_value(value: Calibrated) -> str:
+    """A counted p-value with its interval, or how far above all null datasets it lies."""
+    if value.p is None:
+        return f"none of {value.n} above, Z0 > {value.z0_low:.2f}"
+    z0 = "-" if value.z0 is None else f"{value.z0:.2f}"
+    return f"p = {value.p:.4f} [{value.p_low:.4f}, {value.p_high:.4f}], Z0 = {z0}"

@@ -1,79 +1,72 @@
-"""How far can the result be believed? `python -m dimuon study NAME CONFIG.yaml`
+"""How far can the result be believed? One study at work on one analysis.
 
-variations: other fits, bins, edges, seeds, flows, preprocessing. pseudoexperiments: the chain on null datasets, and
-calibrated p-values. cut_scan: simultaneous classical cuts. controls: the chain where there is no signal, as a gate.
-injection: the chain on null datasets with known numbers of signal events.
-
-Each reads the dimuons and the flows of steps 1 to 3 and writes under results/<name>/studies/. A study that is stopped
-goes on where it was when it is called again.
+Each study reads the dimuons and the models of steps 1 to 3 and writes under results/<name>/studies/. A study that is
+stopped goes on where it was when it is called again.
 """
 
-import argparse
 import logging
-import sys
 import time
+from collections.abc import Sequence
+from concurrent.futures import Executor
 from functools import cached_property
+from pathlib import Path
+from typing import Any
 
+import pandas as pd
+
+from dimuon.background.conditional import ConditionalBackground
 from dimuon.bumphunt import steps
-from dimuon.data import dimuons
-from dimuon.studies import controls, cut_scan, injection, pseudoexperiments, variations
+from dimuon.data.dimuons import Dimuons
+from dimuon.events import Events
 from dimuon.studies.ledger import Ledger, settings_of
-from dimuon.workflow import cli, config, executor, products, provenance
+from dimuon.studies.registry import STUDIES
+from dimuon.workflow import config, executor, provenance
+from dimuon.workflow.products import FLOWS, Product
 
 log = logging.getLogger("dimuon")
 
-STUDIES = {
-    "variations": variations.run,
-    "pseudoexperiments": pseudoexperiments.run,
-    "cut_scan": cut_scan.run,
-    "controls": controls.run,
-    "injection": injection.run,
-}
-
 
 class Study:
-    """One study at work on one analysis: its inputs, its ledger, its results.
+    """One study at work on one analysis: its inputs, its ledger, its results."""
 
-    run: `artifacts.Run` of the study. pool: `concurrent.futures.Executor`.
-    """
-
-    def __init__(self, run, name, pool):
+    def __init__(self, run: provenance.Run, name: str, pool: Executor) -> None:
         self.run, self.name, self.pool = run, name, pool
-        self.config = run.config
-        self.tables = {}  # of `read`
+        self.config: config.Config = run.config
+        self.dimuons = Dimuons(run)
+        self._read: dict[tuple[str, tuple[str, ...]], Events] = {}  # the whole table, by charge and features
 
     @cached_property
-    def events(self):
-        """{charge: `chain.Events`} of the data."""
-        return {charge: self.read(self.config, charge) for charge in dimuons.paths(self.run)}
+    def events(self) -> dict[str, Events]:
+        """The data of each charge."""
+        return {charge: self.read(self.config, charge) for charge in self.dimuons.charges}
 
-    def read(self, varied, charge):
-        """The `chain.Events` of one charge as a varied configuration (a narrower window, other features) sees them.
+    def read(self, varied: config.Config, charge: str) -> Events:
+        """The data of one charge as a varied configuration (a narrower window, other features) sees them.
 
         The table is that of the analysis itself, whichever step made it; the events in the varied window are taken.
         """
         names = tuple(varied.features.names)
-        if (charge, names) not in self.tables:
-            self.tables[charge, names] = dimuons.Dimuons(self.run).events(charge, names)
-        events = self.tables[charge, names]
+        if (charge, names) not in self._read:
+            self._read[charge, names] = self.dimuons.events(charge, names)
+        events = self._read[charge, names]
         return events[varied.window.in_window(events.mass)]
 
     @property
-    def files(self):
+    def files(self) -> list[Path]:
         """The dimuon tables."""
-        return sorted(set(dimuons.paths(self.run).values()))
+        return sorted(set(self.dimuons.paths.values()))
 
     @property
-    def inputs(self):
+    def inputs(self) -> list[Path]:
         """The files that the results are made from."""
-        return [*self.files, *(self.run.path(products.FLOWS, charge=charge) for charge in dimuons.paths(self.run))]
+        return [*self.files, *(self.run.path(FLOWS, charge=charge) for charge in self.dimuons.charges)]
 
-    def background(self, charge):
-        """The `ConditionalBackground` that step 3 trained; `UserError` where it has not, or with other settings."""
+    def background(self, charge: str) -> ConditionalBackground:
+        """The background model that step 3 trained; `UserError` where it has not, or with other settings."""
         return steps.read_model(self.run, charge)
 
-    def ledger(self, leave_out=()):
-        """The `Ledger` of finished tasks. leave_out: settings that may change without making them worthless.
+    def ledger(self, leave_out: Sequence[str] = ()) -> Ledger:
+        """The `Ledger` of finished scenarios. leave_out: settings that may change without making them worthless.
 
         Raises `UserError` for an input that is not there or stale, and for a ledger begun with other settings.
         """
@@ -82,31 +75,23 @@ class Study:
         path = self.run.results / "studies" / f"{self.name}.ledger.jsonl"
         return Ledger(path, settings_of(self.run, self.inputs, leave_out))
 
-    def write_table(self, product, frame, origin=None):
-        """Write a table of results with its sidecar."""
-        return self.run.write_table(self.run.path(product), frame, self.inputs, origin)
+    def write_table(
+        self, product: Product, frame: pd.DataFrame, origin: str | None = None, inputs: Sequence[Path] | None = None
+    ) -> Path:
+        """Write a table of results with its sidecar. inputs: that it was made from (None: `Study.inputs`)."""
+        sources = self.inputs if inputs is None else inputs
+        return self.run.write_table(self.run.path(product), frame, sources, origin)
 
-    def write_json(self, product, content, origin=None):
+    def write_json(self, product: Product, content: dict[str, Any], origin: str | None = None) -> Path:
         """Write results as JSON with its sidecar."""
         return self.run.write_json(self.run.path(product), content, self.inputs, origin)
 
 
-def main(arguments=None):
-    """The command; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m dimuon study", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
-    parser.add_argument("name", metavar="NAME", choices=STUDIES, help=", ".join(STUDIES))
-    parser.add_argument("config", metavar="CONFIG.yaml", help="the analysis, e.g. configs/upsilon.yaml")
-    given = parser.parse_args(arguments)
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
-    return cli.guarded(f"dimuon study {given.name}", lambda: study(given.name, given.config))
-
-
-def study(name, config_path):
+def do(name: str, config_path: str) -> None:
     """Do one study of the analysis in a configuration file."""
-    start = time.perf_counter()
-    run = provenance.Run(config.load(config_path), f"-m dimuon study {name}", config_path)
+    start, declared = time.perf_counter(), STUDIES[name]
+    run = provenance.Run(config.load(config_path), declared.maker.command, config_path)
     with executor.executor(run.config.execution.workers, run.config.execution.scheduler) as pool:
-        words = STUDIES[name](Study(run, name, pool))
-    log.info("%s", words)
+        report = declared.run(Study(run, name, pool))
+    log.info("%s", report)
     log.info("%s: done in %.1f s, wrote %s", name, time.perf_counter() - start, run.summary())

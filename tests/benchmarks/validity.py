@@ -22,9 +22,7 @@ import pandas as pd
 from dimuon.bumphunt import steps
 from dimuon.data.samples import Sample
 from dimuon.events import Events
-from dimuon.random import Stream
-from dimuon.studies import pseudoexperiments, study
-from dimuon.studies.ledger import work_off
+from dimuon.studies import pseudoexperiments, scenarios, study
 from dimuon.studies.nulls import NullModel
 from dimuon.workflow import config, executor, provenance
 from tests.benchmarks import common
@@ -72,33 +70,27 @@ def in_parallel(study, model):
     """Seconds for all pseudoexperiments with every core at work, starting the workers included."""
     start = time.perf_counter()
     with executor.executor() as pool:
-        tasks = {
-            f"os/{index}": (pseudoexperiments.search_null, study.config, model, index)
-            for index in range(N_PSEUDOEXPERIMENTS)
-        }
-        records = work_off(study.ledger(), tasks, pool, "pseudoexperiments")
-    failed = sum("failed" in record for record in records.values())
-    print(f"{failed} of {N_PSEUDOEXPERIMENTS} pseudoexperiments failed")
+        study.pool = pool
+        listed = pseudoexperiments.of_nulls(study.config, model, N_PSEUDOEXPERIMENTS)
+        outcomes = scenarios.run(study, listed, scenarios.significances)
+    print(f"{len(scenarios.failures(outcomes))} of {N_PSEUDOEXPERIMENTS} pseudoexperiments failed")
     return time.perf_counter() - start
 
 
 def stages(study, model, n=3):
     """{stage: seconds} of one pseudoexperiment on one core, mean of n."""
-    chosen = steps.vary(study.config, {"bdt.members": study.config.studies.members})
     total = dict.fromkeys(("sample the null dataset", "sample its background", "classifiers", "tests"), 0.0)
-    for index in range(n):
-        marks = [time.perf_counter()]
-        events = model.sample(chosen, index, index)
+    for scenario in pseudoexperiments.of_nulls(study.config, model, n):
+        marks, config, stream = [time.perf_counter()], scenario.config, scenario.stream
+        events = scenario.source.events(scenario)
         marks.append(time.perf_counter())
-        background = model.background(chosen, index, events)
-        sampled = steps.sample_background(
-            chosen, "os", steps.fit_masses(chosen, events), background, Stream(chosen.seed)
-        )
-        marks.append(time.perf_counter())
+        background = scenario.source.model(scenario, events)
+        sampled = steps.sample_background(config, "os", steps.fit_masses(config, events), background, stream)
         drawn = Events.of(sampled["mass"], sampled["features"], events.names)
-        score = steps.classify(chosen, "os", events, drawn, Stream(chosen.seed), executor.AtOnce()).data.mean
         marks.append(time.perf_counter())
-        steps.measure(chosen, Sample("os", "os", events, score), Stream(chosen.seed))
+        score = steps.classify(config, "os", events, drawn, stream, executor.AtOnce()).data.mean
+        marks.append(time.perf_counter())
+        steps.measure(config, Sample("os", "os", events.mass, score, events.columns), stream)
         marks.append(time.perf_counter())
         for name, seconds in zip(total, np.diff(marks), strict=True):
             total[name] += seconds / n
@@ -110,22 +102,17 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         path = write_config(Path(folder))
         with contextlib.chdir(folder):
-            steps = analysis(path)
+            by_step = analysis(path)
             run = provenance.Run(config.load(path), "-m dimuon study pseudoexperiments", path)
             one = study.Study(run, "pseudoexperiments", None)
             model = NullModel.of(run.config, "os", one.events["os"], one.background("os"))
             by_stage, together = stages(one, model), in_parallel(one, model)
-    figures = [{"name": "analysis_s", "value": sum(steps.values()), "unit": "s"}]
-    figures += [{"name": step.removesuffix(".py"), "value": value, "unit": "s"} for step, value in steps.items()]
-    figures.append({"name": "pseudoexperiment_s", "value": together / N_PSEUDOEXPERIMENTS, "unit": "s"})
-    figures += [{"name": f"one core: {name}", "value": value, "unit": "s"} for name, value in by_stage.items()]
-    figures.append(
-        {
-            "name": "thousand_pseudoexperiments_min",
-            "value": together / N_PSEUDOEXPERIMENTS * 1000 / 60,
-            "unit": "min",
-        }
-    )
+    each = together / N_PSEUDOEXPERIMENTS
+    seconds = {"analysis_s": sum(by_step.values())}
+    seconds |= {step.removesuffix(".py"): value for step, value in by_step.items()}
+    seconds |= {"pseudoexperiment_s": each} | {f"one core: {name}": value for name, value in by_stage.items()}
+    figures = [{"name": name, "value": value, "unit": "s"} for name, value in seconds.items()]
+    figures.append({"name": "thousand_pseudoexperiments_min", "value": each * 1000 / 60, "unit": "min"})
     common.save("validity", figures)
 
 

@@ -1,0 +1,73 @@
+"""The trained background of a scenario: step 3's own, or trained once for all that share it, and kept."""
+
+import hashlib
+import json
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+from dimuon.background.conditional import ConditionalBackground
+from dimuon.bumphunt import steps
+from dimuon.events import Events
+from dimuon.random import Stream
+from dimuon.studies.scenarios import Scenario, Source, vary
+from dimuon.studies.study import Study
+from dimuon.workflow import provenance
+from dimuon.workflow.config import Config
+from dimuon.workflow.products import KEPT_FLOWS, STEP_3
+
+log = logging.getLogger("dimuon")
+
+
+@dataclass(frozen=True)
+class Data(Source):
+    """The data as a scenario sees them. observed, trained (the background model's bytes): filled in by `prepared`."""
+
+    observed: Events | None = None
+    trained: bytes = b""
+
+    def prepared(self, study: Study, scenario: Scenario) -> "Data":
+        """With the events in the scenario's window, its background trained where nobody has. Errors: as in step 3."""
+        charge, varied = scenario.charge, scenario.config
+        return Data(study.read(varied, charge), background(study, varied, charge))
+
+    def events(self, scenario: Scenario) -> Events:
+        """The data. ValueError before `prepared`."""
+        if self.observed is None:
+            raise ValueError(f"{scenario.key}: the data were not read")
+        return self.observed
+
+    def model(self, scenario: Scenario, events: Events) -> ConditionalBackground:
+        """The trained background."""
+        return ConditionalBackground.from_bytes(self.trained)
+
+
+def background(study: Study, varied: Config, charge: str) -> bytes:
+    """The trained background model of a varied configuration, as bytes.
+
+    Kept under data/<name>/studies/, in another window than the analysis's under data/<name>/windows/<SR>/studies/.
+    """
+    if not study.config.studies.retrain_flows:
+        varied = vary(varied, {"seed": study.config.seed})
+    settings = provenance.chosen_settings(varied, STEP_3.settings)
+    if settings == provenance.chosen_settings(study.config, STEP_3.settings):
+        return study.background(charge).to_bytes()
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
+    window = None if varied.window == study.config.window else varied.window.label
+    step = provenance.Run(varied, STEP_3.command, study.run.config_path, window)
+    path = step.path(KEPT_FLOWS, charge=charge, digest=digest)
+    if not (path.exists() and _is_whole(path)):
+        log.info("%s: training the %s background of another choice", path, charge)
+        events = {each: study.read(varied, each) for each in study.events}
+        scaler, stream = steps.scaler_of(varied, events), Stream(varied.seed)
+        checkpoint = path.with_suffix(".checkpoint")
+        model = steps.train_background(varied, charge, events[charge], scaler, stream, study.pool, checkpoint)
+        step.write_bytes(path, model.to_bytes(), study.files)
+    return path.read_bytes()
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether a kept model is as written and from the dimuons as they are now; its settings are in its name."""
+    meta = provenance.sidecar(path)
+    made_from = {path: meta["sha256"], **meta["inputs"]} if meta else {path: None}
+    return all(Path(name).exists() and provenance.file_hash(name) == digest for name, digest in made_from.items())
