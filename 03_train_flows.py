@@ -24,13 +24,17 @@ def main(run):
     config, dimuons = run.config, Dimuons(run)
     files = dimuons.paths
     events = {charge: dimuons.events(charge) for charge in files}
-    scaler, stream = steps.scaler_of(config, events), Stream(config.seed)
+    with cli.explained(section="features"):
+        scaler = steps.scaler_of(config, events)
+    stream = Stream(config.seed)
 
     def train(charge):
         checkpoint = run.path(products.FLOWS, charge=charge).with_suffix(".checkpoint")
-        return steps.train_background(config, charge, events[charge], scaler, stream, pool, checkpoint)
+        with cli.explained(section="estimator", what=files[charge]):
+            return steps.train_background(config, charge, events[charge], scaler, stream, pool, checkpoint)
 
-    at_a_time = len(files) if config.estimator.device == "cpu" else 1  # a GPU trains in this very process, one after another
+    on_cpu = config.estimator.device == "cpu"
+    at_a_time = len(files) if on_cpu else 1  # a GPU trains in this very process, one after another
     with (
         executor.executor(config.execution.workers, config.execution.scheduler) as pool,
         ThreadPoolExecutor(at_a_time) as side_by_side,

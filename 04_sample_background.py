@@ -29,10 +29,11 @@ def main(run):
     with executor.executor(*where, preload=["dimuon.bumphunt.steps"]) as pool:
         for charge, path in dimuons.paths.items():
             events, model = dimuons.events(charge), steps.read_model(run, charge)
-            fit = steps.fit_masses(config, events)
-            sampled = steps.sample_background(config, charge, fit, model, stream)
+            with cli.explained(section=("background", "estimator"), what=path, chosen=config):
+                fit = steps.fit_masses(config, events)
+                sampled = steps.sample_background(config, charge, fit, model, stream)
+                closure = steps.close(config, charge, events, model, stream, pool)
             log.info("%s", beyond_the_data(sampled["features"], events.features, charge))
-            closure = steps.close(config, charge, events, model, stream, pool)
 
             sources = [run.path(products.FLOWS, charge=charge), path]
             record = fit_record(fit, config.window, config.background.n_bins_sr)

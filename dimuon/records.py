@@ -27,7 +27,7 @@ class Record:
 
     def to_json(self) -> dict[str, Any]:
         """{field: value} of Python's own types."""
-        return {name: _plain(getattr(self, name)) for name in self.__dataclass_fields__}  # type: ignore[attr-defined]  # of every dataclass
+        return {field.name: _plain(getattr(self, field.name)) for field in fields(cast(Any, self))}
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Self:

@@ -12,11 +12,14 @@ import numpy as np
 import pandas as pd
 from scipy.stats import norm
 
+from dimuon.bumphunt import cut_and_count
 from dimuon.bumphunt.result import ScanPoint, SidebandQuality, TestResult
 from dimuon.features import FEATURES
 from dimuon.random import Stream
 from dimuon.statistics.calibration import ToyValue
 from dimuon.statistics.likelihood_ratio import Discovery
+from dimuon.statistics.model_choice import model_of
+from dimuon.statistics.working_points import CutVariable
 from dimuon.workflow import config, products, provenance
 
 NAME = "small"
@@ -290,7 +293,7 @@ def write_studies(chosen, folder, charges=("os", "ss")):
 
 
 def _write_significance(run, tests, table, dimuons):
-    summary, curves, spectra, features = {}, [], [], []
+    summary, curves, spectra, features, points, passing = {}, [], [], [], [], []
     for train, test in tests:
         name = f"{train}_on_{test}"
         scores = pd.read_parquet(run.data / f"scores_{name}.parquet")
@@ -300,11 +303,15 @@ def _write_significance(run, tests, table, dimuons):
         spectra.append(_spectra(run.config, events, train, test))
         features.append(_feature_histograms(events, table[table["charge"] == test.upper()], train, test))
         summary[name] = _summary(curve, train, test, len(events))
+        points.append(_points(run.config, events, train, test))
+        passing.append(_efficiencies(run.config, events, curve, train, test))
     inputs = [dimuons, *(run.data / f"scores_{train}_on_{test}.parquet" for train, test in tests)]
     content = {"origin": "simulated", "settings": {"degree": 5, "n_bins_sr": 11}, "tests": summary}
     run.write_json(run.results / "significance.json", json.loads(json.dumps(content)), inputs)
     run.write_table(run.results / "significance_curves.parquet", pd.concat(curves, ignore_index=True), inputs)
     run.write_table(run.results / "mass_histograms.parquet", pd.concat(spectra, ignore_index=True), inputs)
+    run.write_table(run.path(products.MASS_POINTS), pd.concat(points, ignore_index=True), inputs)
+    run.write_table(run.path(products.EFFICIENCIES), pd.concat(passing, ignore_index=True), inputs)
     run.write_table(run.results / "feature_histograms.parquet", pd.concat(features, ignore_index=True), inputs)
 
 
@@ -359,6 +366,22 @@ def _spectra(chosen, events, train, test):
             "n_obs": counts, "n_obs_err": np.sqrt(counts), "n_bkg": fit, "n_bkg_err": 0.1 * np.sqrt(fit),
         }))  # fmt: skip
     return pd.concat(frames)
+
+
+def _classifier(events):
+    return CutVariable("cathode", events["cathode"].to_numpy(dtype=float))
+
+
+def _points(chosen, events, train, test):
+    model, mass = model_of(chosen.significance, chosen.window), events["dimu_mass"].to_numpy(dtype=float)
+    points = cut_and_count.figure_points(mass, _classifier(events), FIGURE_FPRS, model)
+    return points.assign(train=train, test=test)
+
+
+def _efficiencies(chosen, events, curve, train, test):
+    bins, mass = chosen.window.binning(11), events["dimu_mass"].to_numpy(dtype=float)
+    table = cut_and_count.efficiencies(mass, _classifier(events), FIGURE_FPRS, bins, curve)
+    return table.assign(train=train, test=test)
 
 
 def _feature_histograms(events, before, train, test):

@@ -175,6 +175,34 @@ def test_members_are_those_of_xgbclassifier():
             np.testing.assert_allclose(ours, plain.predict_proba(sr[c], iteration_range=best)[:, 1], atol=1e-6)
 
 
+def test_a_common_factor_of_all_weights_changes_nothing():
+    """A power of two, which no rounding touches: the same bytes with it as without weights."""
+    data, in_sr, background, _ = toy()
+    plain, scaled = (train(data, in_sr, background, n_members=1, weight=np.full(1500, w)) for w in (1.0, 0.25))
+    assert scaled.models == plain.models == train(data, in_sr, background, n_members=1).models
+    np.testing.assert_array_equal(scaled.data.members, plain.data.members)
+
+
+def test_weights_follow_their_events_through_the_folds():
+    """Background that is signal-like with weight 0 is as if it were not there, whatever fold it is in."""
+    data, in_sr, background, is_signal = toy()
+    like_signal = np.random.default_rng(8).normal(1.5, 0.5, (500, 2))
+    mixed, weight = np.concatenate([background, like_signal]), np.repeat([1.0, 0.0], [1500, 500])
+    order = np.random.default_rng(9).permutation(2000)
+    ignored = train(data, in_sr, mixed[order], weight=weight[order]).data.mean
+    believed = train(data, in_sr, mixed[order]).data.mean
+    assert roc_auc_score(is_signal[in_sr], ignored[in_sr]) > 0.8 > roc_auc_score(is_signal[in_sr], believed[in_sr])
+
+
+@pytest.mark.parametrize("weight", [-1.0, np.inf])
+def test_weights_that_cannot_be(weight):
+    data, in_sr, background, _ = toy()
+    with pytest.raises(AnalysisError, match=f"background events: the weight of event 7 is {weight}"):
+        train(data, in_sr, background, weight=np.where(np.arange(1500) == 7, weight, 1.0))
+    with pytest.raises(AnalysisError, match="the sampled background events have weight 0, all of them"):
+        train(data, in_sr, background, weight=np.zeros(1500))
+
+
 def test_score_estimates_the_density_ratio():
     """z = p_data / (p_data + p_background) of two normal distributions, known in closed form."""
     rng = np.random.default_rng(3)
@@ -349,6 +377,25 @@ def test_background_that_cannot_be_trained_on(analysis, change, message):
         analysis.step()
 
 
+def test_background_with_weights(analysis):
+    """Unit weights in the file give the same scores as none; others do not. A weight that is no number is named."""
+    read = {}
+    for name, change in {
+        "none": lambda frame: frame,
+        "units": lambda frame: frame.assign(weight=1.0),
+        "weights": lambda frame: frame.assign(weight=frame["dimu_pt"] / 20),
+    }.items():
+        analysis.sample("os", lambda frame, change=change: change(frame.head(400)))
+        events = background_table.read(analysis.run, "os", ["dimu_pt"])
+        read[name] = events.weight
+    np.testing.assert_array_equal(read["none"], np.ones(400))
+    np.testing.assert_array_equal(read["units"], np.ones(400))
+    np.testing.assert_array_equal(read["weights"], events.features[:, 0] / 20)
+    analysis.sample("os", lambda frame: frame.assign(weight=np.nan))
+    with pytest.raises(UserError, match="background_os.parquet: weight is nan in row 0"):
+        background_table.read(analysis.run, "os", ["dimu_pt"])
+
+
 def test_feature_missing_from_the_dimuons(analysis):
     chosen = analysis.run.config.model_copy(update={"features": config.Features(set="mix_0")})
     with pytest.raises(UserError, match="mine.parquet: column mu0_iso04 is missing"):
@@ -388,7 +435,7 @@ def test_step_5_keeps_members_and_reports(analysis):
     run = analysis.step(config.load(config_file))
     for train_charge, test in (("os", "os"), ("ss", "os")):
         table = pd.read_parquet(f"data/small/scores_{train_charge}_on_{test}.parquet")
-        members = scores.read_members(run, train_charge, test, table)
+        members = scores.read_members(run, train_charge, test, table["row"])
         np.testing.assert_allclose(members.mean(axis=1), table["score"], rtol=1e-6)
         assert members.shape[1] == 3
         record = provenance.load_json(f"data/small/sculpting_{train_charge}_on_{test}.json")
@@ -419,7 +466,7 @@ def test_step_6_takes_the_median_of_the_members(analysis):
     curves = curves.query("train == 'os' and test == 'os' and variable == 'cathode'").sort_values("fpr")
     run = provenance.Run(chosen, "06_significance.py", "small.yaml")
     events = dimuons.read(run, "os", [])
-    members = scores.read_members(run, "os", "os", events)
+    members = scores.read_members(run, "os", "os", events["row"])
     in_sr, bins = (events["region"] == "SR").to_numpy(), chosen.window.binning(11)
     mass = events["dimu_mass"].to_numpy()
     for fpr, n_obs in curves[["fpr", "n_obs"]].to_numpy()[:-1]:
@@ -435,7 +482,7 @@ def test_step_6_takes_the_median_of_the_members(analysis):
 
 def test_members_that_were_not_kept(analysis):
     with pytest.raises(UserError, match="members_os_on_os.parquet: not found; set bdt.keep_members: true"):
-        scores.read_members(analysis.run, "os", "os", pd.DataFrame({"row": [0]}))
+        scores.read_members(analysis.run, "os", "os", [0])
 
 
 def test_importance_names_the_feature_that_matters():
@@ -454,15 +501,38 @@ def test_importance_names_the_feature_that_matters():
     assert matters["score_change"] > 1 > 0.3 > does_not["score_change"]
 
 
+def test_importance_weighs_its_events():
+    """The AUC of each fold is that of the weighted events, and unit weights are none."""
+    data, in_sr, background, _ = toy()
+    weight = np.random.default_rng(3).uniform(0, 2, len(background))
+    with ThreadPoolExecutor(1) as pool:
+        ensemble = train(data, in_sr, background, pool=_borrowed(pool), n_members=2)
+        common = {"stream": STREAM, "pool": pool}
+        weighted = importance.importance(ensemble, events_of(data), in_sr, events_of(background, weight), **common)
+        plain = importance.importance(ensemble, events_of(data), in_sr, events_of(background), **common)
+    aucs = []
+    for w in (weight, None):
+        by_fold = []
+        for test in range(5):
+            own, other = in_sr & (ensemble.data.fold == test), ensemble.background.fold == test
+            score = np.r_[ensemble.data.mean[own], ensemble.background.mean[other]]
+            label = np.repeat([1, 0], [own.sum(), other.sum()])
+            weights = None if w is None else np.r_[np.ones(own.sum()), w[other]]
+            by_fold.append(roc_auc_score(label, score, sample_weight=weights))
+        aucs.append(np.mean(by_fold))
+    assert (weighted.auc, plain.auc) == pytest.approx(aucs, rel=1e-6)
+    assert abs(weighted.auc - plain.auc) > 1e-4
+    assert weighted.features["feature_0"] != plain.features["feature_0"]
+
+
 @contextmanager
 def _borrowed(pool):
     yield pool
 
 
 def test_scores_follow_the_dimuons():
-    dimuons = pd.DataFrame({"row": [4, 9, 2]})
     table = pd.DataFrame({"row": [2, 4, 9], "fold": 0, "score": [0.2, 0.4, 0.9], "score_std": 0.0})
-    assert scores.match(table, dimuons)["score"].tolist() == [0.4, 0.9, 0.2]
+    assert scores.match(table, [4, 9, 2])["score"].tolist() == [0.4, 0.9, 0.2]
 
 
 @pytest.mark.parametrize(
@@ -476,4 +546,4 @@ def test_scores_follow_the_dimuons():
 )
 def test_scores_that_do_not_match_the_dimuons(table, message):
     with pytest.raises(UserError, match=message):
-        scores.match(pd.DataFrame(table), pd.DataFrame({"row": [4, 9, 2]}), "scores_os_on_os.parquet")
+        scores.match(pd.DataFrame(table), [4, 9, 2], "scores_os_on_os.parquet")

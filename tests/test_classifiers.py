@@ -6,8 +6,10 @@ from scipy.special import expit
 from sklearn.metrics import roc_auc_score
 
 from dimuon.classifiers.kinds import dense, hist_gradient_boosting
-from dimuon.classifiers.kinds.xgboost import XGBoost
-from dimuon.classifiers.protocol import CLASSIFIERS, Split, TrainingSet, balanced
+from dimuon.classifiers.kinds.hist_gradient_boosting import HistGradientBoostingSettings
+from dimuon.classifiers.kinds.xgboost import XGBoost, XGBoostSettings
+from dimuon.classifiers.protocol import CLASSIFIERS, Labelled, Split, TrainingSet, balanced, make
+from dimuon.errors import AnalysisError
 from dimuon.events import Events
 
 SMALL = {"dense": {"epochs": 15, "hidden": [16, 16]}}
@@ -20,9 +22,9 @@ def samples(n=800, seed=0, shift=0.8):
     return tuple(Split(*halves(np.exp(part))) for part in (data, background))
 
 
-def halves(x):
+def halves(x, weight=None):
     """Three quarters of the events to train on, one to stop early on."""
-    events = Events.of(np.full(len(x), np.nan), x)
+    events = Events.of(np.full(len(x), np.nan), x, weight=weight)
     return events[: 3 * len(x) // 4], events[3 * len(x) // 4 :]
 
 
@@ -109,3 +111,65 @@ def test_xgboost_keeps_the_best_tree_and_none_after_it():
 def test_classes_weigh_the_same():
     sample = balanced(*(Events.of(np.zeros(n), np.zeros((n, 2))) for n in (10, 70)))
     assert sample.weight[sample.label == 1].sum() == sample.weight[sample.label == 0].sum() == 70
+
+
+@pytest.mark.parametrize(("w_data", "w_background"), [(1.0, 1.0), (3.0, 0.5)])
+def test_weighted_classes_weigh_the_same(w_data, w_background):
+    """The background keeps its weights; within the data, the weights keep their ratios."""
+    rng = np.random.default_rng(0)
+    data, background = (
+        Events.of(np.zeros(n), np.zeros((n, 2)), weight=weight * rng.uniform(0, 2, n))
+        for n, weight in ((10, w_data), (70, w_background))
+    )
+    sample = balanced(data, background)
+    of_data, of_background = sample.weight[sample.label == 1], sample.weight[sample.label == 0]
+    np.testing.assert_array_equal(of_background, background.weight)
+    assert of_data.sum() == pytest.approx(of_background.sum(), rel=1e-12)
+    np.testing.assert_allclose(of_data / of_data[0], data.weight / data.weight[0], rtol=1e-12)
+
+
+@pytest.mark.parametrize("kind", CLASSIFIERS)
+def test_unit_weights_are_no_weights(kind):
+    """The same bytes as with the weights that the classes have where events have none: 1, and n_background / n_data."""
+    data, background = samples(300)
+    with_units = small(kind).fit(TrainingSet.of(data, background), [1])
+    parts = []
+    for own, other in zip(data, background, strict=True):
+        label = np.r_[np.ones(len(own)), np.zeros(len(other))]
+        weight = np.where(label == 1, len(other) / len(own), 1.0)
+        parts.append(Labelled(np.concatenate([own.features, other.features]), label, weight))
+    assert with_units.to_bytes() == small(kind).fit(TrainingSet(*parts), [1]).to_bytes()
+
+
+@pytest.mark.parametrize("section", [XGBoostSettings, HistGradientBoostingSettings])
+def test_weight_two_is_the_event_twice(section):
+    """Exact up to rounding for trees that see every event, where no limit counts events instead of their weights."""
+    rng = np.random.default_rng(4)
+    data, background = rng.integers(0, 4, (1500, 2)), rng.integers(0, 5, (4000, 2))  # many events on every value
+    weight = rng.integers(1, 3, len(background))
+    settings, scores = section(subsample=1.0, n_trees=20), []
+    for x, w in ((background, weight), (np.repeat(background, weight, axis=0), None)):
+        held_out = Events.of(np.zeros(len(data)), data), Events.of(np.zeros(len(x)), x, weight=w)
+        training = TrainingSet.of(*(Split(events, events) for events in held_out))
+        scores.append(make(settings).fit(training, [1]).score(background)[:, 0])
+    np.testing.assert_allclose(*scores, rtol=1e-5)  # XGBoost sums in float32
+    assert np.ptp(scores[0]) > 0.3
+
+
+@pytest.mark.parametrize("kind", CLASSIFIERS)
+def test_weights_move_the_optimum(kind):
+    """Uniform data against uniform background of weight 2 x: the best score is 1 / (1 + 2 x), and not 1 / 2."""
+    rng = np.random.default_rng(5)
+    data, background = rng.uniform(size=(4000, 1)), rng.uniform(size=(12000, 1))
+    training = TrainingSet.of(Split(*halves(data)), Split(*halves(background, weight=2 * background[:, 0])))
+    x = np.linspace(0.1, 0.9, 81)[:, None]
+    score = small(kind).fit(training, [1, 2, 3]).score(x).mean(axis=1)
+    np.testing.assert_allclose(score, 1 / (1 + 2 * x[:, 0]), atol=0.08)  # of a range from 0.36 to 0.83
+    assert np.abs(score - 1 / (1 + 2 * x[:, 0])).mean() < 0.03
+
+
+@pytest.mark.parametrize("weight", [[1.0, -0.1], [0.0, 0.0], [1.0, np.nan]])
+def test_weights_that_are_none(weight):
+    background = Events.of([0.0, 0.0], np.zeros((2, 1)), weight=weight)
+    with pytest.raises(AnalysisError, match="background events: their weights must not be negative"):
+        balanced(Events.of([0.0], [[1.0]]), background)

@@ -226,5 +226,10 @@ def test_errors_of_the_method_are_told_with_file_and_key():
     with pytest.raises(UserError, match=r"^x\.parquet: no event; run step 4$"):
         with explained(section="bdt", what="x.parquet", remedy="run step 4"):
             raise ValueError("no event")
+    chosen = config.Config.model_validate({"name": "x", "seed": 1, "input": {"simulation": {}}})
+    for setting, key in (("degree", "background.degree"), ("learning_rate", "estimator.learning_rate")):
+        with pytest.raises(UserError, match=rf"^no; the setting is {key}$"):
+            with explained(("background", "estimator"), chosen=chosen):
+                raise AnalysisError("no", setting=setting)
     with pytest.raises(UserError, match="^said already$"), explained(what="y"):
         raise UserError("said already")

@@ -1,6 +1,7 @@
 """`python -m dimuon run`: what is stale is done, what is not is left, what two analyses have in common is done once."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -193,3 +194,23 @@ def test_version_help_and_loudness(capsys, write, caplog):
     with pytest.raises(SystemExit) as end:
         main(["rum"])
     assert end.value.code == 2
+
+
+@pytest.mark.slow
+def test_real_scripts_accept_what_another_analysis_made(write, tmp_path):
+    small = "estimator: {kind: maf, members: 1, hidden: 4, epochs: 1}\nexecution: {workers: 1}\n"
+    given = "simulation: {n_files: 2, scale: 0.1}"
+    paths = [write(name, f"{small}bdt: {{members: {n}}}", given) for name, n in (("first", 1), ("second", 2))]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "dimuon", "run", *paths, "--to", "03"]
+    ran = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
+    assert ran.stdout.count("03_train_flows.py: done in") == 1
+    assert "files shared with first" in ran.stdout
+    first, second = map(Analysis.load, paths)
+    for step in products.STEPS[:3]:
+        assert second.reason(step) is None
+        for mine, its in zip(first.expected(step), second.expected(step), strict=True):
+            assert mine.name == "manifest.json" or mine.read_bytes() == its.read_bytes()
+    command = [sys.executable, str(ROOT / products.STEP_1.command), paths[1]]
+    ran = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
+    assert "2 of 2 inputs are done already" in ran.stdout

@@ -17,6 +17,7 @@ from dimuon.bumphunt.result import (
     Statistic,
     WeightCalibration,
 )
+from dimuon.events import Events
 from dimuon.features import FEATURES
 from dimuon.random import Stream
 from dimuon.regions import MassBins, MassWindow
@@ -281,13 +282,12 @@ def feature_histograms(
     variable: CutVariable,
     fprs: Sequence[float],
     window: MassWindow,
-    before: Mapping[str, FloatArray] | None = None,
+    before: Events | None = None,
 ) -> pd.DataFrame | None:
     """The features in the SR after each cut on `variable`; None where there are none.
 
-    features: {name: (n_events,)}. before: {name: values} with "dimu_mass", of the events before the anti-isolation;
-    they have fpr NaN. Values outside the histogram's range (`FEATURES`) are in none of its bins. Columns: feature, fpr,
-    bin_low, bin_high, n_obs.
+    features: {name: (n_events,)}. before: the events before the anti-isolation; they have fpr NaN. Values outside the
+    histogram's range (`FEATURES`) are in none of its bins. Columns: feature, fpr, bin_low, bin_high, n_obs.
     """
     scan = variable.scan(window.in_sidebands(mass), fprs)
     in_sr = window.in_sr(mass)
@@ -295,7 +295,7 @@ def feature_histograms(
     for name, values in features.items():
         samples = [(fpr, values[kept & in_sr]) for fpr, kept in zip(scan.fpr, scan.kept, strict=True)]
         if before is not None:
-            samples.insert(0, (np.nan, before[name][window.in_sr(before["dimu_mass"])]))
+            samples.insert(0, (np.nan, before.columns[name][window.in_sr(before.mass)]))
         edges = FEATURES[name].edges
         for fpr, sample in samples:
             n_obs = np.histogram(sample, edges)[0].astype(float)

@@ -311,7 +311,7 @@ def _figure_tables(
         products.CURVES: cut_and_count.marked(curves, others),
         products.MASS_HISTOGRAMS: cut_and_count.mass_histograms(mass, classifier, shown, model, weights),
         products.MASS_POINTS: cut_and_count.figure_points(mass, classifier, shown, model, weights),
-        products.EFFICIENCIES: cut_and_count.efficiencies(mass, classifier, shown, model.bins),
+        products.EFFICIENCIES: cut_and_count.efficiencies(mass, classifier, shown, model.bins, curves),
         products.FEATURE_HISTOGRAMS: cut_and_count.feature_histograms(
             mass, sample.features, classifier, shown, config.window, sample.before
         ),
@@ -331,7 +331,7 @@ def search(
     background = Events.of(sampled["mass"], sampled["features"], events.names)
     scores = classify(config, charge, events, background, stream, pool).data
     members = scores.members if config.bdt.combination == "median" else None
-    sample = Sample(charge, charge, events.mass, scores.mean, events.columns, members=members)
+    sample = Sample(charge, charge, events, scores.mean, members=members)
     return measure(config, sample, stream)
 
 

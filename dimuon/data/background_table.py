@@ -28,12 +28,13 @@ def read(run: Run, charge: str, names: Sequence[str]) -> Events:
     frame = frame[(frame["region"] == "SR") & frame["use"].isin(["train", "validation"])][columns]
     if frame.empty:
         raise UserError(f"{file}: no SR event for training; run 04_sample_background.py again")
-    bad = ~np.isfinite(frame.to_numpy(dtype=float))
+    values = frame.to_numpy(dtype=float)
+    bad = ~np.isfinite(values)
     if bad.any():
         row, column = np.argwhere(bad)[0]
         raise UserError(
-            f"{file}: {columns[column]} is {frame.iat[row, column]} in row {frame.index[row]} ({bad.sum()} such "
-            "values); run 04_sample_background.py again"
+            f"{file}: {columns[column]} is {values[row, column]} in row {frame.index[row]} ({bad.sum()} such values); "
+            "run 04_sample_background.py again"
         )
     return Events.of(
         frame["dimu_mass"].to_numpy(dtype=float),

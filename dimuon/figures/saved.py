@@ -70,7 +70,7 @@ class Saved:
         table = self.table(path)
         if table is None or events is None:
             return None
-        return events.assign(score=scores.match(table, events, path)["score"].to_numpy())
+        return events.assign(score=scores.match(table, events["row"], path)["score"].to_numpy())
 
     def by_test(self, table: pd.DataFrame | None) -> Iterator[tuple[str, str, pd.DataFrame]]:
         """(train, test, its rows) of a table for each combination that has rows, the matched ones first."""

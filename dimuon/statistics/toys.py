@@ -75,7 +75,7 @@ def nested_counts(between: FloatArray, n_toys: int, rng: np.random.Generator) ->
 def calibration(
     expected: FloatArray, bins: MassBins, model: SpectrumModel, n_toys: int, rng: np.random.Generator
 ) -> Calibration:
-    """How the significance behaves in unweighted toys. expected: (n_sidebands + 1,) counts without a signal, in `bins`."""
+    """How the significance behaves in unweighted toys. expected: (n_sidebands + 1,) counts without a signal."""
     z = []
     for n in tqdm(_batches(n_toys), desc="toys", disable=None):
         counts = rng.poisson(expected, (n, len(expected))).astype(float)

@@ -28,7 +28,7 @@ def run(study: Study) -> str:
         table = study.dimuons.frame(test)
         mass = table["dimu_mass"].to_numpy(dtype=float)
         for train in study.dimuons.charges:
-            members = scores.read_members(study.run, train, test, table)
+            members = scores.read_members(study.run, train, test, table["row"])
             rng = Stream(config.seed).child("convergence", train, test).generator()
             frame = convergence(mass, members, fprs, model, rng)
             frames.append(frame.assign(train=train, test=test))

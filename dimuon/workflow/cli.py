@@ -19,18 +19,26 @@ log = logging.getLogger("dimuon")
 
 
 @contextmanager
-def explained(section: str | None = None, what: Path | str | None = None, remedy: str | None = None) -> Iterator[None]:
+def explained(
+    section: str | Sequence[str] | None = None,
+    what: Path | str | None = None,
+    remedy: str | None = None,
+    chosen: config.Config | None = None,
+) -> Iterator[None]:
     """Say of what goes wrong inside where it happened and what to change: `UserError` for any ValueError.
 
-    section: of the YAML that holds the settings, for an `AnalysisError` that names one. what: the file or sample at
-    work. remedy: what to do where no setting is named, "run `python 03_train_flows.py CONFIG.yaml`".
+    section: of the YAML that holds the settings, for an `AnalysisError` that names one; of several the first that has
+    it in the `chosen` configuration. what: the file or sample at work. remedy: what to do where no setting is named,
+    "run `python 03_train_flows.py CONFIG.yaml`".
     """
     try:
         yield
     except ValueError as error:
         setting = error.setting if isinstance(error, AnalysisError) else None
         if setting is not None:
-            remedy = f"the setting is {section}.{setting}" if section else f"the setting is {setting}"
+            sections = [section] if isinstance(section, str) else list(section or ())
+            known = [name for name in sections if hasattr(getattr(chosen, name, None), setting)]
+            remedy = "the setting is " + ".".join([*(known or sections)[:1], setting])
         where = "" if what is None else f"{what}: "
         raise UserError(f"{where}{error}" + (f"; {remedy}" if remedy else "")) from error
 
@@ -78,8 +86,9 @@ def guarded(name: str, call: Callable[[], int | None]) -> int:
     wrong, otherwise what `call` returns, 0 for None."""
     try:
         return call() or 0
-    except UserError as error:
+    except (UserError, AnalysisError) as error:
         print(f"{name}: {' '.join(str(error).split())}", file=sys.stderr)
+        log.debug("this is where", exc_info=True)
         return 2
     except KeyboardInterrupt:
         print(f"{name}: interrupted; finished files are whole, run it again", file=sys.stderr)

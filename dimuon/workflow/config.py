@@ -14,7 +14,7 @@ from dimuon.classifiers.settings import Bdt
 from dimuon.data.settings import Input, Selection
 from dimuon.features import FEATURE_SETS, FEATURES
 from dimuon.regions import MassWindow
-from dimuon.settings import Fraction, Positive, Section
+from dimuon.settings import Positive, Section
 from dimuon.statistics.settings import Significance
 from dimuon.statistics.settings import Toys as Toys
 from dimuon.workflow import yaml_file

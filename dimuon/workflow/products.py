@@ -337,7 +337,7 @@ EFFICIENCIES = Product(
     "fraction of events that pass the figure's working points against the mass",
     (
         *("train", "test", "fpr", "cut", "bin_low", "bin_high", "region", "n_before", "n_after"),
-        *("efficiency", "efficiency_low", "efficiency_high"),
+        *("efficiency", "efficiency_low", "efficiency_high", "sculpted"),
     ),
 )
 FEATURE_HISTOGRAMS = Product(

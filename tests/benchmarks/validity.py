@@ -90,7 +90,7 @@ def stages(study, model, n=3):
         marks.append(time.perf_counter())
         score = steps.classify(config, "os", events, drawn, stream, executor.AtOnce()).data.mean
         marks.append(time.perf_counter())
-        steps.measure(config, Sample("os", "os", events.mass, score, events.columns), stream)
+        steps.measure(config, Sample("os", "os", events, score), stream)
         marks.append(time.perf_counter())
         for name, seconds in zip(total, np.diff(marks), strict=True):
             total[name] += seconds / n
