@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from dimuon.errors import AnalysisError
 from dimuon.regions import MassWindow
 from dimuon.statistics.convergence import convergence, standard_sizes
 from dimuon.statistics.families import Polynomial
@@ -57,8 +58,11 @@ def test_median_and_its_error():
 
 def test_median_of_too_few_events():
     mass, members = toy(9, noise=5.0)
-    with pytest.raises(ValueError, match="at FPR 0.0005 the median of the members' sideband histograms is empty"):
+    with pytest.raises(
+        AnalysisError, match="at FPR 0.0005 the median of the members' sideband histograms is empty"
+    ) as e:
         median_spectra(mass, members, np.array([0.5, 0.0005]), FAMILY.bins)
+    assert error.value.setting == "fpr_min"
 
 
 def test_extra_variance_lowers_the_significance():

@@ -1,13 +1,17 @@
 """Background functions against closed forms and each other, and the choices among them."""
 
+from typing import get_args
+
 import numpy as np
 import pytest
 from scipy.integrate import quad
 from scipy.optimize import minimize
 from scipy.special import xlogy
 
+from dimuon.errors import AnalysisError
 from dimuon.statistics import families, model_choice
 from dimuon.statistics.families import FAMILIES, make
+from dimuon.statistics.settings import Significance
 from dimuon.statistics.significance import discoveries, sideband_fits
 from dimuon.statistics.spectra import Spectra
 from tests.test_significance import BINS, DECAY, expected_shape, toys
@@ -118,8 +122,9 @@ def test_the_f_test_stops_where_another_coefficient_does_not_help():
     degrees = [family.degree for family in model.chosen(toys(12000, 200, seed=4))]
     assert np.mean(np.array(degrees) == 1) == pytest.approx(0.95, abs=0.05)  # a false step in p_max = 5 % of cases
     assert model.chosen(_bent_spectrum())[0].degree >= 2
-    with pytest.raises(ValueError, match="F-test"):
+    with pytest.raises(AnalysisError, match="F-test") as error:
         model_choice.make_choice("f_test", BINS, "ua2", 5, 1.0)
+    assert error.value.setting == "choice"
 
 
 def test_the_envelope_of_one_is_that_one():
@@ -150,11 +155,29 @@ def test_the_envelope_profiles_the_choice():
 
 
 def test_unknown_names_are_errors():
-    with pytest.raises(ValueError, match="unknown background family 'spline'; known: polynomial"):
+    with pytest.raises(AnalysisError, match="unknown background family 'spline'; known: polynomial") as error:
         make("spline", BINS, 5)
+    assert error.value.setting == "family"
 
 
 def _bent_spectrum():
     middle = (LOW + HIGH) / 2
     counts = np.round(12000 * expected_shape() * np.exp(-0.02 * (middle - 10) ** 2))[None]
     return Spectra(BINS, counts, np.ones_like(counts))
+
+
+@pytest.mark.parametrize("choice", ["fixed", "ladder", "f_test", "envelope"])
+def test_every_choice_is_a_model_of_the_spectrum(choice):
+    """One family and each choice among several answer alike: the same call, a family for each spectrum."""
+    settings = Significance(choice=choice, degree=3)
+    model, spectra = model_choice.model_of(settings, BINS.window), toys(3000, 2, seed=8)
+    outcomes = discoveries(spectra, model)
+    assert outcomes.z0.shape == (2,)
+    assert [family.bins for family in model.chosen(spectra)] == [model.bins] * 2
+    assert model.degree >= 2
+    assert model_choice.describe(settings)
+
+
+def test_every_family_of_the_settings_is_known():
+    names = get_args(Significance.model_fields["family"].annotation)
+    assert set(names) == set(FAMILIES)

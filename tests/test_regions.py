@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from dimuon.errors import AnalysisError
 from dimuon.regions import MassWindow
 
 PAPER = MassWindow(5.0, 9.0, 10.6, 16.0)
@@ -81,3 +82,35 @@ def test_bins_that_fit_no_sideband_are_refused():
         MassWindow(8.9, 9.0, 10.6, 16.0).binning(3)
     with pytest.raises(ValueError, match="n_bins_sr"):
         PAPER.binning(0)
+
+
+@pytest.mark.parametrize("n_bins_sr", [3, 7, 11, 15])
+@pytest.mark.parametrize("n_merged", [1, 2, 5])
+def test_merged_bins_tile_the_window_with_the_sr_as_one(n_bins_sr, n_merged):
+    bins = PAPER.binning(n_bins_sr)
+    merged = bins.merged(n_merged)
+    assert (np.diff(merged) > 0).all()
+    edges = bins.edges[merged].tolist()
+    assert edges[edges.index(9.0) + 1] == 10.6
+    below = merged[merged <= bins.n_bins_sbl]
+    assert (np.diff(below) == n_merged).all()
+    assert below[0] < n_merged  # what is left out at the end is less than a whole bin
+    assert len(bins.is_sr) - merged[-1] < n_merged
+    assert ((merged[merged > bins.n_bins_sbl + n_bins_sr] - bins.n_bins_sbl) % n_merged == 0).all()
+
+
+def test_the_sr_as_one_bin():
+    bins = PAPER.binning(11)
+    mass = np.random.default_rng(2).uniform(4.0, 17.0, 5000)
+    merged = bins.sr_as_one(bins.counts(mass))
+    assert len(merged) == len(bins.is_sr) - 11 + 1
+    assert merged[-1] == PAPER.in_sr(mass).sum()
+    several = bins.sr_as_one(np.array([bins.counts(mass), bins.counts(mass, mass)]))
+    np.testing.assert_array_equal(several[0], merged)
+    assert several[1, -1] == pytest.approx(mass[PAPER.in_sr(mass)].sum())
+
+
+def test_bins_too_wide_for_a_sideband_name_their_setting():
+    with pytest.raises(AnalysisError, match="no whole bin fits in a sideband") as error:
+        MassWindow(8.5, 9.0, 10.6, 16.0).binning(1)
+    assert error.value.setting == "n_bins_sr"

@@ -148,3 +148,46 @@ def test_step_6_flags_the_working_points():
     curves, _ = cut_and_count.cut_and_count(mass, variables, fprs, model)
     flagged = cut_and_count.add_sculpting(curves, mass, variables, fprs, BINS, 5, rng)
     assert flagged["sculpted"].tolist() == [False, True, False, False]
+
+
+def test_weights_of_one_leave_every_bit_as_it_is():
+    rng = np.random.default_rng(11)
+    mass = masses()
+    fits = sculpting.flags(mass, scan(mass, rng.uniform(size=len(mass))), BINS, 5, rng, n_toys=50)
+    sampled_mass, kept = rng.uniform(9, 10.6, 7001), rng.uniform(size=(5, 7001)) < 0.3
+    without = sculpting.compare_in_sr(fits, BINS, sampled_mass, kept)
+    ones = sculpting.compare_in_sr(fits, BINS, sampled_mass, kept, np.ones(7001))
+    for name, values in without.items():
+        np.testing.assert_array_equal(values, ones[name])
+    # as the mean of unweighted events has it
+    np.testing.assert_array_equal(without["efficiency"], kept.mean(axis=1))
+
+
+def test_weights_of_the_background_count():
+    """Half of the events at weight 3 with another efficiency: the weighted mean, and fewer effective events."""
+    rng = np.random.default_rng(12)
+    mass = masses()
+    fits = sculpting.flags(mass, scan(mass, rng.uniform(size=len(mass))), BINS, 5, rng, n_toys=50)
+    sampled_mass, heavy = rng.uniform(9, 10.6, 8000), np.arange(8000) % 2 == 0
+    kept, weight = heavy[None] & np.ones((5, 1), dtype=bool), np.where(heavy, 3.0, 1.0)
+    found = sculpting.compare_in_sr(fits, BINS, sampled_mass, kept, weight)
+    np.testing.assert_allclose(found["efficiency"], 0.75)
+    n_effective = (4000 * 4) ** 2 / (4000 * 10)
+    np.testing.assert_allclose(found["efficiency_err"], np.sqrt(0.75 * 0.25 / n_effective))
+    scaled = sculpting.compare_in_sr(fits, BINS, sampled_mass, kept, 7 * weight)
+    np.testing.assert_allclose(scaled["pull"], found["pull"])
+
+
+def test_the_report_takes_weights():
+    rng = np.random.default_rng(13)
+    mass = masses(4000)
+    score, sampled = rng.uniform(size=4000), (rng.uniform(9, 10.6, 500), rng.uniform(size=500))
+    fprs, weight = np.array([1.0, 0.3]), rng.exponential(size=500)
+    record, table = sculpting.report(mass, score, fprs, BINS, 3, np.random.default_rng(1), sampled, weight)
+    cut = table["cut"].unique()[1]
+    assert record["sampled_background_in_sr"][1]["efficiency"] == pytest.approx(
+        weight[sampled[1] >= cut].sum() / weight.sum()
+    )
+    plain, _ = sculpting.report(mass, score, fprs, BINS, 3, np.random.default_rng(1), sampled)
+    ones, _ = sculpting.report(mass, score, fprs, BINS, 3, np.random.default_rng(1), sampled, np.ones(500))
+    assert plain == ones
