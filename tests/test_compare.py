@@ -78,8 +78,16 @@ def test_curves_of_an_older_step_6_are_named(two, tmp_path):
 
 def test_the_largest_difference_of_the_curves_is_found():
     fprs = [1.0, 0.1, 0.01]
-    first = pd.DataFrame({"train": "os", "test": "ss", "baseline": True, "fpr": fprs, "z0": [1.0, 2.0, 3.0],
-                          "variable": ["cathode", "cathode", "dimu_pt"]})  # fmt: skip
+    first = pd.DataFrame(
+        {
+            "train": "os",
+            "test": "ss",
+            "baseline": True,
+            "fpr": fprs,
+            "z0": [1.0, 2.0, 3.0],
+            "variable": ["cathode", "cathode", "dimu_pt"],
+        }
+    )
     second = first.assign(z0=[1.2, 0.5, 3.4])[::-1]
     aside = first.assign(baseline=False, z0=99.0), first.assign(variable="random", z0=-99.0)
     found = compare.largest_differences(pd.concat([first, aside[0]]), pd.concat([second, aside[1]]))

@@ -144,9 +144,14 @@ def test_files_of_stale_or_different_analyses_are_not_shared(write, done):
 def test_a_script_that_fails_ends_it_with_its_code(write, tmp_path):
     path = write("first", given="dimuons: absent.parquet")
     ran = subprocess.run(
-        [sys.executable, "-m", "dimuon", "run", path], cwd=tmp_path, env={"PYTHONPATH": str(ROOT), "PATH": ""},
-        capture_output=True, text=True, timeout=300, check=False,
-    )  # fmt: skip
+        [sys.executable, "-m", "dimuon", "run", path],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(ROOT), "PATH": ""},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
     assert ran.returncode == 2
     assert ran.stderr == ("03_train_flows.py: absent.parquet: not found; check the path in the configuration\n")
 
@@ -176,8 +181,15 @@ def test_a_plan_imports_no_heavy_library(write, tmp_path):
         f"main(['run', {path!r}, '--dry-run', '--quiet']); "
         "print([name for name in ('torch', 'xgboost', 'sklearn', 'matplotlib', 'uproot') if name in sys.modules])"
     )
-    ran = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env={"PYTHONPATH": str(ROOT)},
-                         capture_output=True, text=True, timeout=300, check=True)  # fmt: skip
+    ran = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=True,
+    )
     assert ran.stdout == "[]\n"
 
 

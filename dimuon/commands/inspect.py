@@ -109,11 +109,13 @@ def column_table(frame: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for name in frame.columns:
         known = columns.find(name)
-        rows.append({
-            "column": name, "unit": known.unit if known else "?", "type": str(frame[name].dtype),
-            "missing": int(frame[name].isna().sum()), "values": _range(frame[name]),
-            "meaning": known.meaning if known else "not a column of the seven steps",
-        })  # fmt: skip
+        row: dict[str, str | int] = {
+            "column": name,
+            "unit": known.unit if known else "?",
+            "type": str(frame[name].dtype),
+        }
+        row |= {"missing": int(frame[name].isna().sum()), "values": _range(frame[name])}
+        rows.append(row | {"meaning": known.meaning if known else "not a column of the seven steps"})
     return pd.DataFrame(rows)
 
 
@@ -260,8 +262,8 @@ def draw_columns(frame: pd.DataFrame, names: Sequence[str], origin: str) -> Figu
         edges, is_log = _edges(frame[name].dropna().astype(float), name)
         for index, (key, part) in enumerate(groups):
             counts = np.histogram(part[name].dropna().astype(float), edges)[0]
-            axis.stairs(counts, edges, color=COLOURS[index % len(COLOURS)], linestyle=LINES[index // 3 % len(LINES)],
-                        linewidth=1.5, label=" ".join(map(str, key)))  # fmt: skip
+            look = {"color": COLOURS[index % len(COLOURS)], "linestyle": LINES[index // 3 % len(LINES)]}
+            axis.stairs(counts, edges, linewidth=1.5, label=" ".join(map(str, key)), **look)
         known = columns.find(name)
         unit = known.unit if known else ""
         axis.set_xlabel(f"{name} [{unit}]" if unit not in ("", "flag") else name, fontsize=13)

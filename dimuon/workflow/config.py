@@ -55,8 +55,13 @@ class Background(Section):
     shifted_windows: list[Annotated[list[float], Field(min_length=2, max_length=2)]] = []  # GeV, left out and compared
 
 
+Variation = Literal["fits", "seeds", "sr_edges", "sideband_edges", "preprocessing", "flow"]
+Cuts = Annotated[list[float], Field(min_length=1)]
+Count = Annotated[int, Field(ge=0)]
+
+
 class Studies(Section):
-    """How far the result can be believed (`python -m dimuon study.study`); the seven steps need nothing of this."""
+    """How far the result can be believed (`python -m dimuon study`); the seven steps need nothing of this."""
 
     members: Positive = 20  # classifiers per fold where the chain is repeated many times
     pseudoexperiments: Annotated[int, Field(ge=2)] = 1000  # per charge
@@ -64,18 +69,12 @@ class Studies(Section):
     retrain_flows: bool = False  # train the flows again for every null dataset and for every seed of the variations
     gate_fprs: list[Annotated[float, Field(gt=0, le=1)]] = [0.1, 0.01]  # working points that a control must pass
     seeds: Annotated[int, Field(ge=2)] = 10  # of each control and of the variations
-    variations: list[Literal["fits", "seeds", "sr_edges", "sideband_edges", "preprocessing", "flow"]] = [
-        "fits", "seeds", "sr_edges", "sideband_edges", "preprocessing", "flow"
-    ]  # fmt: skip
+    variations: list[Variation] = ["fits", "seeds", "sr_edges", "sideband_edges", "preprocessing", "flow"]
     sr_shift: Annotated[float, Field(gt=0)] = 0.1  # GeV, of both SR edges
     sideband_shift: Annotated[float, Field(gt=0)] = 0.5  # GeV, of each outer edge, inwards
-    scan_pt: Annotated[list[float], Field(min_length=1)] = [20.0, 28.5, 37.0, 45.5, 54.0, 62.5, 71.0, 79.5, 88.0, 96.5]
-    scan_ip3d: Annotated[list[float], Field(min_length=1)] = [
-        0.001, 0.0022, 0.0046, 0.01, 0.022, 0.046, 0.1, 0.22, 0.46, 1.0
-    ]  # cm  # fmt: skip
-    injected: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=2)] = [
-        0, 25, 50, 75, 100, 150, 200, 300, 400
-    ]  # signal events  # fmt: skip
+    scan_pt: Cuts = [20.0, 28.5, 37.0, 45.5, 54.0, 62.5, 71.0, 79.5, 88.0, 96.5]  # GeV
+    scan_ip3d: Cuts = [0.001, 0.0022, 0.0046, 0.01, 0.022, 0.046, 0.1, 0.22, 0.46, 1.0]  # cm
+    injected: Annotated[list[Count], Field(min_length=2)] = [0, 25, 50, 75, 100, 150, 200, 300, 400]  # signal events
     repeats: Annotated[int, Field(ge=2)] = 10  # null datasets per injected number
 
 
