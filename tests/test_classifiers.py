@@ -1,14 +1,20 @@
 """One interface, three classifiers: what is stored is what was trained, and each of them learns."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 from scipy.special import expit
 from sklearn.metrics import roc_auc_score
 
+from dimuon.classifiers import kinds
 from dimuon.classifiers.kinds import dense, hist_gradient_boosting
 from dimuon.classifiers.kinds.hist_gradient_boosting import HistGradientBoostingSettings
 from dimuon.classifiers.kinds.xgboost import XGBoost, XGBoostSettings
 from dimuon.classifiers.protocol import CLASSIFIERS, Labelled, Split, TrainingSet, balanced, make
+from dimuon.classifiers.settings import Bdt
 from dimuon.errors import AnalysisError
 from dimuon.events import Events
 
@@ -32,6 +38,23 @@ def small(kind):
     """An untrained classifier with settings that train fast."""
     made = CLASSIFIERS[kind]
     return made(made.Settings(**SMALL.get(kind, {})))
+
+
+def test_a_classifier_is_one_file():
+    """Every file of the folder registers one kind, and the configuration takes it with the settings of the file."""
+    files = Path(kinds.__file__).parent.glob("[!_]*.py")
+    assert sorted(CLASSIFIERS) == sorted(path.stem for path in files)
+    for kind, made in CLASSIFIERS.items():
+        chosen = Bdt(classifier={"kind": kind}).classifier
+        assert chosen == made.Settings()
+        assert type(make(chosen)) is made
+
+
+def test_a_configuration_is_read_without_the_libraries_of_the_classifiers():
+    slow = {library.split(".")[0] for made in CLASSIFIERS.values() for library in made.libraries}
+    lines = f"import sys, dimuon.config; assert not {slow} & sys.modules.keys(), {slow} & sys.modules.keys()"
+    subprocess.run([sys.executable, "-c", lines], check=True)
+    assert slow == {"xgboost", "sklearn", "torch"}
 
 
 @pytest.mark.parametrize("kind", CLASSIFIERS)
@@ -99,10 +122,8 @@ def test_xgboost_keeps_the_best_tree_and_none_after_it():
     plain = xgboost.XGBClassifier(
         n_estimators=300, max_depth=3, learning_rate=0.1, subsample=0.7, random_state=5, eval_metric="logloss"
     )  # all 300 trees, no early stopping
-    plain.fit(
-        train.x, train.label, sample_weight=train.weight, verbose=False,
-        eval_set=[(validation.x, validation.label)], sample_weight_eval_set=[validation.weight],
-    )  # fmt: skip
+    held_out = {"eval_set": [(validation.x, validation.label)], "sample_weight_eval_set": [validation.weight]}
+    plain.fit(train.x, train.label, sample_weight=train.weight, verbose=False, **held_out)
     losses = np.array(plain.evals_result()["validation_0"]["logloss"])
     stop = next(i for i in range(10, 300) if losses[: i + 1].argmin() <= i - 10)
     assert kept == losses[: stop + 1].argmin() + 1 < 300

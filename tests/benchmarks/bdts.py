@@ -29,6 +29,10 @@ from tests.benchmarks import common
 
 WINDOW = MassWindow(5.0, 9.0, 10.6, 16.0)
 STREAM, SETTINGS = Stream(2016).child("bdt", "os"), XGBoostSettings()
+PAPER = {
+    "n_estimators": 300, "max_depth": 3, "learning_rate": 0.1, "subsample": 0.7, "early_stopping_rounds": 10,
+    "objective": "binary:logistic", "eval_metric": "logloss",
+}  # fmt: skip
 N_BACKGROUND, N_MEMBERS, N_FOLDS = 7900, 100, 5
 
 
@@ -62,8 +66,14 @@ def ensemble(dimuons, in_sr, background):
         pool.submit(os.getpid).result()
         loaded = time.perf_counter()
         result = cross_validation.train(
-            dimuons, in_sr, background,
-            settings=SETTINGS, n_members=N_MEMBERS, n_folds=N_FOLDS, stream=STREAM, pool=pool,
+            dimuons,
+            in_sr,
+            background,
+            settings=SETTINGS,
+            n_members=N_MEMBERS,
+            n_folds=N_FOLDS,
+            stream=STREAM,
+            pool=pool,
         )
     end = time.perf_counter()
     return end - start, end - loaded, result.data.mean, result
@@ -81,17 +91,13 @@ def one_by_one(dimuons, in_sr, background, result, *, n_members=N_MEMBERS, watch
         )
         samples = [_labelled(features[a & in_sr], background[b]) for a, b in masks]
         (x, y, w), watched_samples = samples[0], samples[watched]
+        watch = {
+            "eval_set": [sample[:2] for sample in watched_samples],
+            "sample_weight_eval_set": [sample[2] for sample in watched_samples],
+        }
         for member in range(n_members):
-            model = xgboost.XGBClassifier(
-                n_estimators=300, max_depth=3, learning_rate=0.1, subsample=0.7, early_stopping_rounds=10,
-                objective="binary:logistic", eval_metric="logloss",
-                random_state=STREAM.child(test, member).integer(),
-            )  # fmt: skip
-            model.fit(
-                x, y, sample_weight=w, verbose=False,
-                eval_set=[sample[:2] for sample in watched_samples],
-                sample_weight_eval_set=[sample[2] for sample in watched_samples],
-            )  # fmt: skip
+            model = xgboost.XGBClassifier(**PAPER, random_state=STREAM.child(test, member).integer())
+            model.fit(x, y, sample_weight=w, verbose=False, **watch)
             trees = (0, model.best_iteration + 1)
             score[fold == test] += model.predict_proba(features[fold == test], iteration_range=trees)[:, 1]
     return time.perf_counter() - start, score / n_members
@@ -114,7 +120,7 @@ def main():
     def against(name, peer, peer_s, seconds=seconds):
         return {"name": name, "value": seconds, "unit": "s", "peer": peer, "ratio": peer_s / seconds}
 
-    common.save("bdts", [
+    figures = [
         {"name": "ensemble_s", "value": seconds, "unit": "s"},
         {"name": "xgbclassifier_s", "value": published_s, "unit": "s"},
         {"name": "xgbclassifier_validation_s", "value": validation_s, "unit": "s"},
@@ -124,7 +130,8 @@ def main():
         {"name": "score_correlation", "value": np.corrcoef(score, published_score)[0, 1], "unit": ""},
         {"name": "largest_score_difference", "value": np.abs(score - published_score).max(), "unit": ""},
         {"name": "models_mb", "value": len(models) / 1e6, "unit": "MB"},
-    ])  # fmt: skip
+    ]
+    common.save("bdts", figures)
 
 
 if __name__ == "__main__":

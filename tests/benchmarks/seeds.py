@@ -14,14 +14,13 @@ import json
 import numpy as np
 from tqdm import tqdm
 
-from dimuon.background.conditional import sample_signal_region
 from dimuon.bumphunt import steps
 from dimuon.classifiers import cross_validation
-from dimuon.data import dimuons
+from dimuon.data.dimuons import Dimuons
 from dimuon.events import Events
 from dimuon.random import Stream
 from dimuon.statistics.families import Polynomial
-from dimuon.statistics.significance import discoveries, fit_sidebands, likelihood_weights
+from dimuon.statistics.significance import discoveries, likelihood_weights
 from dimuon.statistics.spectra import Spectra
 from dimuon.statistics.working_points import CutVariable, rates
 from dimuon.workflow import config, executor, products, provenance
@@ -40,26 +39,17 @@ def z0(mass, score, model, fprs):
     return cut.z0.max(), fprs[cut.z0.argmax()], likelihood
 
 
-def one_seed(run, seed, tables, flows, model, pool):
-    """{test name: `z0`} of a background sample and classifiers drawn with this seed."""
-    settings, names, window = run.config, run.config.features.names, run.config.window
-    events = {charge: Events.of(table["dimu_mass"], table[names], names) for charge, table in tables.items()}
-    found = {}
-    for train in flows:
-        mass = tables[train]["dimu_mass"].to_numpy(dtype=float)
-        fit = fit_sidebands(mass, window, n_bins_sr=settings.background.n_bins_sr, degree=settings.background.degree)
-        sample_seed = executor.integer_seed(seed, "background", train)
-        background = sample_signal_region(flows[train], fit, window, settings.background.oversampling, sample_seed)
-        ensemble = cross_validation.train(
-            events[train], window.in_sr(mass), Events.of(background["mass"], background["features"], names),
-            settings=settings.bdt.classifier, n_members=settings.bdt.members, n_folds=settings.bdt.folds,
-            stream=Stream(seed).child("bdt", train), pool=pool,
-            others={test: events[test] for test in tables if test != train},
-        )  # fmt: skip
-        fprs = rates(settings.significance.n_working_points, settings.significance.fpr_min)
+def one_seed(run, seed, events, flows, model, pool):
+    """{test name: `z0`} of a background sample and classifiers drawn with this seed. events: {charge: `Events`}."""
+    config, stream, found = run.config, Stream(seed), {}
+    fprs = rates(config.significance.n_working_points, config.significance.fpr_min)
+    for train, flow in flows.items():
+        own, others = events[train], {test: table for test, table in events.items() if test != train}
+        sampled = steps.sample_background(config, train, steps.fit_masses(config, own), flow, stream)
+        background = Events.of(sampled["mass"], sampled["features"], own.names)
+        ensemble = steps.classify(config, train, own, background, stream, pool, others)
         for test, of_test in {train: ensemble.data, **ensemble.others}.items():
-            of_mass = tables[test]["dimu_mass"].to_numpy(dtype=float)
-            found[f"{train}_on_{test}"] = z0(of_mass, of_test.mean, model, fprs)
+            found[f"{train}_on_{test}"] = z0(events[test].mass, of_test.mean, model, fprs)
     return found
 
 
@@ -70,16 +60,16 @@ def main():
     parser.add_argument("--seeds", type=int, default=10)
     arguments = parser.parse_args()
     run = provenance.Run(config.load(arguments.config), "05_train_bdts.py", arguments.config)
-    tables = {charge: dimuons.read(run, charge, run.config.features.names) for charge in dimuons.paths(run)}
-    flows = {
-        charge: steps.read_model(run, charge) for charge in tables if run.path(products.FLOWS, charge=charge).exists()
-    }
+    dimuons = Dimuons(run)
+    events = {charge: dimuons.events(charge) for charge in dimuons.charges}
+    trained = [charge for charge in events if run.path(products.FLOWS, charge=charge).exists()]
+    flows = {charge: steps.read_model(run, charge) for charge in trained}
     settings = run.config.significance
     model = Polynomial(run.config.window.binning(settings.n_bins_sr), settings.degree)
     modules = cross_validation.worker_modules(run.config.bdt.classifier)
     with executor.executor(run.config.execution.workers, preload=modules) as pool:
         seeds = tqdm(range(1, arguments.seeds + 1), desc="seeds")
-        found = [one_seed(run, seed, tables, flows, model, pool) for seed in seeds]
+        found = [one_seed(run, seed, events, flows, model, pool) for seed in seeds]
     report = {}
     print(
         f"{'':<10}{'max Z0':>16}{'published':>11}{'likelihood Z0':>18}{'published':>11}   (flows shared by all seeds)"
