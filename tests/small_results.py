@@ -16,9 +16,11 @@ from dimuon.bumphunt import cut_and_count
 from dimuon.bumphunt.result import ScanPoint, SidebandQuality, TestResult
 from dimuon.features import FEATURES
 from dimuon.random import Stream
+from dimuon.statistics import model_choice
 from dimuon.statistics.calibration import ToyValue
 from dimuon.statistics.likelihood_ratio import Discovery
-from dimuon.statistics.model_choice import model_of
+from dimuon.statistics.significance import discoveries
+from dimuon.statistics.spectra import Spectra
 from dimuon.statistics.working_points import CutVariable
 from dimuon.workflow import config, products, provenance
 
@@ -293,7 +295,7 @@ def write_studies(chosen, folder, charges=("os", "ss")):
 
 
 def _write_significance(run, tests, table, dimuons):
-    summary, curves, spectra, features, points, passing = {}, [], [], [], [], []
+    summary, curves, spectra, points, efficiencies, features = {}, [], [], [], [], []
     for train, test in tests:
         name = f"{train}_on_{test}"
         scores = pd.read_parquet(run.data / f"scores_{name}.parquet")
@@ -301,17 +303,17 @@ def _write_significance(run, tests, table, dimuons):
         curve = _curves(run.config, events, train, test)
         curves.append(curve)
         spectra.append(_spectra(run.config, events, train, test))
+        points.append(_points(run.config, events, train, test))
+        efficiencies.append(_efficiencies(run.config, events, curve, train, test))
         features.append(_feature_histograms(events, table[table["charge"] == test.upper()], train, test))
         summary[name] = _summary(curve, train, test, len(events))
-        points.append(_points(run.config, events, train, test))
-        passing.append(_efficiencies(run.config, events, curve, train, test))
     inputs = [dimuons, *(run.data / f"scores_{train}_on_{test}.parquet" for train, test in tests)]
     content = {"origin": "simulated", "settings": {"degree": 5, "n_bins_sr": 11}, "tests": summary}
     run.write_json(run.results / "significance.json", json.loads(json.dumps(content)), inputs)
     run.write_table(run.results / "significance_curves.parquet", pd.concat(curves, ignore_index=True), inputs)
     run.write_table(run.results / "mass_histograms.parquet", pd.concat(spectra, ignore_index=True), inputs)
     run.write_table(run.path(products.MASS_POINTS), pd.concat(points, ignore_index=True), inputs)
-    run.write_table(run.path(products.EFFICIENCIES), pd.concat(passing, ignore_index=True), inputs)
+    run.write_table(run.path(products.EFFICIENCIES), pd.concat(efficiencies, ignore_index=True), inputs)
     run.write_table(run.results / "feature_histograms.parquet", pd.concat(features, ignore_index=True), inputs)
 
 
@@ -368,19 +370,20 @@ def _spectra(chosen, events, train, test):
     return pd.concat(frames)
 
 
-def _classifier(events):
-    return CutVariable("cathode", events["cathode"].to_numpy(dtype=float))
-
-
 def _points(chosen, events, train, test):
-    model, mass = model_of(chosen.significance, chosen.window), events["dimu_mass"].to_numpy(dtype=float)
-    points = cut_and_count.figure_points(mass, _classifier(events), FIGURE_FPRS, model)
-    return points.assign(train=train, test=test)
+    """The test on the spectra of `_spectra`."""
+    model = model_choice.model_of(chosen.significance, chosen.window)
+    cuts = np.quantile(events["cathode"][events["region"] != "SR"], 1 - np.array(FIGURE_FPRS))
+    kept = events["cathode"].to_numpy() >= cuts[:, None]
+    outcomes = discoveries(Spectra.of(events["dimu_mass"].to_numpy(dtype=float), model.bins, selections=kept), model)
+    labels = {"train": train, "test": test, "variable": "cathode", "fpr": FIGURE_FPRS, "cut": cuts}
+    return pd.DataFrame(labels | {name: getattr(outcomes, name) for name in cut_and_count.POINT_FIELDS})
 
 
 def _efficiencies(chosen, events, curve, train, test):
-    bins, mass = chosen.window.binning(11), events["dimu_mass"].to_numpy(dtype=float)
-    table = cut_and_count.efficiencies(mass, _classifier(events), FIGURE_FPRS, bins, curve)
+    mass, score = (events[name].to_numpy(dtype=float) for name in ("dimu_mass", "cathode"))
+    bins = chosen.window.binning(11)
+    table = cut_and_count.efficiencies(mass, CutVariable("cathode", score), FIGURE_FPRS, bins, curve)
     return table.assign(train=train, test=test)
 
 

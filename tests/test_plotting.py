@@ -15,17 +15,19 @@ import pytest
 from scipy.stats import chi2, norm
 
 from dimuon import features
+from dimuon.bumphunt import cut_and_count
 from dimuon.figures import drawing as drawings
 from dimuon.figures import registry, style
 from dimuon.figures.checks.agreement import agreement
 from dimuon.figures.checks.closure import closure, closure_table
-from dimuon.figures.checks.efficiency import efficiency, efficiency_table
+from dimuon.figures.checks.efficiency import efficiency
 from dimuon.figures.checks.scores import score_table
 from dimuon.figures.paper.feature_spectra import feature_spectra
 from dimuon.figures.paper.fit_variations import fit_variations
-from dimuon.figures.paper.mass_spectra import histogram_points, mass_spectra
+from dimuon.figures.paper.mass_spectra import mass_spectra
 from dimuon.figures.paper.p_values import p_values
 from dimuon.figures.saved import Saved
+from dimuon.statistics.working_points import CutVariable
 from dimuon.workflow import config, provenance
 from tests import small_results
 
@@ -82,7 +84,7 @@ def variations_table(saved):
 
 def mass_figure(saved, train, test, origin="simulated"):
     spectra = chosen(saved, "mass_histograms.parquet", train=train, test=test, variable="cathode")
-    points = histogram_points(spectra, saved.config)
+    points = chosen(saved, "mass_points.parquet", train=train, test=test, variable="cathode")
     return mass_spectra(spectra, points, saved.config.window, origin)
 
 
@@ -200,7 +202,7 @@ def test_nine_features_and_nine_working_points_are_all_drawn(saved):
     assert len({(str(line._unscaled_dash_pattern), line.get_marker()) for line in shown}) == 10
 
     spectra = nine(chosen(saved, "mass_histograms.parquet", train="os", test="os"), "fpr", fprs)
-    points = histogram_points(spectra, saved.config)
+    points = nine(chosen(saved, "mass_points.parquet", train="os", test="os"), "fpr", fprs)
     figure = mass_spectra(spectra, points, saved.config.window, "measured")
     assert len(figure.axes[0].containers) == 9
     histograms = nine(nine(chosen(saved, "feature_histograms.parquet", train="os", test="os").dropna(), "fpr", fprs),
@@ -350,9 +352,9 @@ def test_efficiency_draws_what_passes_and_what_is_asked(saved):
     table = drawing.table[np.isclose(drawing.table["fpr"], 0.1)]
     for row in table.itertuples():
         inside = events["dimu_mass"].between(row.bin_low, row.bin_high, inclusive="left")
-        assert row.n_all == inside.sum()
-        assert row.n_pass == pytest.approx((inside & (events["score"] >= cut)).sum(), abs=1)
-    assert holds(axes, (table["bin_low"] + table["bin_high"]) / 2, table["n_pass"] / table["n_all"])
+        assert row.n_before == inside.sum()
+        assert row.n_after == pytest.approx((inside & (events["score"] >= cut)).sum(), abs=1)
+    assert holds(axes, (table["bin_low"] + table["bin_high"]) / 2, table["n_after"] / table["n_before"])
     assert holds(axes, [0, 1], [0.1, 0.1])
 
 
@@ -443,14 +445,14 @@ def test_efficiency_of_a_random_cut_is_its_rate_everywhere():
     chosen_config = config.Config(name="x", seed=1, input={"scores": "x"})
     mass, score = rng.uniform(5, 16, 400_000), rng.uniform(size=400_000)
     bins = chosen_config.window.binning(11)
-    table = efficiency_table(mass, score, {0.1: 0.9}, bins)
-    pulls = (table["efficiency"] - 0.1) / np.sqrt(0.09 / table["n_all"])
+    table = cut_and_count.efficiencies(mass, CutVariable("cathode", score), [0.1], bins)
+    pulls = (table["efficiency"] - 0.1) / np.sqrt(0.09 / table["n_before"])
     assert np.abs(pulls).max() < 4.5
     assert (table["region"] == "SR").sum() == 1
     edges = set(table["bin_low"]) | set(table["bin_high"])
     assert {9.0, 10.6} <= edges
-    assert (table["low"] <= table["efficiency"]).all()
-    assert (table["efficiency"] <= table["high"]).all()
+    assert (table["efficiency_low"] <= table["efficiency"]).all()
+    assert (table["efficiency"] <= table["efficiency_high"]).all()
 
 
 def test_flagged_working_points_are_marked(saved):

@@ -55,28 +55,37 @@ WEIGHTED = (
 @figure("mass_spectra", section=None, order=10, caption=AFTER_CUTS)
 def drawings(saved: Saved) -> Iterator[Drawing]:
     """One for each train-test combination, and one more where the likelihood weights are defined."""
-    paths = [saved.run.path(products.MASS_HISTOGRAMS)]
+    paths = [saved.run.path(products.MASS_HISTOGRAMS), saved.run.path(products.MASS_POINTS)]
+    points = saved.table(paths[1])
     for train, test, spectra in saved.by_test(saved.table(paths[0])):
         for variable, part in spectra.groupby("variable"):
             weighted, of_test = variable == Statistic.LIKELIHOOD, describe_test(train, test)
-            points = histogram_points(part, saved.config)
             yield Drawing(
                 paper_name("a", f"mass_{variable}", train, test),
                 f"Dimuon mass, {of_test}, likelihood weights" if weighted else f"Dimuon mass, {of_test}",
                 paths,
                 part.reset_index(drop=True),
-                partial(mass_spectra, points=points, window=saved.config.window),
+                partial(mass_spectra, points=_points_of(part, points), window=saved.config.window),
                 section=section_of(train, test),
                 caption=WEIGHTED if weighted else AFTER_CUTS,
             )
 
 
+def _points_of(spectra: pd.DataFrame, points: pd.DataFrame | None) -> pd.DataFrame | None:
+    """The tests on the spectra of one train-test combination and variable."""
+    if points is None:
+        return None
+    keys = ["train", "test", "variable"]
+    return points[(points[keys] == spectra[keys].iloc[0]).all(axis=1)]
+
+
 @styled
-def mass_spectra(histograms: pd.DataFrame, points: pd.DataFrame, window: MassWindow, origin: str) -> Figure:
+def mass_spectra(histograms: pd.DataFrame, points: pd.DataFrame | None, window: MassWindow, origin: str) -> Figure:
     """The dimuon mass after each working point, the sideband fit with its band, and the pulls.
 
     histograms: fpr, bin_low, bin_high [GeV], region, n_obs, n_obs_err, n_bkg, n_bkg_err; one train-test combination
-    and one variable. points: fpr, n_obs (events in the SR), z0, valid for the legend; may lack working points.
+    and one variable. points: fpr, n_obs (events in the SR), z0, valid of the test on each, for the legend; None: not
+    known.
     """
     fprs = sorted(histograms["fpr"].unique(), reverse=True)
     weighted = bool((histograms["variable"] == Statistic.LIKELIHOOD).all())
@@ -113,11 +122,10 @@ def _main_axes(axes: Axes, histograms: pd.DataFrame, n_fprs: int, weighted: bool
     axes.text(0.03, 0.97, key + "band: its error in the SR", transform=axes.transAxes, va="top", fontsize=12)
 
 
-def _point_label(points: pd.DataFrame, fpr: float, weighted: bool) -> str:
-    near = points[np.isclose(points["fpr"], fpr, rtol=1e-6)]
-    if near.empty:
+def _point_label(points: pd.DataFrame | None, fpr: float, weighted: bool) -> str:
+    if points is None:
         return f"FPR {fpr_name(fpr)}"
-    point = near.iloc[0]
+    point = points[points["fpr"] == fpr].iloc[0]
     doubt = "" if point["valid"] else " (!)"
     cut = "weighted: sum" if weighted else f"FPR {fpr_name(fpr)}:"
     return rf"{cut} {point['n_obs']:.0f} in SR, {point['z0']:.1f}$\sigma${doubt}"
@@ -152,27 +160,3 @@ def _pull_strip(axes: Axes, part: pd.DataFrame, colour: Colour, name: str) -> No
     for side, arrow in ((1, "^"), (-1, "v")):
         for mass in centre[side * pulls > LARGEST_PULL]:
             axes.plot(mass, side * 4.1, marker=arrow, color="black", markersize=4)
-
-
-def histogram_points(histograms: pd.DataFrame, config: Any) -> pd.DataFrame:
-    """The test on saved mass histograms themselves, for a legend: fpr, n_obs, n_bkg, z0, valid, one row per FPR.
-
-    histograms: fpr, bin_low, n_obs, n_obs_err in the bins of the analysis. config: of the analysis.
-    """
-    from dimuon.statistics import model_choice
-    from dimuon.statistics.significance import Spectra, discoveries
-
-    def _sr_merged(values, bins):
-        values = values.to_numpy()
-        return np.append(values[~bins.is_sr], values[bins.is_sr].sum())
-
-    model = model_choice.model_of(config.significance, config.window)
-    bins = model.bins
-    parts = [part.sort_values("bin_low") for _, part in histograms.groupby("fpr")]
-    counts = np.array([_sr_merged(part["n_obs"], bins) for part in parts])
-    squares = np.array([_sr_merged(part["n_obs_err"] ** 2, bins) for part in parts])
-    whole = squares.sum(axis=1, keepdims=True) / counts.sum(axis=1, keepdims=True)
-    scales = np.where(counts > 0, squares / np.where(counts > 0, counts, 1.0), whole)
-    found = discoveries(Spectra(bins, counts, scales), model)
-    fprs = [part["fpr"].iloc[0] for part in parts]
-    return pd.DataFrame({"fpr": fprs} | {name: getattr(found, name) for name in ("n_obs", "n_bkg", "z0", "valid")})
