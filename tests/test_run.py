@@ -71,7 +71,7 @@ def test_a_changed_setting_is_followed_from_its_step_on(write, done, caplog):
     assert done == []
     plan = {line.split()[0]: line.split(maxsplit=1)[1] for line in caplog.text.splitlines() if "  0" in line}
     assert plan["02_select_dimuons.py"] == "up to date"
-    assert plan["03_train_flows.py"].startswith("stale: data/first/flows_os.pt: made with flow.epochs = 1000")
+    assert plan["03_train_flows.py"].startswith("stale: data/first/flows_os.pt: made with estimator.epochs = 1000")
     assert plan["05_train_bdts.py"] == "follows 03_train_flows.py"
     assert "writes data/first/: flows_<charge>.pt, flow_losses_<charge>.parquet" in caplog.text
     assert main(["run", path]) == 0
