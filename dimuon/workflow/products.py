@@ -150,7 +150,8 @@ class Products(Registry[Product]):
 
     def studies(self) -> list[Maker]:
         """The makers that are not one of the seven steps."""
-        return list(dict.fromkeys(product.maker for product in self.values() if not product.maker.is_step))
+        makers = dict.fromkeys(product.maker for product in self.values() if not product.maker.is_step)
+        return sorted(makers, key=lambda maker: maker.name)
 
 
 PRODUCTS = Products("dimuon.studies")
@@ -396,7 +397,8 @@ it in words. The figures share `figures/index.json` instead.
 
 def page(folder: str) -> str:
     """The text of `data/README.md` or `results/README.md`."""
-    chosen = [product for product in PRODUCTS.values() if product.folder == folder]
+    makers = [*STEPS, *PRODUCTS.studies()]  # whichever study was imported first
+    chosen = [product for maker in makers for product in PRODUCTS.of(maker) if product.folder == folder]
     lines = [INTRODUCTIONS[folder], "| file | made by | what |", "|---|---|---|"]
     lines += [f"| `{product.shown}` | `{product.maker.command}` | {product.meaning} |" for product in chosen]
     lines.append(SIDECAR)
