@@ -13,7 +13,7 @@ import logging
 from pathlib import Path
 
 from dimuon.data import inputs, skim
-from dimuon.data.manifest import Manifest
+from dimuon.data.manifest import MadeWith, Manifest
 from dimuon.workflow import cli, executor, products
 
 log = logging.getLogger("dimuon")
@@ -26,11 +26,7 @@ def main(run, arguments):
     files = inputs.resolve(run)
     certified = inputs.certified_luminosity(run)
     mask = certified[1] if certified else None
-    made_with = {
-        "muon_id": run.config.selection.muon_id,
-        "triggers": triggers,
-        "luminosity": mask and mask.digest,
-    }
+    made_with = MadeWith(run.config.selection.muon_id, triggers, mask.digest if mask else None)
     manifest = Manifest(run.path(products.MANIFEST), made_with)
     manifest.keep({source.name for source in files})
 

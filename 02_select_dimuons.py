@@ -11,7 +11,8 @@ Writes data/<name>/dimuons.parquet, one row per dimuon, and cutflow.json, the ev
 import logging
 from pathlib import Path
 
-from dimuon.data import selection, skim
+from dimuon.data import manifest, selection, skim
+from dimuon.data.cutflow import Cutflow
 from dimuon.workflow import cli, products
 
 log = logging.getLogger("dimuon")
@@ -20,26 +21,21 @@ log = logging.getLogger("dimuon")
 def main(run):
     """Select the dimuons and count them after each cut."""
     chosen, window = run.config.selection, run.config.window
-    listed = run.path(products.MANIFEST)
-    manifest = run.read_json(listed)
-    skims = [run.require(listed.with_name(entry["output"])) for entry in manifest["inputs"]]
+    skimmed = manifest.read(run)
     selection.check_columns(chosen.cuts, "selection.cuts", (chosen.trigger, *run.config.input.triggers))
     selection.check_columns(chosen.anti_isolation, "selection.anti_isolation")
 
-    cutflow = selection.Cutflow.of_skim(manifest["totals"], chosen.charges)
-    batches = [
-        selection.select(pairs, chosen.trigger, chosen.cuts, window, chosen.charges, cutflow)
-        for pairs in skim.batches(skims)
-    ]
+    cutflow = Cutflow.of_skim(skimmed.totals, chosen.charges)
+    batches = [selection.select(pairs, chosen, window, cutflow) for pairs in skim.batches(skimmed.skims)]
     table = selection.table(batches)
     table, n_repeated = selection.without_repeated(table, cutflow)
     table["anti_isolated"] = selection.anti_isolated(table, chosen.anti_isolation, cutflow)
     log.info("%s\n%d events were read more than once and dropped", cutflow.text(), n_repeated)
     cutflow.require_events()
 
-    inputs = [listed, *skims]
-    run.write_table(run.path(products.DIMUONS), table, inputs)
-    run.write_json(run.path(products.CUTFLOW), {"steps": cutflow.steps(), "n_repeated": n_repeated}, inputs)
+    run.write_table(run.path(products.DIMUONS), table, skimmed.files)
+    steps = [step.to_json() for step in cutflow.steps()]
+    run.write_json(run.path(products.CUTFLOW), {"steps": steps, "n_repeated": n_repeated}, skimmed.files)
 
 
 if __name__ == "__main__":

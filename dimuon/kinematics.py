@@ -135,4 +135,5 @@ def mass_of_pairs(pairs: Mapping[str, Any]) -> FloatArray:
 
 def is_opposite_sign(charge0: IntArray, charge1: IntArray) -> BoolArray:
     """(n_events,) True where the two charges are opposite. charge0, charge1: (n_events,), +1 or -1."""
-    return np.not_equal(charge0, charge1)
+    opposite: BoolArray = np.asarray(charge0) != np.asarray(charge1)
+    return opposite

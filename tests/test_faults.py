@@ -12,7 +12,7 @@ import pytest
 import uproot
 
 from dimuon.data import portal, skim, sources
-from dimuon.data.manifest import Manifest
+from dimuon.data.manifest import MadeWith, Manifest
 from dimuon.errors import UserError
 from tests import nanoaod_files, servers
 
@@ -66,7 +66,7 @@ def damaged(content, branch):
 
 def skim_one(folder, source, download=False, after_survey=lambda: None):
     """(bytes of the skim or None, message or None) of one source, worked on in this process."""
-    manifest = Manifest(folder / "manifest.json", {"muon_id": "Muon_tightId", "triggers": []})
+    manifest = Manifest(folder / "manifest.json", MadeWith("Muon_tightId", ()))
     task = skim.Task(
         source=source,
         output=folder / "events.parquet",

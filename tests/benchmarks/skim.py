@@ -33,6 +33,7 @@ import uproot
 
 from dimuon import columns
 from dimuon.data import luminosity, nanoaod, schema, skim, sources
+from dimuon.data.manifest_entry import EventCounts, ManifestEntry, Skimmed
 from dimuon.workflow import config, executor, provenance
 from tests.benchmarks import common
 from tests.conftest import ROOT
@@ -88,7 +89,7 @@ def generate(path, n_events, compression):
 def ours(path, output):
     """Events that step 1 reads of one file."""
     task = task_of(path, output)
-    return skim.skim(task, skim.survey(task))["events_read"]
+    return skim.skim(task, skim.survey(task)).skimmed.counts.events_read
 
 
 def task_of(path, output):
@@ -229,15 +230,34 @@ def write_skim(folder):
     for name in names[1:]:
         os.symlink("part0.parquet", place / name)
     n_all = n_rows * N_LINKS
-    totals = {"events_read": n_all, "events_certified": n_all, "os": n_all // 2, "ss": n_all - n_all // 2}
+    one = EventCounts(n_rows, n_rows, n_rows, n_rows, n_rows // 2, n_rows - n_rows // 2)
+    totals = EventCounts(n_all, n_all, n_all, n_all, n_all // 2, n_all - n_all // 2)
     with contextlib.chdir(folder):
         run = provenance.Run(config.load("bench.yaml"), "01_skim_nanoaod.py", "bench.yaml")
         paths = [run.data / "skim" / name for name in names]
         for path in paths:
             run.seal(path, origin="simulated", rows=n_rows, units=columns.units(batch.schema.names))
-        content = {"inputs": [{"output": name} for name in names], "totals": totals}
+        entries = [ManifestEntry(name, name, None, None, None, skimmed=linked_skim(name, one)) for name in names]
+        content = {"inputs": [entry.to_json() for entry in entries], "totals": vars(totals)}
         run.write_json(run.data / "skim" / "manifest.json", content, paths)
     return folder
+
+
+def linked_skim(name, counts):
+    """What the manifest says of one of the links."""
+    return Skimmed(
+        checksum_verified=False,
+        output=name,
+        sha256="",
+        counts=counts,
+        sections_seen=0,
+        sections_certified=0,
+        certified={},
+        lost={},
+        missing_branches=[],
+        simulated=True,
+        seconds=0.0,
+    )
 
 
 def select(folder, _output):
