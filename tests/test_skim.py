@@ -60,7 +60,8 @@ def here(folder, script, *options, pool=None):
     out, err = io.StringIO(), io.StringIO()
     handler = logging.StreamHandler(out)
     logging.getLogger("dimuon").addHandler(handler)
-    logging.getLogger("dimuon").setLevel(logging.INFO)
+    level = logging.getLogger().level
+    logging.getLogger().setLevel(logging.INFO)  # what a shell's first handler would bring
     with (
         contextlib.chdir(folder),
         contextlib.redirect_stderr(err),
@@ -70,6 +71,7 @@ def here(folder, script, *options, pool=None):
         with pytest.raises(SystemExit) as ended:
             runpy.run_path(str(ROOT / script), run_name="__main__")
     logging.getLogger("dimuon").removeHandler(handler)
+    logging.getLogger().setLevel(level)
     return SimpleNamespace(returncode=ended.value.code, stdout=out.getvalue(), stderr=err.getvalue())
 
 
