@@ -39,7 +39,7 @@ def main(run):
             for test, of_test in {train: ensemble.data, **ensemble.others}.items():
                 sources = [models, files[test]]
                 save_scores(run, train, test, events[test], of_test, sources)
-                sampled = (background.mass, ensemble.background.mean) if test == train else None
+                sampled = (background, ensemble.background.mean) if test == train else None
                 with cli.explained(section="background", what=scores.path(run, train, test)):
                     checked = steps.check_sculpting(config, train, test, events[test], of_test, stream, sampled)
                 save_sculpting(run, train, test, checked, sources)

@@ -234,15 +234,19 @@ def check_sculpting(
     events: Events,
     scores: Scores,
     stream: Stream,
-    background: tuple[FloatArray, FloatArray] | None = None,
+    background: tuple[Events, FloatArray] | None = None,
 ) -> tuple[dict[str, Any], pd.DataFrame]:
     """Step 5: how a score and its cuts depend on the mass, in the bins of the background fit: `sculpting.report`.
 
-    background: (mass, score) of the sampled SR events that the classifiers were trained against, or None.
+    background: the sampled SR events that the classifiers were trained against, and their scores, or None.
     """
     bins, degree = config.window.binning(config.background.n_bins_sr), config.background.degree
     rng = stream.child("sculpting", train, test).generator()
-    return sculpting.report(events.mass, scores.mean, rates(), bins, degree, rng, background)
+    if background is None:
+        return sculpting.report(events.mass, scores.mean, rates(), bins, degree, rng)
+    sampled, of_sampled = background
+    compared = (sampled.mass, of_sampled)
+    return sculpting.report(events.mass, scores.mean, rates(), bins, degree, rng, compared, sampled.weight)
 
 
 # step 6: how significant is the excess in the SR?
