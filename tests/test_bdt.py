@@ -142,6 +142,7 @@ def test_seed_decides():
     assert len({model for models in first.models.values() for model in models}) == 20
 
 
+@pytest.mark.slow
 def test_members_are_those_of_xgbclassifier():
     """Trained the plain way, one `XGBClassifier.fit` after the other, the members are the same to float32."""
     data, in_sr, background, _ = toy()

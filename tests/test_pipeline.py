@@ -129,6 +129,7 @@ def test_headline_agrees_with_the_curves(finished):
         assert test["cathode_max"]["z0"] == pytest.approx(of_test["z0"].max())
 
 
+@pytest.mark.slow
 def test_results_do_not_depend_on_the_number_of_workers(finished, tmp_path):
     write_config(tmp_path, workers=1)
     for step in STEPS[:6]:

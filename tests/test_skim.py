@@ -345,6 +345,7 @@ def test_events_read_twice_are_dropped_and_counted(inputs, tmp_path):
     assert cutflow["n_repeated"] == len(pd.read_parquet(tmp_path / "data/test/dimuons.parquet"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "window"), [("eta", (0.25, 0.8)), ("jpsi", (2.0, 4.0))], ids=["eta meson", "J/psi"])
 def test_other_windows_need_no_code(tmp_path, name, window):
     nanoaod_files.write(tmp_path / "a.root", nanoaod_files.events(8000, mass=window))

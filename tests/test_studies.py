@@ -204,6 +204,7 @@ def test_null_datasets_follow_the_fit_and_are_searched_with_other_flows(inside):
         np.testing.assert_allclose(searched.member_log_prob(features, mass), np.delete(every, truth, axis=0), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_flows_trained_on_the_null_itself(inside):
     study = make_study("pseudoexperiments", inside / "tiny.yaml")
     varied = scenarios.vary(study.config, {"studies.retrain_flows": True, "estimator.epochs": 1})
@@ -323,6 +324,7 @@ def test_failed_nulls_are_counted_and_count_against_the_claim(inside, monkeypatc
     assert table["seed"].nunique() == 7
 
 
+@pytest.mark.slow
 def test_same_table_for_any_number_of_workers(inside):
     path = write_config(inside, "two.yaml", experiments=2)
     pseudoexperiments.run(make_study("pseudoexperiments", path))
@@ -538,6 +540,7 @@ def test_studies_are_found_by_being_there():
         assert products.PRODUCTS.of(declared.maker), name
 
 
+@pytest.mark.slow
 def test_controls_end_to_end(inside):
     said = controls.run(make_study("controls", inside / "tiny.yaml"))
     summary = json.loads((inside / "results/tiny/studies/controls.json").read_text())
@@ -553,6 +556,7 @@ def test_controls_end_to_end(inside):
         assert point["spread"] == pytest.approx(near.std(ddof=1))
 
 
+@pytest.mark.slow
 def test_studies_with_other_windows_on_the_dimuons_of_step_2(tmp_path, monkeypatch):
     """The table that step 2 made belongs to the analysis's window; a study may look at a part of it."""
     monkeypatch.chdir(tmp_path)
@@ -632,6 +636,7 @@ def test_variations_share_flows_and_have_no_doubles(inside):
     assert [path.stat().st_mtime_ns for path in kept] == written
 
 
+@pytest.mark.slow
 def test_variations_end_to_end(inside):
     variations.run(make_study("variations", inside / "tiny.yaml"))
     table = pd.read_parquet(inside / "results/tiny/studies/variations.parquet")
@@ -644,6 +649,7 @@ def test_variations_end_to_end(inside):
     np.testing.assert_allclose(shown["p0"], norm.sf(shown["z0"]))
 
 
+@pytest.mark.slow
 def test_every_kind_of_variation_is_searched(inside):
     """Other seeds, edges, preprocessing and flows: each gives its own numbers."""
     path = write_config(inside, "kinds.yaml", choices="seeds, sideband_edges, preprocessing")
