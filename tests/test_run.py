@@ -9,6 +9,7 @@ import pytest
 
 import dimuon
 from dimuon.__main__ import main
+from dimuon.commands import inspect
 from dimuon.commands import run as command
 from dimuon.commands.plan import Analysis
 from dimuon.workflow import products, provenance
@@ -124,6 +125,9 @@ def test_two_analyses_share_what_they_have_in_common(write, done, caplog):
             assert meta["shared_with"] == str(mine)
             assert all(name.startswith("data/second/") for name in meta["inputs"])
         assert other.reason(step) is None
+    said = inspect.origin_lines(next(other.expected(products.STEP_4)), other.config)
+    assert "shared with data/first/background_os.parquet, which was made first" in said
+    assert "state: as this configuration and these inputs would make it" in said
     manifest = provenance.load_json(other.run(products.STEP_1).path(products.MANIFEST))
     assert manifest["inputs"][0]["address"] == "data/second/simulated/a.root"
     done.clear()

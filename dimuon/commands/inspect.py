@@ -69,6 +69,7 @@ def origin_lines(path: Path, chosen: Config | None = None) -> list[str]:
         f"origin: {provenance.ORIGIN_LABELS[meta['origin']]}",
         f"made by {meta['step']} on {meta['written']} in {meta['wall_time_s']:.1f} s, seed {meta['seed']}, "
         f"commit {meta['git_commit'] or 'unknown'}",
+        *([f"shared with {meta['shared_with']}, which was made first"] if "shared_with" in meta else []),
         f"state: {state(path, meta, chosen)}",
         "settings: " + ", ".join(f"{key} = {value}" for key, value in meta["settings"].items() if value is not None),
         *(["made from:", *inputs] if inputs else ["made from no other file"]),
