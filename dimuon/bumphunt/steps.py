@@ -39,16 +39,6 @@ from dimuon.workflow.provenance import Run
 NO_TOYS = Toys(local=0, scan=0, weights=0)
 
 
-def vary(config: Config, changes: Mapping[str, Any]) -> Config:
-    """The configuration with some settings changed. changes: {"section.key" or "key": value}."""
-    for key, value in changes.items():
-        section, _, name = key.partition(".")
-        if name:
-            value = getattr(config, section).model_copy(update={name: value})
-        config = config.model_copy(update={section: value})
-    return config
-
-
 # what the steps read from the files of those before
 
 

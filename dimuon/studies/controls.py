@@ -178,7 +178,8 @@ def _nearest(part: pd.DataFrame, fpr: float) -> "pd.Series[float]":
     """Z0 of every seed at the working point nearest to a rate."""
     cuts = part[part["variable"] == Statistic.WORKING_POINT]
     distance = (cuts["fpr"] / fpr - 1).abs()
-    return cuts.loc[distance <= distance.min() * (1 + 1e-9) + 1e-12, "z0"]
+    nearest: pd.Series[float] = cuts.loc[distance <= distance.min() * (1 + 1e-9) + 1e-12, "z0"]
+    return nearest
 
 
 def report(verdicts: Verdicts) -> str:

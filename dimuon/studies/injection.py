@@ -120,8 +120,8 @@ class Injected(Null):
         if not self.n_injected:
             return null
         drawn = upsilon_events(self.n_injected, scenario.stream.child("signal").generator())
-        rows = np.full(len(drawn), INJECTED)
-        signal = Events.of(drawn["dimu_mass"], drawn.reindex(columns=list(null.names)), null.names, row=rows)
+        mass, features = drawn["dimu_mass"].to_numpy(float), drawn.reindex(columns=list(null.names)).to_numpy(float)
+        signal = Events.of(mass, features, null.names, row=np.full(len(drawn), INJECTED))
         return null + signal[window.in_window(signal.mass)]
 
 

@@ -253,9 +253,9 @@ def report(frame: pd.DataFrame, summary: Mapping[str, Ranges]) -> str:
     """The table of variations, for the screen."""
     rows = [["", "Z0", *SHOWN.values(), ""]]
     for (charge, name), part in frame.groupby(["charge", "variation"], sort=False):
-        by_statistic = part.set_index("variable")
-        z0 = [f"{by_statistic.loc[statistic, 'z0']:.2f}" for statistic in SHOWN]
-        rows.append([charge, name, *z0, f"best cut at FPR {by_statistic.loc[Statistic.BEST_CUT, 'fpr']:.3g}"])
+        by_statistic = {row["variable"]: row for row in part.to_dict("records")}
+        z0 = [f"{by_statistic[statistic]['z0']:.2f}" for statistic in SHOWN]
+        rows.append([str(charge), str(name), *z0, f"best cut at FPR {by_statistic[Statistic.BEST_CUT]['fpr']:.3g}"])
     failures = [
         f"{charge}: {name} failed: {reason}"
         for charge, ranges in summary.items()
