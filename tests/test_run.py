@@ -90,7 +90,7 @@ def test_a_missing_file_a_range_of_steps_and_a_study_after_the_report(write, don
     assert [step for _, step in done] == ["06"]
     main(["run", path])
     done.clear()
-    study = provenance.Run(analysis.config, products.CONVERGENCE.maker.command, path)
+    study = provenance.Run(analysis.config, products.PRODUCTS["convergence"].maker.command, path)
     made = study.write_json(study.results / "studies" / "controls.json", {})
     sidecar = provenance.sidecar_path(made)
     sidecar.write_text(json.dumps(provenance.sidecar(made) | {"written": "9999-01-01T00:00:00+00:00"}))

@@ -54,11 +54,12 @@ def steps(config: Config) -> list[tuple[str, bool]]:
     given = config.input
     numbered = [maker.command for maker in products.STEPS]
     first = 5 if given.scores is not None else 2 if given.dimuons is not None else 0
-    studies = sorted(products.PRODUCTS.studies(), key=lambda maker: (maker != products.CONVERGENCE.maker, maker.name))
+    convergence = products.PRODUCTS["convergence"].maker
+    studies = sorted(products.PRODUCTS.studies(), key=lambda maker: (maker != convergence, maker.name))
     optional = [
         maker.command
         for maker in studies
-        if given.scores is None and (maker != products.CONVERGENCE.maker or config.bdt.keeps_members)
+        if given.scores is None and (maker != convergence or config.bdt.keeps_members)
     ]
     *before, last = numbered[first:]
     return [*((step, False) for step in before), *((step, True) for step in optional), (last, False)]
@@ -140,7 +141,7 @@ def not_made(saved: Saved) -> list[tuple[str, str]]:
         parts.append(("same-sign control", remedy))
     if config.significance.toys.scan == 0:
         parts.append(("global significance", f"set significance.toys.scan, run `python 06_significance.py {path}`"))
-    if saved.run.path(products.CONVERGENCE) in saved.not_made and not config.bdt.keeps_members:
+    if saved.run.path(products.PRODUCTS["convergence"]) in saved.not_made and not config.bdt.keeps_members:
         parts.append(("members for the convergence", f"set bdt.keep_members, run `python 05_train_bdts.py {path}`"))
     studies = {remedy: file.stem.replace("_", " ") for file, remedy in saved.not_made.items()}
     return parts + [(what, remedy) for remedy, what in studies.items()]

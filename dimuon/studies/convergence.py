@@ -15,10 +15,21 @@ from dimuon.statistics.convergence import convergence
 from dimuon.statistics.working_points import rates
 from dimuon.studies.registry import study
 from dimuon.studies.study import Study
-from dimuon.workflow.products import CONVERGENCE
+from dimuon.workflow.products import PRODUCTS, Maker, Product
+
+MAKER = Maker("-m dimuon study convergence", ("name", "seed", "window", "significance"))
+TABLE = PRODUCTS.declare(
+    Product(
+        "convergence",
+        "results/{name}/convergence.parquet",
+        MAKER,
+        "Z0 of ensembles drawn again from their members, by their number",
+        ("train", "test", "n_members", "draw", "z0_max", "z0_likelihood"),
+    )
+)
 
 
-@study(CONVERGENCE.maker, "how many classifiers are enough? Ensembles drawn again from their members")
+@study(MAKER, "how many classifiers are enough? Ensembles drawn again from their members")
 def run(study: Study) -> str:
     """Do the study."""
     config, frames, sources = study.config, list[pd.DataFrame](), list[Path]()
@@ -34,7 +45,7 @@ def run(study: Study) -> str:
             frames.append(frame.assign(train=train, test=test))
             sources.append(scores.members_path(study.run, train, test))
     spread = pd.concat(frames, ignore_index=True)
-    study.write_table(CONVERGENCE, spread, inputs=sources)
+    study.write_table(TABLE, spread, inputs=sources)
     return report(spread)
 
 

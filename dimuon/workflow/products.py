@@ -349,13 +349,6 @@ FEATURE_HISTOGRAMS = Product(
     (*_TEST, "feature", "fpr", "bin_low", "bin_high", "n_obs"),
     optional=True,
 )
-CONVERGENCE = Product(
-    "convergence",
-    "results/{name}/convergence.parquet",
-    Maker("-m dimuon study convergence", ("name", "seed", "window", "significance")),
-    "Z0 of ensembles drawn again from their members, by their number",
-    (*_TEST, "n_members", "draw", "z0_max", "z0_likelihood"),
-)
 FIGURE_INDEX = Product(
     "figure_index",
     "results/{name}/figures/index.json",

@@ -26,7 +26,7 @@ CAPTION = (
 @figure("convergence", section=Section.ROBUSTNESS, order=50, caption=CAPTION, condition=with_classifier)
 def drawings(saved: Saved) -> Iterator[Drawing]:
     """One for each train-test combination, where the study was made."""
-    path = saved.run.path(products.CONVERGENCE)
+    path = saved.run.path(products.PRODUCTS["convergence"])
     for train, test, part in saved.by_test(saved.optional_table(path)):
         name, title = f"convergence_{train}_on_{test}", f"Ensemble convergence, {describe_test(train, test)}"
         yield Drawing(name, title, [path], part, partial(convergence, train=train, test=test))
