@@ -60,7 +60,7 @@ def test_median_of_too_few_events():
     mass, members = toy(9, noise=5.0)
     with pytest.raises(
         AnalysisError, match="at FPR 0.0005 the median of the members' sideband histograms is empty"
-    ) as e:
+    ) as error:
         median_spectra(mass, members, np.array([0.5, 0.0005]), FAMILY.bins)
     assert error.value.setting == "fpr_min"
 

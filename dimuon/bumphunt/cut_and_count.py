@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -345,11 +344,3 @@ def likelihood_result(
         behaviour = WeightCalibration(**vars(calibrated), toys=value)
     pooled = discoveries(Spectra.of(mass, model.bins, weights, pooled=True), model).one(0)
     return LikelihoodResult(likelihood=weighted.outcome, likelihood_pooled=pooled, likelihood_calibration=behaviour)
-
-
-def plain(record: Mapping[str, Any]) -> dict[str, Any]:
-    """The record with Python's own types; a number that is not defined becomes None."""
-    values = {name: value.item() if isinstance(value, np.generic) else value for name, value in record.items()}
-    return {
-        name: None if isinstance(value, float) and not np.isfinite(value) else value for name, value in values.items()
-    }

@@ -24,6 +24,7 @@ from numpy.typing import ArrayLike
 
 from dimuon.arrays import FloatArray
 from dimuon.regions import MassWindow
+from dimuon.statistics.spectra import scale_factors
 from dimuon.workflow.provenance import atomic
 
 P = ParamSpec("P")
@@ -157,9 +158,7 @@ def deviance_pull(observed: ArrayLike, expected: ArrayLike, error: ArrayLike | N
     """
     n, b = np.asarray(observed, dtype=float), np.asarray(expected, dtype=float)
     if error is not None:
-        squares = np.square(np.asarray(error, dtype=float))
-        whole = squares.sum() / max(n.sum(), 1e-300)
-        scale = np.where(n > 0, squares / np.where(n > 0, n, 1.0), whole)
+        scale = scale_factors(n, np.square(np.asarray(error, dtype=float)))
         return deviance_pull(n / scale, b / scale)
     usable = b > 0
     safe = np.where(usable, b, 1.0)

@@ -10,9 +10,9 @@ Writes, under results/<name>/studies/: injection.parquet (every significance) an
 where learning sets in, linearity of the fitted signal, events needed for 3 and 5 sigma).
 """
 
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Self
 
 import numpy as np
 import pandas as pd
@@ -20,7 +20,7 @@ import pandas as pd
 from dimuon.arrays import BoolArray, FloatArray
 from dimuon.background.conditional import sample_masses
 from dimuon.bumphunt import cut_and_count, steps
-from dimuon.bumphunt.result import Statistic
+from dimuon.bumphunt.result import ScanPoint, Statistic
 from dimuon.classifiers.protocol import CLASSIFIERS, Split, TrainingSet, make
 from dimuon.columns import Column
 from dimuon.errors import UserError
@@ -29,6 +29,7 @@ from dimuon.random import Stream
 from dimuon.records import Record
 from dimuon.simulation.nanoaod_files import upsilon_events
 from dimuon.statistics import model_choice
+from dimuon.statistics.likelihood_ratio import Discovery
 from dimuon.statistics.working_points import CutVariable, nearest, rates
 from dimuon.studies import scenarios
 from dimuon.studies.nulls import Null, NullModel
@@ -153,6 +154,30 @@ class Ideal:
 
 
 @dataclass(frozen=True)
+class MethodOutcome(Record):
+    """What one method finds of the injected events.
+
+    fpr: of its cut, 1 without. n_kept: injected events in the SR that pass it, None where the cut is not known. The
+    rest is None where the test is not defined.
+    """
+
+    method: Statistic
+    fpr: float
+    n_kept: int | None
+    z0: float | None = None
+    n_obs: float | None = None
+    n_bkg: float | None = None
+
+    @classmethod
+    def of(cls, method: Statistic, outcome: Discovery | ScanPoint | None, n_kept: int | None = None) -> Self:
+        """From the outcome of a test, None where it is not defined."""
+        if outcome is None:
+            return cls(method, 1.0, n_kept)
+        fpr = outcome.fpr if isinstance(outcome, ScanPoint) else 1.0
+        return cls(method, fpr, n_kept, outcome.z0, outcome.n_obs, outcome.n_bkg)
+
+
+@dataclass(frozen=True)
 class Methods:
     """The reading: one null dataset with signal, searched, and what each of `METHODS` finds of it."""
 
@@ -166,37 +191,32 @@ class Methods:
             *_of_search(config, is_signal, scenarios.search(scenario, events)),
             *self._of_ideal(config, events, is_signal),
         ]
-        by_method = {row["method"]: row for row in rows}
-        return [cut_and_count.plain(by_method[method]) for method in METHODS]
+        by_method = {row.method: row for row in rows}
+        return [by_method[method].to_json() for method in METHODS]
 
-    def _of_ideal(self, config: Config, events: Events, is_signal: BoolArray) -> Iterator[Row]:
+    def _of_ideal(self, config: Config, events: Events, is_signal: BoolArray) -> Iterator[MethodOutcome]:
         """The ideal classifier, at its best cut and at the fixed one."""
         truth = CutVariable("supervised", self.ideal.score(events.features))
         model = model_choice.model_of(config.significance, config.window)
         fprs = rates(config.significance.n_working_points, config.significance.fpr_min)
         curve, _ = cut_and_count.cut_and_count(events.mass, [truth], fprs, model)
-        tested = curve.to_dict("records")
-        best, fixed = tested[curve["z0"].to_numpy().argmax()], tested[nearest(curve["fpr"], FIXED_FPR)]
-        for method, record in ((Statistic.SUPERVISED, best), (Statistic.SUPERVISED_FIXED, fixed)):
-            yield _row(method, record, (is_signal & (truth.values >= record["cut"])).sum())
+        best = ScanPoint.of(curve.iloc[int(curve["z0"].to_numpy().argmax())])
+        fixed = ScanPoint.of(curve.iloc[nearest(curve["fpr"], FIXED_FPR)])
+        for method, point in ((Statistic.SUPERVISED, best), (Statistic.SUPERVISED_FIXED, fixed)):
+            yield MethodOutcome.of(method, point, (is_signal & (truth.values >= point.cut)).sum())
 
 
-def _of_search(config: Config, is_signal: BoolArray, result: steps.SearchResult) -> Iterator[Row]:
+def _of_search(config: Config, is_signal: BoolArray, result: steps.SearchResult) -> Iterator[MethodOutcome]:
     """The methods of steps 4 to 6. is_signal: (n_events,) True for injected events in the SR."""
     cathode = result.curves[result.curves["variable"] == Statistic.WORKING_POINT]
-    fixed = cathode.to_dict("records")[nearest(cathode["fpr"], FIXED_FPR)]
+    fixed = ScanPoint.of(cathode.iloc[nearest(cathode["fpr"], FIXED_FPR)])
     by_mean = config.bdt.combination == "mean"  # otherwise no single cut says which events are kept
-    yield _row(Statistic.NO_CUT, result.summary["no_cut"], is_signal.sum())
-    yield _row(Statistic.FIXED_CUT, fixed, (is_signal & (result.score >= fixed["cut"])).sum() if by_mean else None)
-    for method in (Statistic.BEST_FEATURE, Statistic.BEST_CUT, Statistic.LIKELIHOOD):
-        yield _row(method, result.summary[method], None)
-
-
-def _row(method: Statistic, record: Mapping[Hashable, Any] | None, n_kept: int | None) -> Row:
-    """record: of the test; None where it is not defined."""
-    tested = record or {}
-    fields = {name: tested.get(name) for name in ("z0", "n_obs", "n_bkg")}
-    return {"method": str(method), "fpr": tested.get("fpr", 1.0), "n_kept": n_kept, **fields}
+    passes = (is_signal & (result.score >= fixed.cut)).sum() if by_mean else None
+    yield MethodOutcome.of(Statistic.NO_CUT, result.found.no_cut, is_signal.sum())
+    yield MethodOutcome.of(Statistic.FIXED_CUT, fixed, passes)
+    yield MethodOutcome.of(Statistic.BEST_FEATURE, result.found.best_feature)
+    yield MethodOutcome.of(Statistic.BEST_CUT, result.found.cathode_max)
+    yield MethodOutcome.of(Statistic.LIKELIHOOD, result.found.likelihood)
 
 
 def table(outcomes: Sequence[Outcome]) -> pd.DataFrame:
