@@ -16,7 +16,6 @@ from dimuon.features import FEATURE_SETS, FEATURES
 from dimuon.regions import MassWindow
 from dimuon.settings import Positive, Section
 from dimuon.statistics.settings import Significance
-from dimuon.statistics.settings import Toys as Toys
 from dimuon.workflow import yaml_file
 
 
