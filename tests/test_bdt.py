@@ -465,7 +465,7 @@ def test_step_6_takes_the_median_of_the_members(analysis):
     curves = pd.read_parquet("results/small/significance_curves.parquet")
     curves = curves.query("train == 'os' and test == 'os' and variable == 'cathode'").sort_values("fpr")
     run = provenance.Run(chosen, "06_significance.py", "small.yaml")
-    events = dimuons.read(run, "os", [])
+    events = dimuons.Dimuons(run).frame("os", ["region"])
     members = scores.read_members(run, "os", "os", events["row"])
     in_sr, bins = (events["region"] == "SR").to_numpy(), chosen.window.binning(11)
     mass = events["dimu_mass"].to_numpy()

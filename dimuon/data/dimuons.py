@@ -106,11 +106,6 @@ class Dimuons:
         return self._tables[path]
 
 
-def read(run: Run, charge: str, names: Sequence[str], anti_isolated: bool = True) -> pd.DataFrame:
-    """`Dimuons.frame` with the region, of a table that is read for this alone; `Dimuons` takes its place."""
-    return Dimuons(run).frame(charge, ["region", *names], anti_isolated)
-
-
 def _require_finite(path: Path, table: pd.DataFrame) -> None:
     bad = ~np.isfinite(table.to_numpy(dtype=float))
     if bad.any():
