@@ -23,8 +23,9 @@ import pytest
 import yaml
 
 from dimuon import kinematics
-from dimuon.data import nanoaod
+from dimuon.data import nanoaod, sources
 from dimuon.data import skim as step_1
+from dimuon.data.manifest_entry import EventCounts, ManifestEntry, Skimmed
 from dimuon.workflow import executor
 from tests import nanoaod_files
 from tests.conftest import ROOT
@@ -452,3 +453,13 @@ def test_a_cut_on_no_column_and_one_that_nothing_passes(inputs, tmp_path):
 def test_step_2_before_step_1(tmp_path, inputs):
     write_config(tmp_path, {"files": [f"{inputs}/part0.root"]})
     refused(select(tmp_path, run=in_shell), "manifest.json", "not found", "01_skim_nanoaod.py test.yaml")
+
+
+def test_manifest_entries_go_to_json_and_back():
+    source = sources.Source("a", ("root://h//a.root",), 5, "adler32:1")
+    sections = {"278820": [[1, 20]]}
+    skimmed = Skimmed(True, "a.parquet", "0", EventCounts(9, 9, 8, 3, 2, 1), 40, 20, sections, {}, ["HLT"], False, 0.1)
+    for entry in (ManifestEntry.of(source, skimmed), ManifestEntry.of(source, error="a.root: gone")):
+        assert ManifestEntry.from_json(json.loads(json.dumps(entry.to_json()))) == entry
+        assert entry.is_of(source)
+    assert not entry.is_of(sources.Source("a", ("root://h//a.root",), 5, "adler32:2"))
