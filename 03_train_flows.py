@@ -1,6 +1,6 @@
 """Step 3: the features' density given the mass, learned in the sidebands (paper, step 2, first half).
 
-Reads the dimuons. For each charge it trains an ensemble of density estimators (`flow` in the YAML) on the sidebands,
+Reads the dimuons. For each charge it trains a background estimator (`estimator` in the YAML) on the sidebands,
 SBL and SBH, with the SR left out. The features are prepared by one transform, fitted on the OS data alone where there
 are any. An interrupted training goes on from its last finished epoch when the step is run again.
 
@@ -13,10 +13,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from dimuon.background import saved
 from dimuon.bumphunt import steps
 from dimuon.data.dimuons import Dimuons
 from dimuon.random import Stream
 from dimuon.workflow import cli, executor, products
+from dimuon.workflow.checkpoint import FileCheckpoint
 
 
 def main(run):
@@ -29,20 +31,19 @@ def main(run):
     stream = Stream(config.seed)
 
     def train(charge):
-        checkpoint = run.path(products.FLOWS, charge=charge).with_suffix(".checkpoint")
+        checkpoint = FileCheckpoint(run.path(products.FLOWS, charge=charge).with_suffix(".checkpoint"))
         with cli.explained(section="estimator", what=files[charge]):
             return steps.train_background(config, charge, events[charge], scaler, stream, pool, checkpoint)
 
-    on_cpu = config.estimator.device == "cpu"
-    at_a_time = len(files) if on_cpu else 1  # a GPU trains in this very process, one after another
+    at_a_time = len(files) if config.estimator.on_cpu else 1  # a GPU trains in this very process, one after another
     with (
         executor.executor(config.execution.workers, config.execution.scheduler) as pool,
         ThreadPoolExecutor(at_a_time) as side_by_side,
     ):
-        for charge, background in zip(files, side_by_side.map(train, files), strict=True):
+        for charge, model in zip(files, side_by_side.map(train, files), strict=True):
             sources = sorted({files[charge], files.get("os", files[charge])})  # the scaler is the OS dimuons'
-            run.write_bytes(run.path(products.FLOWS, charge=charge), background.to_bytes(), sources)
-            losses = losses_table(background.estimator.losses)
+            run.write_bytes(run.path(products.FLOWS, charge=charge), saved.to_bytes(model), sources)
+            losses = losses_table(model.losses)
             run.write_table(run.path(products.FLOW_LOSSES, charge=charge), losses, sources)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from dimuon.background.conditional import fit_record
+from dimuon.background.mass_model import MassFitRecord
 from dimuon.bumphunt import steps
 from dimuon.data.dimuons import Dimuons
 from dimuon.random import Stream
@@ -23,7 +23,7 @@ log = logging.getLogger("dimuon")
 
 def main(run):
     """Sample the background of every charge and compare it with the sidebands."""
-    config, names, stream = run.config, run.config.features.names, Stream(run.config.seed)
+    config, stream = run.config, Stream(run.config.seed)
     dimuons = Dimuons(run)
     where = config.execution.workers, config.execution.scheduler
     with executor.executor(*where, preload=["dimuon.bumphunt.steps"]) as pool:
@@ -33,14 +33,14 @@ def main(run):
                 fit = steps.fit_masses(config, events)
                 sampled = steps.sample_background(config, charge, fit, model, stream)
                 closure = steps.close(config, charge, events, model, stream, pool)
-            log.info("%s", beyond_the_data(sampled["features"], events.features, charge))
+            log.info("%s", beyond_the_data(sampled.events.features, events.features, charge))
 
             sources = [run.path(products.FLOWS, charge=charge), path]
-            record = fit_record(fit, config.window, config.background.n_bins_sr)
-            frame = pd.concat([background_table(part, names, config.window) for part in (sampled, closure.sampled)])
+            record = MassFitRecord.of(fit, config.window, config.background.n_bins_sr).to_json()
+            frame = pd.concat([background_table(part, config.window) for part in (sampled, closure.sampled)])
             run.write_json(run.path(products.MASS_FIT, charge=charge), record, [path])
             run.write_table(run.path(products.BACKGROUND, charge=charge), frame, sources)
-            run.write_json(run.path(products.CLOSURE, charge=charge), closure.records, sources)
+            run.write_json(run.path(products.CLOSURE, charge=charge), closure.to_json(), sources)
 
 
 def beyond_the_data(sampled, features, charge):
@@ -49,14 +49,15 @@ def beyond_the_data(sampled, features, charge):
     return f"{charge}: {outside.sum():,} of {len(sampled):,} sampled SR events have a feature beyond all dimuons"
 
 
-def background_table(sampled, names, window):
+def background_table(sampled, window):
     """Sampled events as a table."""
-    frame = pd.DataFrame(sampled["features"], columns=names)
-    return frame.assign(
-        dimu_mass=sampled["mass"],
-        region=window.region(sampled["mass"]),
-        member=sampled["member"],
-        use=sampled["use"],
+    events = sampled.events
+    return pd.DataFrame(events.columns).assign(
+        dimu_mass=events.mass,
+        region=window.region(events.mass),
+        member=sampled.member,
+        use=sampled.use,
+        weight=events.weight,
     )
 
 

@@ -4,6 +4,7 @@ import io
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +13,13 @@ import pytest
 import torch
 from scipy.stats import kstest
 
-from dimuon.background import closure, conditional, held_out
+from dimuon.background import closure, mass_model, saved
 from dimuon.background.estimators import flows
-from dimuon.background.flow_ensemble import make_estimator
-from dimuon.errors import UserError
-from dimuon.features import LogitScaler
+from dimuon.background.held_out import HeldOut
+from dimuon.background.scaler import LogitScaler, fit_scaler
+from dimuon.errors import AnalysisError
+from dimuon.events import Events
+from dimuon.random import Stream
 from dimuon.regions import MassWindow
 from dimuon.statistics import significance
 from dimuon.workflow.executor import AtOnce
@@ -33,19 +36,16 @@ def toy(n_events=6000, seed=1):
     mass = 5 + 11 * random.beta(1, 1.4, n_events)
     pt = 20 + random.gamma(2.0, 4 + 0.3 * mass)
     ip3d = np.minimum(random.lognormal(-5 + 0.05 * mass, 1.0), 0.3)
-    return np.column_stack([pt, ip3d]), mass
+    return Events.of(mass, np.column_stack([pt, ip3d]), NAMES)
 
 
 @pytest.fixture(scope="module")
 def trained():
     """A small `ConditionalBackground` and the events it was trained on."""
-    features, mass = toy()
-    sidebands = WINDOW.in_sidebands(mass)
-    scaler = conditional.fit_scaler(features, sidebands, NAMES)
-    model = conditional.ConditionalBackground.train(
-        make_estimator(SMALL), scaler, features[sidebands], mass[sidebands], 3
-    )
-    return model, features, mass
+    events = toy()
+    sidebands = WINDOW.in_sidebands(events.mass)
+    scaler = fit_scaler(events.features, sidebands, NAMES)
+    return SMALL.estimator(scaler).fit(events[sidebands], Stream(3)), events
 
 
 class Spectrum:
@@ -57,7 +57,7 @@ class Spectrum:
 
 
 def test_masses_follow_the_spectrum():
-    mass = conditional.sample_masses(Spectrum(), 9.0, 10.6, 40_000, np.random.default_rng(1))
+    mass = mass_model.sample_masses(Spectrum(), 9.0, 10.6, 40_000, np.random.default_rng(1))
     assert mass.min() >= 9.0
     assert mass.max() <= 10.6
     cdf = lambda m: (m**3 - 9.0**3) / (10.6**3 - 9.0**3)  # noqa: E731
@@ -70,157 +70,211 @@ def test_masses_of_an_empty_spectrum_are_refused():
         def expected(self, edges):
             return np.zeros(len(edges) - 1)
 
-    with pytest.raises(UserError, match=r"no event between 9 and 10.6 GeV"):
-        conditional.sample_masses(Empty(), 9.0, 10.6, 10, np.random.default_rng(1))
+    with pytest.raises(AnalysisError, match=r"no event between 9 and 10.6 GeV"):
+        mass_model.sample_masses(Empty(), 9.0, 10.6, 10, np.random.default_rng(1))
 
 
 def test_signal_region_sample(trained):
-    model, _, mass = trained
-    fit = significance.fit_sidebands(mass, WINDOW, n_bins_sr=11, degree=3)
-    sampled = conditional.sample_signal_region(model, fit, WINDOW, 5.0, 7)
+    model, events = trained
+    fit = significance.fit_sidebands(events.mass, WINDOW, n_bins_sr=11, degree=3)
+    sampled = mass_model.sample_signal_region(model, fit, WINDOW, 5.0, Stream(7))
     expected = fit.expected([9.0, 10.6]).sum()
-    n_events = len(sampled["mass"])
+    n_events = len(sampled.events)
     assert n_events == round(5 * expected)
-    assert WINDOW.in_sr(sampled["mass"]).all()
-    assert np.ptp(np.bincount(sampled["member"], minlength=3)) <= 1
-    counts = dict(zip(*np.unique(sampled["use"], return_counts=True), strict=True))
+    assert WINDOW.in_sr(sampled.events.mass).all()
+    assert sampled.events.names == tuple(NAMES)
+    assert (sampled.events.weight == 1).all()
+    assert np.ptp(np.bincount(sampled.member, minlength=3)) <= 1
+    counts = dict(zip(*np.unique(sampled.use, return_counts=True), strict=True))
     assert counts["validation"] == round(0.25 * n_events)
     assert counts["train"] + counts["validation"] == n_events
-    assert np.isfinite(sampled["features"]).all()
-    again = conditional.sample_signal_region(model, fit, WINDOW, 5.0, 7)
-    other = conditional.sample_signal_region(model, fit, WINDOW, 5.0, 8)
-    assert np.array_equal(again["features"], sampled["features"])
-    assert not np.array_equal(other["mass"], sampled["mass"])
+    assert np.isfinite(sampled.events.features).all()
+    again = mass_model.sample_signal_region(model, fit, WINDOW, 5.0, Stream(7))
+    other = mass_model.sample_signal_region(model, fit, WINDOW, 5.0, Stream(8))
+    assert np.array_equal(again.events.features, sampled.events.features)
+    assert not np.array_equal(other.events.mass, sampled.events.mass)
+
+
+def test_record_of_a_mass_fit_is_read_back(trained):
+    _, events = trained
+    fit = significance.fit_sidebands(events.mass, WINDOW, n_bins_sr=11, degree=3)
+    record = mass_model.MassFitRecord.of(fit, WINDOW, 11)
+    content = json.loads(json.dumps(record.to_json(), allow_nan=False))
+    assert mass_model.MassFitRecord.from_json(content) == record
+    assert record.degree == 3
+    assert len(record.expected) == len(record.edges) - 1
 
 
 def test_samples_follow_the_mass(trained):
     """Mean pT at two masses, against the truth 20 + 2 (4 + 0.3 m) that the toy was made with."""
-    model, _, _ = trained
+    model, _ = trained
     for mass in (6.0, 14.0):
-        pt = model.sample(np.full(20_000, mass), 1)[:, 0]
+        pt = model.sample(np.full(20_000, mass), Stream(1)).columns["dimu_pt"]
         assert pt.mean() == pytest.approx(20 + 2 * (4 + 0.3 * mass), abs=1.5)
 
 
 def test_density_in_physical_units(trained):
     """p(x | m) integrates to one over pT and IP3D: the scaler's Jacobian is in it."""
-    model, _, _ = trained
+    model, _ = trained
     pt = np.linspace(15, 140, 300)
     ip3d = np.geomspace(1e-5, 0.4, 300) - 1e-5
     grid = np.stack(np.meshgrid(pt, ip3d, indexing="ij"), axis=-1).reshape(-1, 2)
     inside = ~model.scaler.outside(grid)
     density = np.zeros(len(grid))
-    density[inside] = np.exp(model.log_prob(grid[inside], np.full(inside.sum(), 8.0)))
+    density[inside] = np.exp(model.log_prob(Events.of(np.full(inside.sum(), 8.0), grid[inside], NAMES)))
     density = density.reshape(300, 300)
     assert np.trapezoid(np.trapezoid(density, ip3d, axis=1), pt) == pytest.approx(1, abs=0.05)
 
 
 def test_saved_background_is_the_same(trained):
-    model, _, mass = trained
-    content = model.to_bytes()
-    again = conditional.ConditionalBackground.from_bytes(content)
-    assert np.array_equal(again.sample(mass, 2), model.sample(mass, 2))
-    assert model.to_bytes() == content
-    torch.load(io.BytesIO(content), weights_only=True)  # holds tensors, numbers and words, nothing else
+    model, events = trained
+    content = saved.to_bytes(model)
+    again = saved.from_bytes(content)
+    assert np.array_equal(again.sample(events.mass, Stream(2)).features, model.sample(events.mass, Stream(2)).features)
+    assert saved.to_bytes(model) == content
+    state = torch.load(io.BytesIO(content), weights_only=True)  # holds tensors, numbers and words, nothing else
     for damaged in (b"nothing", content[: len(content) // 2]):
         with pytest.raises(ValueError, match="torch file"):
-            conditional.ConditionalBackground.from_bytes(damaged)
+            saved.from_bytes(damaged)
+    without = {name: value for name, value in state.items() if name != "kind"}
+    for other, message in ((without, "by an earlier version"), ({**without, "kind": "mfa"}, "kind 'mfa', which is")):
+        buffer = io.BytesIO()
+        torch.save(other, buffer)
+        with pytest.raises(ValueError, match=message):
+            saved.from_bytes(buffer.getvalue())
+
+
+def test_some_members_alone(trained):
+    model, events = trained
+    part = model.with_members([2, 0])
+    assert (part.members, part.kind, part.names) == (2, "maf", tuple(NAMES))
+    mass = (events.mass[:50] - model.mass_mean) / model.mass_std
+    prepared = model.scaler.transform(events.features[:50])
+    every = model.ensemble.member_log_prob(prepared, mass)
+    np.testing.assert_allclose(part.ensemble.member_log_prob(prepared, mass), every[[2, 0]], rtol=1e-6)
 
 
 def test_bad_training_data_is_refused():
-    features, mass = toy(600)
-    sidebands = WINDOW.in_sidebands(mass)
-    constant = features.copy()
+    events = toy(600)
+    sidebands = WINDOW.in_sidebands(events.mass)
+    constant = events.features.copy()
     constant[sidebands, 1] = 0.01  # varies in the SR alone
-    with pytest.raises(UserError, match=r"feature mu0_ip3d is constant in the sidebands \(0.01 in every event\)"):
-        conditional.fit_scaler(constant, sidebands, NAMES)
-    broken = features.copy()
+    with pytest.raises(AnalysisError, match=r"feature mu0_ip3d is constant in the sidebands \(0.01 in every event\)"):
+        fit_scaler(constant, sidebands, NAMES)
+    broken = events.features.copy()
     broken[5, 0] = np.nan
-    with pytest.raises(UserError, match="feature dimu_pt: 1 values are not finite"):
-        conditional.fit_scaler(broken, sidebands, NAMES)
-    scaler = conditional.fit_scaler(features, sidebands, NAMES)
-    with pytest.raises(UserError, match="499 sideband events .* at least 500"):
-        conditional.ConditionalBackground.train(make_estimator(SMALL), scaler, features[:499], mass[:499], 1)
+    with pytest.raises(AnalysisError, match="feature dimu_pt: 1 values are not finite"):
+        fit_scaler(broken, sidebands, NAMES)
+    scaler = fit_scaler(events.features, sidebands, NAMES)
+    with pytest.raises(AnalysisError, match="499 sideband events .* at least 500"):
+        SMALL.estimator(scaler).fit(events[:499], Stream(1))
 
 
 def test_events_outside_the_scaler_are_counted_and_left_out(caplog):
-    features, mass = toy(900)
-    scaler = LogitScaler().fit(features[features[:, 0] < 60])
-    n_outside = scaler.outside(features).sum()
+    events = toy(900)
+    scaler = LogitScaler().fit(events.features[events.features[:, 0] < 60])
+    n_outside = scaler.outside(events.features).sum()
     assert n_outside > 0
     settings = SMALL.model_copy(update={"epochs": 1})
     with caplog.at_level("WARNING", logger="dimuon"):
-        model = conditional.ConditionalBackground.train(make_estimator(settings), scaler, features, mass, 1)
+        model = settings.estimator(scaler).fit(events, Stream(1))
     assert model.n_outside == n_outside
     assert f"{n_outside} of 900 sideband events lie outside" in caplog.text
+
+
+def gaussians(mass, random):
+    """A normal feature that follows the mass, and an exponential one that does not."""
+    return Events.of(mass, np.column_stack([random.normal(mass, 1), random.exponential(1, len(mass))]), NAMES)
 
 
 def test_closure_of_the_same_density_and_of_another():
     random = np.random.default_rng(3)
     mass = random.uniform(5, 9, 3000)
-    real = np.column_stack([random.normal(mass, 1), random.exponential(1, 3000)])
-    same = np.stack([np.column_stack([random.normal(mass, 1), random.exponential(1, 3000)]) for _ in range(5)])
-    record = closure.compare(real, same, mass, NAMES, 1)
-    for auc in ("auc", "auc_with_mass"):
-        assert abs(record[auc] - 0.5) < 4 * record[f"{auc}_err"]
-        assert record[f"{auc}_err"] < 0.02
-    assert all(test["p_value"] > 1e-3 for test in record["ks"].values())
+    real, same = gaussians(mass, random), gaussians(np.tile(mass, 5), random)
+    record = closure.compare(real, same, Stream(1))
+    for auc, error in ((record.auc, record.auc_err), (record.auc_with_mass, record.auc_with_mass_err)):
+        assert abs(auc - 0.5) < 4 * error
+        assert error < 0.02
+    assert all(test["p_value"] > 1e-3 for test in record.ks.values())
     # right on average, wrong at every mass: only the classifier that knows the mass sees it
-    shuffled = np.stack([copy[random.permutation(3000)] for copy in same])
-    record = closure.compare(real, shuffled, mass, NAMES, 1)
-    assert record["auc"] < 0.55
-    assert record["auc_with_mass"] > 0.7
-    assert record["ks"]["dimu_pt"]["p_value"] > 1e-3
+    order = np.concatenate([3000 * copy + random.permutation(3000) for copy in range(5)])
+    shuffled = closure.compare(real, replace(same, features=same.features[order]), Stream(1))
+    assert shuffled.auc < 0.55
+    assert shuffled.auc_with_mass > 0.7
+    assert shuffled.ks["dimu_pt"]["p_value"] > 1e-3
     # one feature off by a tenth of its spread
-    record = closure.compare(real, same + [0.0, 0.1], mass, NAMES, 1)
-    assert record["ks"]["mu0_ip3d"]["p_value"] < 1e-3
-    assert record["ks"]["mu0_ip3d"]["distance"] == pytest.approx(0.1, abs=0.03)
-    assert record["ks"]["dimu_pt"]["p_value"] > 1e-3
+    moved = closure.compare(real, replace(same, features=same.features + [0.0, 0.1]), Stream(1))
+    assert moved.ks["mu0_ip3d"]["p_value"] < 1e-3
+    assert moved.ks["mu0_ip3d"]["distance"] == pytest.approx(0.1, abs=0.03)
+    assert moved.ks["dimu_pt"]["p_value"] > 1e-3
+
+
+def test_weighted_samples_close_where_the_weights_are_right():
+    """Samples of a flat feature, weighted to the triangle that the data have: perfect closure, and none without."""
+    random = np.random.default_rng(4)
+    mass = random.uniform(5, 9, 3000)
+    real = Events.of(mass, random.triangular(0, 1, 1, (3000, 1)), ["dimu_pt"])
+    flat = random.uniform(0, 1, (15_000, 1))
+    wrong = closure.compare(real, Events.of(np.tile(mass, 5), flat, ["dimu_pt"]), Stream(1))
+    right = closure.compare(real, Events.of(np.tile(mass, 5), flat, ["dimu_pt"], weight=2 * flat[:, 0]), Stream(1))
+    assert wrong.auc > 0.6
+    assert abs(right.auc - 0.5) < 4 * right.auc_err
+    assert wrong.ks["dimu_pt"]["distance"] == pytest.approx(0.25, abs=0.02)  # of x and x^2, at x = 1/2
+    assert wrong.ks["dimu_pt"]["p_value"] < 1e-6
+    assert right.ks["dimu_pt"]["p_value"] > 1e-3
 
 
 def test_closure_by_region_and_slice(trained):
-    model, features, mass = trained
-    inside = WINDOW.in_sidebands(mass)
-    real, sb_mass = features[inside], mass[inside]
-    sampled = model.sample(np.tile(sb_mass, 2), 1).reshape(2, len(real), 2)
-    records = closure.in_sidebands(real, sampled, sb_mass, WINDOW, NAMES, 1, AtOnce())
+    model, events = trained
+    real = events[WINDOW.in_sidebands(events.mass)]
+    sampled = mass_model.sample_at(model, real.mass, 2, Stream(1)).events
+    records = closure.in_sidebands(real, sampled, WINDOW, Stream(1), AtOnce())
     assert list(records)[:3] == ["sidebands", "SBL", "SBH"]
     for region in ("SBL", "SBH"):
         slices = [records[f"{region} {index}/3"] for index in (1, 2, 3)]
-        assert sum(part["n_real"] for part in slices) == records[region]["n_real"]
-        assert slices[0]["mass_high"] < slices[1]["mass_low"]
-    json.dumps(records, allow_nan=False)
+        assert sum(part.n_real for part in slices) == records[region].n_real
+        assert slices[0].mass_high < slices[1].mass_low
+    for record in records.values():
+        content = json.loads(json.dumps(record.to_json(), allow_nan=False))
+        assert closure.ClosureRecord.from_json(content) == record
+
+
+def test_a_slice_of_few_events_has_a_reason_and_no_value(trained):
+    model, events = trained
+    real = events[WINDOW.in_sidebands(events.mass)][:240]
+    sampled = mass_model.sample_at(model, real.mass, 1, Stream(1)).events
+    record = closure.in_sidebands(real, sampled, WINDOW, Stream(1), AtOnce())["SBL 1/3"]
+    assert record.auc is None
+    assert record.to_json() == {"n_real": record.n_real, "reason": "fewer than 50 events"}
 
 
 def test_held_out_checks():
-    features, mass = toy(2500)
-    inside = WINDOW.in_sidebands(mass)
-    features, mass = features[inside], mass[inside]
-
-    def make():
-        return make_estimator(SMALL)
-
-    records = held_out.half_split(make, features, mass, NAMES, WINDOW, 1, 2, AtOnce())
-    assert records["sidebands"]["n_train"] + records["sidebands"]["n_real"] == len(mass)
-    assert records["sidebands"]["n_real"] == records["SBL"]["n_real"] + records["SBH"]["n_real"]
+    events = toy(2500)
+    events = events[WINDOW.in_sidebands(events.mass)]
+    held_out = HeldOut(SMALL.estimator, events, WINDOW, copies=2, pool=AtOnce())
+    records = held_out.half_split(Stream(1))
+    assert records["sidebands"].n_train + records["sidebands"].n_real == len(events)
+    assert records["sidebands"].n_real == records["SBL"].n_real + records["SBH"].n_real
     assert {"SBL 1/3", "SBH 3/3"} <= set(records)
-    record = held_out.shifted_window(make, features, mass, NAMES, WINDOW, (11.0, 12.6), 1, 2, AtOnce())
-    assert record["n_real"] == ((mass >= 11.0) & (mass <= 12.6)).sum()
-    assert record["n_train"] == len(mass) - record["n_real"]
-    assert record["auc"] < 0.65
+    record = held_out.shifted_window(11.0, 12.6, Stream(1))
+    assert record.n_real == ((events.mass >= 11.0) & (events.mass <= 12.6)).sum()
+    assert record.n_train == len(events) - record.n_real
+    assert record.auc < 0.65
+    assert list(record.to_json())[:4] == ["n_train", "mass_low", "mass_high", "n_real"]
     for bad in ((8.5, 9.5), (4.0, 6.0), (12.0, 11.0)):
-        with pytest.raises(UserError, match="not inside a sideband"):
-            held_out.shifted_window(make, features, mass, NAMES, WINDOW, bad, 1, 2, AtOnce())
-    with pytest.raises(UserError, match="widen it"):
-        held_out.shifted_window(make, features, mass, NAMES, WINDOW, (15.999, 16.0), 1, 2, AtOnce())
+        with pytest.raises(AnalysisError, match="not inside a sideband"):
+            held_out.shifted_window(*bad, Stream(1))
+    with pytest.raises(AnalysisError, match="widen it"):
+        held_out.shifted_window(15.999, 16.0, Stream(1))
 
 
 def write_dimuons(folder, n_events=2500):
     """Dimuon tables of two charges, the SS one with an event far outside the OS range."""
     for charge, seed in (("os", 1), ("ss", 2)):
-        features, mass = toy(n_events, seed)
+        events = toy(n_events, seed)
         if charge == "ss":
-            features[np.argmax(WINDOW.in_sidebands(mass)), 0] = 5000.0
-        frame = pd.DataFrame(features, columns=NAMES).assign(dimu_mass=mass)
+            events.features[np.argmax(WINDOW.in_sidebands(events.mass)), 0] = 5000.0
+        frame = pd.DataFrame(events.columns).assign(dimu_mass=events.mass)
         frame.to_parquet(folder / f"{charge}.parquet")
 
 

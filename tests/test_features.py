@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from dimuon.features import SQUEEZE, STRETCH, LogitScaler
+from dimuon.background.scaler import SQUEEZE, STRETCH, LogitScaler
 
 
 @pytest.fixture

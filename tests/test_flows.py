@@ -7,11 +7,15 @@ import pytest
 import torch
 from nflows.transforms.normalization import BatchNorm
 
-from dimuon.background import flow_ensemble, training
+from dimuon.background import training
 from dimuon.background.estimators import flows
+from dimuon.background.flow_ensemble import FlowEnsemble
 from dimuon.background.maf import PARAMETERS, StackedMaf, reference_flow
-from dimuon.errors import UserError
+from dimuon.background.scaler import LogitScaler
+from dimuon.errors import AnalysisError
+from dimuon.random import Stream
 from dimuon.workflow import executor
+from dimuon.workflow.checkpoint import FileCheckpoint
 
 KINDS = {
     "maf": flows.Maf(members=2, hidden=16, blocks=3, epochs=2),
@@ -44,7 +48,7 @@ def perturbed(estimator, seed=3):
 def trained():
     """One small estimator of each kind on a two-dimensional toy, with perturbed parameters."""
     x, mass = toy(700)
-    return {kind: perturbed(flow_ensemble.make_estimator(settings).fit(x, mass, 5)) for kind, settings in KINDS.items()}
+    return {kind: perturbed(FlowEnsemble(settings).fit(x, mass, Stream(5))) for kind, settings in KINDS.items()}
 
 
 def random_members(n_features=3, hidden=20, blocks=6, members=3):
@@ -148,15 +152,15 @@ def test_ensemble_is_the_mean_density_and_samples_in_equal_shares(trained, kind)
     mean = np.log(np.exp(estimator.member_log_prob(x, mass)).mean(axis=0))
     np.testing.assert_allclose(estimator.log_prob(x, mass), mean, rtol=1e-6)
     assert np.bincount(estimator.member_of(1001)).tolist() == [501, 500]
-    assert estimator.sample(np.zeros(1001), 1).shape == (1001, 2)
+    assert estimator.sample(np.zeros(1001), Stream(1)).shape == (1001, 2)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_saved_state_is_the_same_estimator(trained, kind):
     estimator = trained[kind]
-    again = flow_ensemble.FlowEnsemble.from_state(estimator.state())
+    again = FlowEnsemble.from_state(estimator.state(), estimator.settings)
     mass = np.linspace(-1, 1, 101)
-    assert np.array_equal(again.sample(mass, 4), estimator.sample(mass, 4))
+    assert np.array_equal(again.sample(mass, Stream(4)), estimator.sample(mass, Stream(4)))
     assert np.array_equal(again.best_epoch, estimator.best_epoch)
 
 
@@ -168,19 +172,19 @@ def test_learns_a_known_density():
     x = np.column_stack([0.8 * mass + 0.6 * noise[:, 0], 0.5 * noise[:, 0] + 0.5 * noise[:, 1] * np.exp(0.3 * mass)])
     truth = -np.log(2 * np.pi) - np.log(0.6 * 0.5) - 0.3 * mass - 0.5 * (noise**2).sum(axis=1)
     settings = flows.Maf(members=2, hidden=16, blocks=3, epochs=25, learning_rate=5e-3)
-    estimator = flow_ensemble.make_estimator(settings).fit(x, mass, 1)
+    estimator = FlowEnsemble(settings).fit(x, mass, Stream(1))
     gap = truth.mean() - estimator.log_prob(x, mass).mean()
     assert abs(gap) < 0.05  # nats; an untrained member is more than one away
-    sampled = estimator.sample(mass, 2)
+    sampled = estimator.sample(mass, Stream(2))
     assert np.corrcoef(sampled[:, 0], mass)[0, 1] == pytest.approx(0.8, abs=0.03)
 
 
 def test_result_does_not_depend_on_workers():
     x, mass = toy(600)
     settings = flows.Maf(members=4, hidden=20, blocks=2, epochs=2)
-    alone = flow_ensemble.make_estimator(settings).fit(x, mass, 7)
+    alone = FlowEnsemble(settings).fit(x, mass, Stream(7))
     with executor.executor(2) as pool:
-        spread = flow_ensemble.make_estimator(settings).fit(x, mass, 7, pool)
+        spread = FlowEnsemble(settings).fit(x, mass, Stream(7), pool)
     assert np.array_equal(alone.losses, spread.losses)
     for name, value in alone.model.state_dict().items():
         assert torch.equal(value, spread.model.state_dict()[name]), name
@@ -196,7 +200,7 @@ class Interrupt(Exception):
 def test_interrupted_training_goes_on_to_the_same_result(kind, patience, tmp_path, monkeypatch):
     x, mass = toy(500)
     settings = KINDS[kind].model_copy(update={"epochs": 6, "patience": patience, "members": 3, "learning_rate": 2e-2})
-    whole = flow_ensemble.make_estimator(settings).fit(x, mass, 3)
+    whole = FlowEnsemble(settings).fit(x, mass, Stream(3))
     run_epoch, calls = training.StackTraining.run_epoch, []
 
     def interrupted(self):
@@ -208,10 +212,10 @@ def test_interrupted_training_goes_on_to_the_same_result(kind, patience, tmp_pat
     monkeypatch.setattr(training.StackTraining, "run_epoch", interrupted)
     assert np.isfinite(whole.losses[..., 0]).any(axis=0).sum() > 2  # or nothing would be interrupted
     with pytest.raises(Interrupt):
-        flow_ensemble.make_estimator(settings).fit(x, mass, 3, checkpoint=tmp_path / "flows.checkpoint")
+        FlowEnsemble(settings).fit(x, mass, Stream(3), checkpoint=FileCheckpoint(tmp_path / "flows.checkpoint"))
     assert [path.name for path in tmp_path.iterdir()] == ["flows.checkpoint.0"]
     monkeypatch.setattr(training.StackTraining, "run_epoch", run_epoch)
-    resumed = flow_ensemble.make_estimator(settings).fit(x, mass, 3, checkpoint=tmp_path / "flows.checkpoint")
+    resumed = FlowEnsemble(settings).fit(x, mass, Stream(3), checkpoint=FileCheckpoint(tmp_path / "flows.checkpoint"))
     assert np.array_equal(resumed.losses, whole.losses, equal_nan=True)
     assert np.array_equal(resumed.best_epoch, whole.best_epoch)
     for name, value in whole.model.state_dict().items():
@@ -222,26 +226,30 @@ def test_interrupted_training_goes_on_to_the_same_result(kind, patience, tmp_pat
 def test_checkpoint_of_another_training_is_not_used(tmp_path, caplog):
     x, mass = toy(500)
     settings = KINDS["maf"]
-    arguments = (StackedMaf, settings, x.astype(np.float32), mass.astype(np.float32), 1, [0, 1])
+    arguments = (StackedMaf, settings, x.astype(np.float32), mass.astype(np.float32), Stream(1), [0, 1])
     other = training.StackTraining(*arguments)
     other.run_epoch()
     path = tmp_path / "flows.checkpoint.0"
-    other.save(path)
-    expected = flow_ensemble.make_estimator(settings).fit(x, mass, 2).losses
+    other.save(FileCheckpoint(path))
+    expected = FlowEnsemble(settings).fit(x, mass, Stream(2)).losses
     with caplog.at_level("INFO", logger="dimuon"):
-        got = flow_ensemble.make_estimator(settings).fit(x, mass, 2, checkpoint=tmp_path / "flows.checkpoint").losses
+        got = (
+            FlowEnsemble(settings)
+            .fit(x, mass, Stream(2), checkpoint=FileCheckpoint(tmp_path / "flows.checkpoint"))
+            .losses
+        )
     assert "left by another training" in caplog.text
     assert np.array_equal(got, expected)
     path.write_bytes(b"half a file")
     assert np.array_equal(
-        flow_ensemble.make_estimator(settings).fit(x, mass, 2, checkpoint=path.with_suffix("")).losses, expected
+        FlowEnsemble(settings).fit(x, mass, Stream(2), checkpoint=FileCheckpoint(path.with_suffix(""))).losses, expected
     )
 
 
 def test_patience_stops_members_one_by_one():
     x, mass = toy(500)
     settings = flows.Maf(members=3, hidden=8, blocks=2, epochs=60, learning_rate=3e-2, patience=2)
-    estimator = flow_ensemble.make_estimator(settings).fit(x, mass, 1)
+    estimator = FlowEnsemble(settings).fit(x, mass, Stream(1))
     for losses, best in zip(estimator.losses[..., 1], estimator.best_epoch, strict=True):
         trained = np.flatnonzero(np.isfinite(losses)) + 1
         assert best == np.nanargmin(losses) + 1
@@ -253,16 +261,16 @@ def test_best_state_is_kept():
     """The saved state gives the lowest validation loss of the history, not the last one."""
     x, mass = toy(500)
     settings = flows.Maf(members=1, hidden=8, blocks=2, epochs=12, learning_rate=5e-2)
-    estimator = flow_ensemble.make_estimator(settings).fit(x, mass, 6)
+    estimator = FlowEnsemble(settings).fit(x, mass, Stream(6))
     assert estimator.best_epoch[0] < 12
-    order = executor.generator(6, "member", 0, "split").permutation(500)[:100]
+    order = Stream(6).child("member", 0, "split").generator().permutation(500)[:100]
     loss = -estimator.log_prob(x[order], mass[order]).mean()
     assert loss == pytest.approx(np.nanmin(estimator.losses[0, :, 1]), abs=1e-5)
 
 
 def test_members_differ_in_split_and_start():
     x, mass = toy(500)
-    stack = training.StackTraining(StackedMaf, KINDS["maf"], x.astype("f4"), mass.astype("f4"), 1, [0, 1])
+    stack = training.StackTraining(StackedMaf, KINDS["maf"], x.astype("f4"), mass.astype("f4"), Stream(1), [0, 1])
     assert not torch.equal(stack.train_x[0], stack.train_x[1])
     assert not torch.equal(stack.model.hidden_weight[0], stack.model.hidden_weight[1])
     for member in range(2):  # every event is in exactly one of the two sets
@@ -279,27 +287,29 @@ def test_a_single_event_left_over_joins_the_batch_before():
 def test_non_finite_loss_names_member_and_epoch():
     x, mass = toy(500)
     settings = flows.Maf(members=2, hidden=8, blocks=2, epochs=20, learning_rate=1e30)
-    with pytest.raises(UserError, match=r"flow member \d: .* loss is (nan|inf) in epoch \d+; lower flow.learning_rate"):
-        flow_ensemble.make_estimator(settings).fit(x, mass, 1)
+    with pytest.raises(
+        AnalysisError, match=r"flow member \d: .* loss is (nan|inf) in epoch \d+; lower the learning rate"
+    ):
+        FlowEnsemble(settings).fit(x, mass, Stream(1))
 
 
 def test_non_finite_sample_names_member_and_epoch():
     x, mass = toy(500)
-    estimator = flow_ensemble.make_estimator(KINDS["maf"]).fit(x, mass, 1)
+    estimator = FlowEnsemble(KINDS["maf"]).fit(x, mass, Stream(1))
     estimator.model.last_bias[1] = torch.nan
-    with pytest.raises(UserError, match=r"flow member 1 \(state of epoch \d\).* not finite"):
-        estimator.sample(mass, 1)
+    with pytest.raises(AnalysisError, match=r"flow member 1 \(state of epoch \d\).* not finite"):
+        estimator.sample(mass, Stream(1))
 
 
 def test_bad_input_is_refused():
     x, mass = toy(500)
     x[3, 1] = np.nan
     with pytest.raises(ValueError, match="1 values of features are not finite"):
-        flow_ensemble.make_estimator(KINDS["maf"]).fit(x, mass, 1)
+        FlowEnsemble(KINDS["maf"]).fit(x, mass, Stream(1))
     with pytest.raises(ValueError, match="must be"):
-        flow_ensemble.make_estimator(KINDS["maf"]).fit(x[:10], mass, 1)
-    with pytest.raises(UserError, match="at least two features"):
-        flow_ensemble.make_estimator(KINDS["spline_coupling"]).fit(toy(500)[0][:, :1], mass, 1)
+        FlowEnsemble(KINDS["maf"]).fit(x[:10], mass, Stream(1))
+    with pytest.raises(AnalysisError, match="at least two features"):
+        FlowEnsemble(KINDS["spline_coupling"]).fit(toy(500)[0][:, :1], mass, Stream(1))
     if not torch.cuda.is_available():
-        with pytest.raises(UserError, match="no such device"):
-            flow_ensemble.make_estimator(flows.Maf(device="cuda"))
+        with pytest.raises(AnalysisError, match="no such device"):
+            flows.Maf(device="cuda").estimator(LogitScaler())

@@ -10,7 +10,7 @@ import pytest
 from scipy.stats import kstest, norm
 
 from dimuon.__main__ import main
-from dimuon.background.conditional import ConditionalBackground
+from dimuon.background import saved
 from dimuon.bumphunt import steps
 from dimuon.classifiers.kinds.dense import DenseSettings
 from dimuon.errors import UserError
@@ -159,7 +159,7 @@ def test_flows_of_the_chain_are_those_of_step_3(inside):
     trained = steps.train_background(
         study.config, "ss", study.events["ss"], scaler, Stream(study.config.seed), executor.AtOnce()
     )
-    assert trained.to_bytes() == (inside / "data/tiny/flows_ss.pt").read_bytes()
+    assert saved.to_bytes(trained) == (inside / "data/tiny/flows_ss.pt").read_bytes()
 
 
 def test_vary_changes_nothing_else(inside):
@@ -173,8 +173,8 @@ def test_some_members_alone(inside):
     background = make_study("pseudoexperiments", inside / "tiny.yaml").background("os")
     rng = np.random.default_rng(0)
     features, mass = rng.normal(size=(20, 3)), rng.normal(size=20)
-    every = background.estimator.member_log_prob(features, mass)
-    part = steps.with_members(background, [2, 0]).estimator.member_log_prob(features, mass)
+    every = background.ensemble.member_log_prob(features, mass)
+    part = background.with_members([2, 0]).ensemble.member_log_prob(features, mass)
     np.testing.assert_allclose(part, every[[2, 0]], rtol=1e-6, atol=1e-6)
     assert np.abs(every[0] - every[2]).max() > 1e-3  # members differ, so a mix-up would show
 
@@ -196,11 +196,11 @@ def test_null_datasets_follow_the_fit_and_are_searched_with_other_flows(inside):
     data_in_sr = window.in_sr(study.events["os"].mass).sum()
     assert in_sr < data_in_sr - 80  # the peak of the data is not in the null
     for index in range(3):
-        searched = listed[index].source.model(listed[index], samples[index]).estimator
+        searched = listed[index].source.model(listed[index], samples[index]).ensemble
         truth = model.truth(index)
         assert searched.settings.members == 2
         features, mass = np.zeros((5, 3)), np.linspace(-1, 1, 5)
-        every = study.background("os").estimator.member_log_prob(features, mass)
+        every = study.background("os").ensemble.member_log_prob(features, mass)
         np.testing.assert_allclose(searched.member_log_prob(features, mass), np.delete(every, truth, axis=0), atol=1e-5)
 
 
@@ -211,7 +211,7 @@ def test_flows_trained_on_the_null_itself(inside):
     scenario = a_null(varied, the_null_model(study), 0)
     events = scenario.source.events(scenario)
     retrained = scenario.source.model(scenario, events)
-    assert retrained.estimator.settings.members == 3
+    assert retrained.members == 3
     assert retrained.mass_mean == pytest.approx(events.mass[~varied.window.in_sr(events.mass)].mean())
 
 
@@ -225,7 +225,7 @@ def test_injection_with_retrained_flows_is_another_study(inside):
 
 def test_one_flow_cannot_make_nulls(inside):
     study = make_study("pseudoexperiments", inside / "tiny.yaml")
-    one = steps.with_members(study.background("os"), [1])
+    one = study.background("os").with_members([1])
     with pytest.raises(UserError, match="estimator.members = 1: null datasets take their features from one"):
         nulls.NullModel.of(study.config, "os", study.events["os"], one)
 
@@ -269,7 +269,7 @@ def test_the_data_are_searched_like_the_nulls_too(inside):
     assert summary["members"] == {"analysis": 2, "like_nulls": 1}
     assert summary["data"]["analysis"]["cathode_max"]["asymptotic"] == headline["cathode_max"]["z0"]
     like = scenarios.vary(study.config, {"bdt.members": 1})
-    others = steps.with_members(study.background("os"), [1, 2])
+    others = study.background("os").with_members([1, 2])
     outcome = steps.search(like, "os", study.events["os"], others, Stream(like.seed), executor.AtOnce())
     assert summary["data"]["like_nulls"]["cathode_max"]["asymptotic"] == outcome.summary["cathode_max"]["z0"]
     assert set(summary["by_truth"]) == set(pseudoexperiments.STATISTICS)
@@ -628,7 +628,7 @@ def test_variations_share_flows_and_have_no_doubles(inside):
     varied = {name: scenarios.vary(study.config, changes) for name, (_, changes) in chosen.items()}
     by_name = {name: trained.background(study, config, "os") for name, config in varied.items()}
     assert by_name["baseline"] == by_name["degree 3, 7 bins"]
-    assert ConditionalBackground.from_bytes(of_step_3).to_bytes() == by_name["baseline"]
+    assert saved.to_bytes(saved.from_bytes(of_step_3)) == by_name["baseline"]
     assert by_name["SR 8.9-10.7 GeV"] != by_name["SR 9.1-10.5 GeV"]
     kept = sorted((inside / "data/tiny/studies").glob("flows_os_*.pt"))
     written = [path.stat().st_mtime_ns for path in kept]

@@ -2,15 +2,23 @@
 
 Sampled events carry the masses of real ones, several each, so that only p(features | mass) is tested. One classifier
 sees the features, as that of the search does; a second one sees the mass too and may find what is right on average and
-wrong at some masses.
+wrong at some masses. Sampled events count by their weights.
 """
+
+from concurrent.futures import Executor
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import xgboost as xgb
-from scipy.stats import ks_2samp
+from scipy.stats import ks_2samp, kstwobign
 from sklearn.metrics import roc_auc_score
 
-from dimuon.workflow.executor import generator, integer_seed
+from dimuon.arrays import FloatArray
+from dimuon.events import Events
+from dimuon.random import Stream
+from dimuon.records import Record
+from dimuon.regions import MassWindow
 
 N_FOLDS = 5
 MIN_EVENTS = 50  # fewer real events say nothing; such a slice is left out by name
@@ -23,38 +31,72 @@ TREES = {
 }
 
 
-def compare(real, sampled, mass, names, seed):
-    """How far sampled events are from real ones, as a record ready for JSON.
+@dataclass(frozen=True)
+class ClosureRecord(Record):
+    """How far sampled events are from real ones, at one place in mass.
 
-    real: (n_events, n_features); sampled: (n_copies, n_events, n_features), at the same masses; mass: (n_events,),
-    GeV. names: of the features. Returns n_real, n_sampled, ks {name: {distance, p_value}}, auc and auc_err of the
-    features alone, auc_with_mass and auc_with_mass_err.
+    n_train: real events that the estimator was trained on, where they are not those compared. mass_low, mass_high: of
+    the place, GeV. ks: {feature: {distance, p_value}}. auc: of a classifier that sees the features alone. reason: why
+    there is no value.
     """
+
+    n_real: int
+    n_train: int | None = None
+    mass_low: float | None = None
+    mass_high: float | None = None
+    n_sampled: int | None = None
+    ks: dict[str, dict[str, float]] | None = None
+    auc: float | None = None
+    auc_err: float | None = None
+    auc_with_mass: float | None = None
+    auc_with_mass_err: float | None = None
+    reason: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """{field: value} of those that have one; where the events come from before what they say."""
+        order = ("n_train", "mass_low", "mass_high")
+        content = super().to_json()
+        return {
+            name: content[name]
+            for name in (*order, *(name for name in content if name not in order))
+            if content[name] is not None
+        }
+
+
+def compare(real: Events, sampled: Events, stream: Stream) -> ClosureRecord:
+    """How far sampled events are from real ones. sampled: copy after copy at the masses of the real ones."""
     ks = {}
-    for index, name in enumerate(names):
-        test = ks_2samp(real[:, index], sampled[..., index].ravel(), method="asymp")
-        ks[name] = {"distance": float(test.statistic), "p_value": float(test.pvalue)}
-    n_sampled = sampled.shape[0] * sampled.shape[1]
-    record = {"n_real": len(real), "n_sampled": n_sampled, "ks": ks}
-    record["auc"], record["auc_err"] = classifier_auc(real, sampled, seed)
-    record["auc_with_mass"], record["auc_with_mass_err"] = classifier_auc(real, sampled, seed, mass)
-    return record
+    for name, values in real.columns.items():
+        distance, p_value = _kolmogorov_smirnov(values, sampled.columns[name], sampled.weight)
+        ks[name] = {"distance": distance, "p_value": p_value}
+    auc, auc_err = classifier_auc(real, sampled, stream)
+    auc_with_mass, auc_with_mass_err = classifier_auc(real, sampled, stream, with_mass=True)
+    return ClosureRecord(
+        n_real=len(real),
+        n_sampled=len(sampled),
+        ks=ks,
+        auc=auc,
+        auc_err=auc_err,
+        auc_with_mass=auc_with_mass,
+        auc_with_mass_err=auc_with_mass_err,
+    )
 
 
-def classifier_auc(real, sampled, seed, mass=None):
+def classifier_auc(real: Events, sampled: Events, stream: Stream, with_mass: bool = False) -> tuple[float, float]:
     """(AUC, its standard error) of boosted trees that tell real from sampled events; 0.5 is perfect closure.
 
     Five folds: three train, one stops the training, one is tested; the AUC is the mean over the tested folds, the
     error theirs over sqrt(5). A real event and the samples at its mass share a fold, so that equal masses give
-    nothing away. mass: a further input of the classifier, None: left out. Arguments as for `compare`.
+    nothing away. sampled: copy after copy at the masses of the real ones. with_mass: the classifier sees it, too.
     """
-    n_copies, n_events = sampled.shape[:2]
-    x = np.concatenate([real, sampled.reshape(-1, real.shape[1])])
-    if mass is not None:
-        x = np.column_stack([x, np.tile(mass, n_copies + 1)])
+    n_events, n_copies = len(real), len(sampled) // len(real)
+    x = np.concatenate([real.features, sampled.features])
+    if with_mass:
+        x = np.column_stack([x, np.tile(real.mass, n_copies + 1)])
     is_real = np.repeat([1, 0], [n_events, n_copies * n_events])
-    weight = np.where(is_real == 1, n_copies, 1.0)
-    fold = np.tile(generator(seed, "folds").permutation(n_events) % N_FOLDS, n_copies + 1)
+    counted = np.concatenate([real.weight, sampled.weight])
+    weight = np.where(is_real == 1, n_copies, 1.0) * counted
+    fold = np.tile(stream.child("folds").generator().permutation(n_events) % N_FOLDS, n_copies + 1)
     aucs = []
     for test in range(N_FOLDS):
         stop = (test + 1) % N_FOLDS
@@ -64,23 +106,29 @@ def classifier_auc(real, sampled, seed, mass=None):
             tree_method="hist",
             n_jobs=1,
             eval_metric="logloss",
-            random_state=integer_seed(seed, "trees", test),
+            random_state=stream.child("trees", test).integer(),
         )
-        evaluation = [(x[stopping], is_real[stopping])]
         trees.fit(
-            x[train], is_real[train], sample_weight=weight[train],
-            eval_set=evaluation, sample_weight_eval_set=[weight[stopping]], verbose=False,
-        )  # fmt: skip
-        aucs.append(roc_auc_score(is_real[tested], trees.predict_proba(x[tested])[:, 1]))
+            x[train],
+            is_real[train],
+            sample_weight=weight[train],
+            eval_set=[(x[stopping], is_real[stopping])],
+            sample_weight_eval_set=[weight[stopping]],
+            verbose=False,
+        )
+        scores = trees.predict_proba(x[tested])[:, 1]
+        aucs.append(roc_auc_score(is_real[tested], scores, sample_weight=_unless_equal(counted[tested])))
     return float(np.mean(aucs)), float(np.std(aucs, ddof=1) / np.sqrt(N_FOLDS))
 
 
-def in_sidebands(real, sampled, mass, window, names, seed, pool, n_slices=3):
+def in_sidebands(
+    real: Events, sampled: Events, window: MassWindow, stream: Stream, pool: Executor, n_slices: int = 3
+) -> dict[str, ClosureRecord]:
     """`compare` over both sidebands, each sideband, and slices of equal numbers of events in each: {place: record}.
 
-    Arguments as for `compare`, for sideband events. pool: `concurrent.futures.Executor`. Every record also says its
-    mass range [GeV].
+    real, sampled: of the sidebands, as for `compare`.
     """
+    mass, n_copies = real.mass, len(sampled) // len(real)
     low, high = window.in_sbl(mass), window.in_sbh(mass)
     places = {"sidebands": low | high, "SBL": low, "SBH": high}
     for name, region in (("SBL", low), ("SBH", high)):
@@ -88,15 +136,38 @@ def in_sidebands(real, sampled, mass, window, names, seed, pool, n_slices=3):
         slices = np.clip(np.searchsorted(edges, mass, side="right") - 1, 0, n_slices - 1)
         places |= {f"{name} {index + 1}/{n_slices}": region & (slices == index) for index in range(n_slices)}
     pending = {
-        place: pool.submit(compare, real[chosen], sampled[:, chosen], mass[chosen], names, integer_seed(seed, place))
+        place: pool.submit(compare, real[chosen], sampled[np.tile(chosen, n_copies)], stream.child(place).rooted())
         for place, chosen in places.items()
         if chosen.sum() >= MIN_EVENTS
     }
     records = {}
     for place, chosen in places.items():
         if place not in pending:
-            records[place] = {"n_real": int(chosen.sum()), "reason": f"fewer than {MIN_EVENTS} events"}
+            records[place] = ClosureRecord(int(chosen.sum()), reason=f"fewer than {MIN_EVENTS} events")
             continue
-        mass_range = {"mass_low": float(mass[chosen].min()), "mass_high": float(mass[chosen].max())}
-        records[place] = mass_range | pending[place].result()
+        mass_low, mass_high = float(mass[chosen].min()), float(mass[chosen].max())
+        records[place] = replace(pending[place].result(), mass_low=mass_low, mass_high=mass_high)
     return records
+
+
+def _kolmogorov_smirnov(real: FloatArray, sampled: FloatArray, weight: FloatArray) -> tuple[float, float]:
+    """(distance, p-value) of two samples, the second one weighted; asymptotic.
+
+    Weighted events count as (sum w)^2 / sum w^2 of them in the p-value.
+    """
+    if _unless_equal(weight) is None:
+        test = ks_2samp(real, sampled, method="asymp")
+        return float(test.statistic), float(test.pvalue)
+    order = np.argsort(sampled)
+    cumulative = np.concatenate([[0.0], np.cumsum(weight[order])]) / weight.sum()
+    real, sampled = np.sort(real), sampled[order]
+    values = np.concatenate([real, sampled])
+    of_real = np.searchsorted(real, values, side="right") / len(real)
+    distance = float(np.abs(of_real - cumulative[np.searchsorted(sampled, values, side="right")]).max())
+    n_effective = weight.sum() ** 2 / np.square(weight).sum()
+    return distance, float(kstwobign.sf(distance * np.sqrt(len(real) * n_effective / (len(real) + n_effective))))
+
+
+def _unless_equal(weight: FloatArray) -> FloatArray | None:
+    """The weights, None where all are 1: unweighted events keep to the exact arithmetic of counts."""
+    return None if (weight == 1).all() else weight

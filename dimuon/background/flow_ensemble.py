@@ -1,8 +1,8 @@
 """Density estimators: ensembles that learn the density of the features given the mass, and sample from it.
 
-`make_estimator(flow_config)` gives one with `fit(features, mass, seed)`, `log_prob(features, mass)` and
-`sample(mass, seed)`: numpy in, numpy out. `estimator.kind` in the YAML chooses the model; all share one training
-(`dimuon.background.training`). A new model is a class like `maf.StackedMaf` and one line in `MODELS`.
+`FlowEnsemble(settings)` is the engine of `conditional.ConditionalBackground`: prepared features and scaled masses in,
+numpy in, numpy out. All flows share one training (`dimuon.background.training`). A new flow is a class like
+`maf.StackedMaf`, a line in `MODELS` and its settings in `estimators.flows`.
 """
 
 import numpy as np
@@ -11,11 +11,9 @@ from scipy.special import logsumexp
 
 from dimuon.background import training
 from dimuon.background.flow_matching import FlowMatching
-from dimuon.background.kinds import ESTIMATORS
 from dimuon.background.maf import StackedMaf
 from dimuon.background.splines import SplineAutoregressive, SplineCoupling
-from dimuon.errors import UserError
-from dimuon.workflow.executor import AtOnce, generator
+from dimuon.errors import AnalysisError
 
 MODELS = {
     "maf": StackedMaf,
@@ -24,13 +22,6 @@ MODELS = {
     "flow_matching": FlowMatching,
 }
 CHUNK = 512  # events of each member at a time: memory stays the same for any number of them, larger ones are no faster
-
-
-def make_estimator(flow_config):
-    """An untrained `FlowEnsemble`. flow_config: of `estimators.flows`. Raises `UserError` for a device not there."""
-    if flow_config.device != "cpu" and not torch.cuda.is_available():
-        raise UserError(f"flow.device is {flow_config.device!r} but no such device is available; use cpu")
-    return FlowEnsemble(flow_config)
 
 
 class FlowEnsemble:
@@ -44,34 +35,41 @@ class FlowEnsemble:
         self.settings = settings
         self.model = self.best_epoch = self.losses = None
 
-    def fit(self, features, mass, seed, pool=None, checkpoint=None):
+    @staticmethod
+    def require_device(settings):
+        """Raise `AnalysisError` where the settings name a device that is not there."""
+        if settings.device != "cpu" and not torch.cuda.is_available():
+            raise AnalysisError(
+                f"device is {settings.device!r} but no such device is available; use cpu", setting="device"
+            )
+
+    def fit(self, features, mass, stream, pool=None, checkpoint=None):
         """Train; returns itself.
 
-        features: (n_events, n_features), prepared (`LogitScaler`); mass: (n_events,), standard scaled. seed: whole
-        number. pool: `concurrent.futures.Executor` for the stacks of members (None: one after the other; the result
-        is the same). checkpoint: path; an interrupted training goes on from the files beside it.
-        Raises `UserError` for a loss that is not finite, naming member and epoch.
+        features: (n_events, n_features), prepared (`LogitScaler`); mass: (n_events,), standard scaled. pool: for the
+        stacks of members (None: one after the other; the result is the same). checkpoint: an interrupted training
+        goes on from its parts. Raises `AnalysisError` for a loss that is not finite, naming member and epoch.
         """
         features, mass = _arrays(features, mass)
         if len(mass) < 3:
-            raise UserError(
+            raise AnalysisError(
                 f"{len(mass)} events to train flows on: at least 3 are needed to split off a validation set"
             )
         stacks = training.stacks(self.settings.members, self.settings.device)
-        places = [checkpoint and checkpoint.with_name(f"{checkpoint.name}.{members[0]}") for members in stacks]
-        shared = (MODELS[self.settings.kind], self.settings, features, mass, seed)
-        executor = pool if pool and self.settings.device == "cpu" else AtOnce()
-        futures = [
-            executor.submit(training.train_stack, *shared, members, place)
-            for members, place in zip(stacks, places, strict=True)
-        ]
-        results = [future.result() for future in futures]
+        places = [checkpoint and checkpoint.part(members[0]) for members in stacks]
+        shared = (MODELS[self.settings.kind], self.settings, features, mass, stream)
+        tasks = [(*shared, members, place) for members, place in zip(stacks, places, strict=True)]
+        if pool and self.settings.device == "cpu":
+            futures = [pool.submit(training.train_stack, *task) for task in tasks]
+            results = [future.result() for future in futures]
+        else:
+            results = [training.train_stack(*task) for task in tasks]
         state = {name: np.concatenate([part["state"][name] for part in results]) for name in results[0]["state"]}
         self._load(state, features.shape[1])
         self.best_epoch = np.concatenate([part["best_epoch"] for part in results])
         self.losses = _padded([part["losses"] for part in results])
         for place in filter(None, places):  # not before all are done: a finished stack need not train again
-            place.unlink(missing_ok=True)
+            place.clear()
         return self
 
     def log_prob(self, features, mass):
@@ -94,10 +92,10 @@ class FlowEnsemble:
         """The member that `sample` takes for each event: (n_events,); equal shares, whatever the masses' order."""
         return np.arange(n_events) % self.settings.members
 
-    def sample(self, mass, seed):
+    def sample(self, mass, stream):
         """Features at given masses: (n_events, n_features), float32, prepared as those of `fit`.
 
-        mass: (n_events,), scaled. Event i comes from member i modulo the number of members. Raises `UserError`
+        mass: (n_events,), scaled. Event i comes from member i modulo the number of members. Raises `AnalysisError`
         naming member and epoch where a sample is not finite.
         """
         mass = np.ascontiguousarray(mass, dtype=np.float32)
@@ -106,7 +104,7 @@ class FlowEnsemble:
         padded = np.zeros(share * members, dtype=np.float32)
         padded[: len(mass)] = mass
         by_member = padded.reshape(share, members).T
-        randoms = [generator(seed, "member", member, "sample") for member in range(members)]
+        randoms = [stream.child("member", member, "sample").generator() for member in range(members)]
         samples = np.empty((share, members, n_features), dtype=np.float32)
         with training.one_thread(), torch.no_grad():
             for start in range(0, share, CHUNK):
@@ -133,13 +131,20 @@ class FlowEnsemble:
         }
 
     @classmethod
-    def from_state(cls, state):
-        """The trained ensemble that `state()` described."""
-        settings = ESTIMATORS[state["settings"]["kind"]].model_validate(state["settings"])
-        ensemble = make_estimator(settings)
+    def from_state(cls, state, settings):
+        """The trained ensemble that `state()` described. settings: those in it, checked."""
+        cls.require_device(settings)
+        ensemble = cls(settings)
         ensemble._load(state["model"], state["n_features"])
         ensemble.best_epoch = state["best_epoch"].numpy()
         return ensemble
+
+    def with_members(self, members):
+        """The ensemble of some members alone. members: their numbers, in the order wanted."""
+        state, chosen = self.state(), list(members)
+        state["model"] = {name: value[chosen] for name, value in state["model"].items()}
+        state["best_epoch"] = state["best_epoch"][chosen]
+        return FlowEnsemble.from_state(state, self.settings.model_copy(update={"members": len(chosen)}))
 
     def _load(self, state, n_features):
         model = MODELS[self.settings.kind].build(n_features, self.settings, range(self.settings.members))
@@ -153,10 +158,11 @@ class FlowEnsemble:
         bad = np.flatnonzero(~np.isfinite(samples).all(axis=1))
         if bad.size:
             member = self.member_of(len(samples))[bad[0]]
-            raise UserError(
+            raise AnalysisError(
                 f"flow member {member} (state of epoch {self.best_epoch[member]}): sampled features "
                 f"{samples[bad[0]].tolist()} are not finite ({bad.size} such events); train the flows again with "
-                "a lower flow.learning_rate"
+                "a lower learning rate",
+                setting="learning_rate",
             )
 
 

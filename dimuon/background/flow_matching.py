@@ -30,7 +30,7 @@ class FlowMatching(nn.Module):
 
     @classmethod
     def build(cls, n_features, settings, seeds):
-        """Untrained members, one per seed: `blocks` hidden layers of `hidden` units. settings: of `estimators.flows`."""
+        """Untrained members, one per seed: `blocks` hidden layers of `hidden` units."""
         sizes = [n_features + 2, *[settings.hidden] * settings.blocks, n_features]
         members = []
         for seed in seeds:

@@ -1,57 +1,78 @@
 """Honest checks of the interpolation: train without some sideband events, then compare samples with exactly these.
 
-The closure of `dimuon.background.closure` looks where the estimator was trained. These look where it was not: at one half of the
-sidebands, or at a window of masses that, like the SR, the training never sees.
+The closure of `dimuon.background.closure` looks where the estimator was trained. These look where it was not: at one
+half of the sidebands, or at a window of masses that, like the SR, the training never sees.
 """
+
+from collections.abc import Callable
+from concurrent.futures import Executor
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from dimuon.arrays import BoolArray
 from dimuon.background import closure
-from dimuon.background.conditional import ConditionalBackground, fit_scaler
-from dimuon.errors import UserError
-from dimuon.workflow.executor import generator, integer_seed
+from dimuon.background.closure import ClosureRecord
+from dimuon.background.protocol import BackgroundEstimator
+from dimuon.background.scaler import LogitScaler, fit_scaler
+from dimuon.errors import AnalysisError
+from dimuon.events import Events
+from dimuon.random import Stream
+from dimuon.regions import MassWindow
 
 
-def half_split(make, features, mass, names, window, seed, copies, pool):
-    """Train on a random half of the sideband events, compare samples with the other half; `closure.in_sidebands`.
+@dataclass(frozen=True)
+class HeldOut:
+    """The checks of one estimator on sideband events.
 
-    make: function that gives an untrained estimator. features: (n_events, n_features), physical units; mass:
-    (n_events,), GeV; both of sideband events. window: `MassWindow`. copies: samples per event compared. seed: whole
-    number. pool: `concurrent.futures.Executor`.
+    make: an untrained estimator of features that a scaler prepares. copies: samples per event compared.
     """
-    first = generator(seed, "half").permutation(len(mass)) < len(mass) // 2
-    sampled = _sampled(make, features, mass, names, first, ~first, seed, copies, pool)
-    compare_seed = integer_seed(seed, "compare")
-    records = closure.in_sidebands(features[~first], sampled, mass[~first], window, names, compare_seed, pool)
-    return {place: {"n_train": int(first.sum())} | record for place, record in records.items()}
 
+    make: Callable[[LogitScaler], BackgroundEstimator]
+    events: Events
+    window: MassWindow
+    copies: int
+    pool: Executor
 
-def shifted_window(make, features, mass, names, window, shifted, seed, copies, pool):
-    """Train on the sidebands without the masses low to high, compare samples with the real events there.
+    def half_split(self, stream: Stream) -> dict[str, ClosureRecord]:
+        """Train on a random half of the events, compare samples with the other half: `closure.in_sidebands`."""
+        n_events = len(self.events)
+        first = stream.child("half").generator().permutation(n_events) < n_events // 2
+        sampled = self._sampled(first, ~first, stream)
+        compare = stream.child("compare").rooted()
+        records = closure.in_sidebands(self.events[~first], sampled, self.window, compare, self.pool)
+        return {place: replace(record, n_train=int(first.sum())) for place, record in records.items()}
 
-    window: `MassWindow`; its SR stays out of the training too, since a signal may be there. shifted: (low, high), GeV,
-    inside one sideband. Other arguments as for `half_split`; the record is that of `closure.compare`, over this
-    window. Raises `UserError` for a window that is not inside a sideband or holds too few events.
-    """
-    low, high = shifted
-    if not (window.sb_low <= low < high <= window.sr_low or window.sr_high <= low < high <= window.sb_high):
-        raise UserError(f"background.shifted_windows: [{low:g}, {high:g}] is not inside a sideband of {window}")
-    tested = (mass >= low) & (mass <= high)
-    if tested.sum() < closure.MIN_EVENTS:
-        raise UserError(
-            f"background.shifted_windows: [{low:g}, {high:g}] holds {tested.sum()} events, "
-            f"at least {closure.MIN_EVENTS} are needed; widen it"
-        )
-    sampled = _sampled(make, features, mass, names, ~tested, tested, seed, copies, pool)
-    record = closure.compare(features[tested], sampled, mass[tested], names, integer_seed(seed, "compare"))
-    return {"n_train": int((~tested).sum()), "mass_low": float(low), "mass_high": float(high), **record}
+    def shifted_window(self, low: float, high: float, stream: Stream) -> ClosureRecord:
+        """Train without the masses low to high, GeV, compare samples with the real events there.
 
+        The window's SR stays out of the training too, since a signal may be there. Raises `AnalysisError` as
+        `require_window` does.
+        """
+        tested = self.require_window(low, high)
+        sampled = self._sampled(~tested, tested, stream)
+        record = closure.compare(self.events[tested], sampled, stream.child("compare").rooted())
+        return replace(record, n_train=int((~tested).sum()), mass_low=float(low), mass_high=float(high))
 
-def _sampled(make, features, mass, names, trained, tested, seed, copies, pool):
-    """Samples (copies, n_tested, n_features) at the masses tested, from an estimator of the events trained on."""
-    scaler = fit_scaler(features, trained, names)  # like the paper's: range of all events, mean and spread of these
-    background = ConditionalBackground.train(
-        make(), scaler, features[trained], mass[trained], integer_seed(seed, "train"), pool
-    )
-    sampled = background.sample(np.tile(mass[tested], copies), integer_seed(seed, "sample"))
-    return sampled.reshape(copies, tested.sum(), len(names))
+    def require_window(self, low: float, high: float) -> BoolArray:
+        """(n_events,): the events from low to high, GeV.
+
+        Raises `AnalysisError` where these masses are not inside a sideband or hold too few events.
+        """
+        window, mass = self.window, self.events.mass
+        if not (window.sb_low <= low < high <= window.sr_low or window.sr_high <= low < high <= window.sb_high):
+            raise AnalysisError(f"[{low:g}, {high:g}] is not inside a sideband of {window}", "shifted_windows")
+        tested: BoolArray = (mass >= low) & (mass <= high)
+        if tested.sum() < closure.MIN_EVENTS:
+            raise AnalysisError(
+                f"[{low:g}, {high:g}] holds {tested.sum()} events, at least {closure.MIN_EVENTS} are needed; widen it",
+                "shifted_windows",
+            )
+        return tested
+
+    def _sampled(self, trained: BoolArray, tested: BoolArray, stream: Stream) -> Events:
+        """Samples, copy after copy, at the masses tested, of an estimator of the events trained on."""
+        events = self.events
+        scaler = fit_scaler(events.features, trained, events.names)  # range of all events, mean and spread of these
+        model = self.make(scaler).fit(events[trained], stream.child("train").rooted(), pool=self.pool)
+        return model.sample(np.tile(events.mass[tested], self.copies), stream.child("sample").rooted())

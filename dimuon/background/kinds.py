@@ -1,24 +1,40 @@
 """The kinds of background estimator by name, each found by its file in `dimuon.background.estimators`."""
 
-from typing import Annotated, TypeAlias
+from abc import abstractmethod
+from collections.abc import Mapping
+from typing import Annotated, Any, TypeAlias
 
+from dimuon.background.protocol import BackgroundEstimator, BackgroundModel
+from dimuon.background.scaler import LogitScaler
 from dimuon.registry import Registry
-from dimuon.settings import OneOf, Positive, Section
+from dimuon.settings import OneOf, Section
 
 DEFAULT = "maf"  # the paper's
 
 
 class EstimatorSettings(Section):
-    """What the settings of every kind have. kind: the name in the registry. members: of its ensemble."""
+    """What the settings of every kind have. kind: the name in the registry."""
 
     kind: str
-    members: Positive = 5
-    device: str = "cpu"
 
     @property
     def sentence(self) -> str:
         """What a report says of the estimator."""
-        return f"Background estimator: {self.members} members of kind {self.kind}."
+        return f"Background estimator: {self.kind}."
+
+    @property
+    def on_cpu(self) -> bool:
+        """Whether several may be trained side by side, in worker processes."""
+        return True
+
+    @abstractmethod
+    def estimator(self, scaler: LogitScaler) -> BackgroundEstimator:
+        """An untrained estimator of features that this scaler prepares. `AnalysisError` for a device not there."""
+
+    @classmethod
+    @abstractmethod
+    def restored(cls, state: Mapping[str, Any]) -> BackgroundModel:
+        """The model whose `state()` this is."""
 
 
 ESTIMATORS: Registry[type[EstimatorSettings]] = Registry("dimuon.background.estimators")

@@ -15,7 +15,7 @@ from nflows.transforms.permutations import ReversePermutation
 from torch import nn
 from torch.func import functional_call
 
-from dimuon.errors import UserError
+from dimuon.errors import AnalysisError
 
 TAIL_BOUND = 8.0  # the splines act within +-8 standard deviations, the identity beyond
 RESIDUAL_BLOCKS = 2  # of two layers each, in the network of every spline block
@@ -89,10 +89,10 @@ class SplineCoupling(SplineFlows):
 
     @classmethod
     def build(cls, n_features, settings, seeds):
-        """Untrained members, one per seed. settings: of `estimators.flows`. Raises `UserError` for a single feature."""
+        """Untrained members, one per seed. Raises `AnalysisError` for a single feature."""
         if n_features < 2:
-            raise UserError(
-                "flow.kind spline_coupling needs at least two features; choose maf or spline_autoregressive"
+            raise AnalysisError(
+                "spline_coupling needs at least two features; choose maf or spline_autoregressive", setting="kind"
             )
 
         def network(n_in, n_out):

@@ -18,9 +18,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from dimuon.errors import UserError
-from dimuon.workflow import provenance
-from dimuon.workflow.executor import generator, integer_seed
+from dimuon.errors import AnalysisError
 
 log = logging.getLogger("dimuon")
 
@@ -45,16 +43,16 @@ def one_thread():
         torch.set_num_threads(threads)
 
 
-def train_stack(model_class, settings, features, mass, seed, members, checkpoint=None):
+def train_stack(model_class, settings, features, mass, stream, members, checkpoint=None):
     """Train some members of an ensemble; returns {"state", "best_epoch", "losses"} of numpy arrays, members first.
 
     model_class: with `build`, `loss`, `finish_epoch` (see `maf.StackedMaf`). settings: of `estimators.flows`. features:
     (n_events, n_features), float32, prepared; mass: (n_events,), scaled. members: their numbers in the ensemble.
-    checkpoint: file to go on from and to write after every epoch. losses: (members, epochs, 2),
-    train and validation, NaN after a member has stopped. Raises `UserError` for a loss that is not finite.
+    checkpoint: to go on from and to save after every epoch. losses: (members, epochs, 2),
+    train and validation, NaN after a member has stopped. Raises `AnalysisError` for a loss that is not finite.
     """
     with one_thread():
-        training = StackTraining(model_class, settings, features, mass, seed, members)
+        training = StackTraining(model_class, settings, features, mass, stream, members)
         if checkpoint is not None:
             training.resume(checkpoint)
         epochs = range(training.epoch + 1, settings.epochs + 1)
@@ -75,7 +73,7 @@ def train_stack(model_class, settings, features, mass, seed, members, checkpoint
 
 def _place_of_bar(members, checkpoint):
     """Name and line of a stack's progress bar: several stacks, of several charges, train at the same time."""
-    name = "flows" if checkpoint is None else checkpoint.name.partition(".")[0]
+    name = "flows" if checkpoint is None else checkpoint.name
     worker = multiprocessing.current_process().name.rpartition("-")[2]  # as in ForkServerProcess-2
     position = int(worker) - 1 if worker.isdecimal() else None
     return {"desc": f"{name} {members[0]}-{members[-1]}", "position": position}
@@ -84,10 +82,10 @@ def _place_of_bar(members, checkpoint):
 class StackTraining:
     """A stack of members in training. Everything that the next epoch depends on is in its checkpoint."""
 
-    def __init__(self, model_class, settings, features, mass, seed, members):
-        self.settings, self.seed, self.members = settings, seed, members
-        self.fingerprint = _fingerprint(model_class, settings, features, mass, seed, members)
-        seeds = [integer_seed(seed, "member", member, "initial") for member in members]
+    def __init__(self, model_class, settings, features, mass, stream, members):
+        self.settings, self.stream, self.members = settings, stream, members
+        self.fingerprint = _fingerprint(model_class, settings, features, mass, stream, members)
+        seeds = [stream.child("member", member, "initial").integer() for member in members]
         self.model = model_class.build(features.shape[1], settings, seeds).to(settings.device)
         self.optimizer = torch.optim.Adam(
             self.model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
@@ -114,27 +112,29 @@ class StackTraining:
         self._stop_members()
         return float(train_loss.mean()), float(validation_loss.mean())
 
-    def save(self, path):
-        """Write the checkpoint."""
+    def save(self, checkpoint):
+        """Save what the next epoch depends on."""
         names = ("fingerprint", "epoch", "active", "losses", "best", "best_loss", "best_epoch")
         content = {name: getattr(self, name) for name in names}
         content |= {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}
-        with provenance.atomic(path) as temporary:
-            torch.save(content, temporary)
+        buffer = io.BytesIO()
+        torch.save(content, buffer)
+        checkpoint.save(buffer.getvalue())
 
-    def resume(self, path):
-        """Take up the checkpoint at `path` if there is one and it belongs to this very training."""
-        if not path.exists():
+    def resume(self, checkpoint):
+        """Take up the checkpoint if there is one and it belongs to this very training."""
+        saved = checkpoint.load()
+        if saved is None:
             return
         try:
-            content = load_tensors(path.read_bytes())
+            content = load_tensors(saved)
         except ValueError as error:
-            log.warning("%s: %s; training starts at the first epoch", path, error)
+            log.warning("%s: %s; training starts at the first epoch", checkpoint.name, error)
             return
         if content["fingerprint"] != self.fingerprint:
             log.info(
                 "%s: left by another training (data or settings differ); training starts at the first epoch",
-                path,
+                checkpoint.name,
             )
             return
         for name in ("epoch", "losses", "best_loss", "best_epoch"):
@@ -143,12 +143,14 @@ class StackTraining:
         self._keep(content["active"])
         self.model.load_state_dict(content["model"])
         self.optimizer.load_state_dict(content["optimizer"])
-        log.info("%s: training goes on after epoch %d", path, self.epoch)
+        log.info("%s: training goes on after epoch %d", checkpoint.name, self.epoch)
 
     def _split(self, features, mass):
         """Every member's own training and validation events, as tensors (members, features, events)."""
         n_validation = max(1, round(self.settings.validation_fraction * len(mass)))
-        orders = [generator(self.seed, "member", member, "split").permutation(len(mass)) for member in self.members]
+        orders = [
+            self.stream.child("member", member, "split").generator().permutation(len(mass)) for member in self.members
+        ]
         tables = {"validation": slice(None, n_validation), "train": slice(n_validation, None)}
         for use, part in tables.items():
             chosen = np.stack([order[part] for order in orders])
@@ -162,7 +164,8 @@ class StackTraining:
         n_events = self.train_x.shape[2]
         active = [self.members[place] for place in self.active]
         orders = [
-            generator(self.seed, "member", member, "epoch", self.epoch).permutation(n_events) for member in active
+            self.stream.child("member", member, "epoch", self.epoch).generator().permutation(n_events)
+            for member in active
         ]
         order = torch.tensor(np.stack(orders), device=self.settings.device)[:, None]
         x = self.train_x.gather(2, order.expand(-1, self.train_x.shape[1], -1))
@@ -195,16 +198,20 @@ class StackTraining:
             return None
         shape = (self.train_x.shape[1] + 1, n_events)
         active = [self.members[place] for place in self.active]
-        draws = [generator(self.seed, "member", member, *names).standard_normal(shape, np.float32) for member in active]
+        draws = [
+            self.stream.child("member", member, *names).generator().standard_normal(shape, np.float32)
+            for member in active
+        ]
         return torch.tensor(np.stack(draws), device=self.settings.device)
 
     def _refuse_non_finite(self, which, losses):
         bad = torch.nonzero(~torch.isfinite(losses)).flatten()
         if len(bad):
             member, value = self.members[self.active[bad[0]]], float(losses[bad[0]])
-            raise UserError(
-                f"flow member {member}: {which} loss is {value} in epoch {self.epoch}; lower flow.learning_rate "
-                f"({self.settings.learning_rate:g}) or look at the features for extreme values"
+            raise AnalysisError(
+                f"flow member {member}: {which} loss is {value} in epoch {self.epoch}; lower the learning rate "
+                f"({self.settings.learning_rate:g}) or look at the features for extreme values",
+                setting="learning_rate",
             )
 
     def _keep_best(self, validation_loss):
@@ -265,8 +272,15 @@ def _batches(n_events, size):
     return [slice(low, high) for low, high in zip(edges[:-1], edges[1:], strict=True)]
 
 
-def _fingerprint(model_class, settings, features, mass, seed, members):
-    words = [model_class.__name__, settings.model_dump(mode="json"), seed, members, torch.__version__]
+def _fingerprint(model_class, settings, features, mass, stream, members):
+    words = [
+        model_class.__name__,
+        settings.model_dump(mode="json"),
+        stream.seed,
+        stream.names,
+        members,
+        torch.__version__,
+    ]
     digest = hashlib.sha256(json.dumps(words, sort_keys=True).encode())
     for values in (features, mass):
         digest.update(np.ascontiguousarray(values).tobytes())

@@ -8,16 +8,17 @@ outcome to the last bit, wherever the step is done.
 from collections.abc import Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from dimuon.arrays import FloatArray
-from dimuon.background import closure, held_out
-from dimuon.background.conditional import ConditionalBackground, fit_scaler, sample_signal_region
-from dimuon.background.flow_ensemble import FlowEnsemble, make_estimator
+from dimuon.background import closure, mass_model, saved
+from dimuon.background.closure import ClosureRecord
+from dimuon.background.held_out import HeldOut
+from dimuon.background.mass_model import Sampled
+from dimuon.background.protocol import BackgroundModel, Checkpoint
+from dimuon.background.scaler import LogitScaler, fit_scaler
 from dimuon.bumphunt import cut_and_count
 from dimuon.bumphunt.result import Headline, ScanPoint, Statistic, TestResult
 from dimuon.classifiers import cross_validation, importance
@@ -26,7 +27,6 @@ from dimuon.classifiers.importance import Importance
 from dimuon.data.samples import Sample
 from dimuon.errors import UserError
 from dimuon.events import Events
-from dimuon.features import LogitScaler
 from dimuon.random import Stream
 from dimuon.statistics import model_choice, sculpting, significance
 from dimuon.statistics.settings import Toys
@@ -42,11 +42,11 @@ NO_TOYS = Toys(local=0, scan=0, weights=0)
 # what the steps read from the files of those before
 
 
-def read_model(run: Run, charge: str) -> ConditionalBackground:
+def read_model(run: Run, charge: str) -> BackgroundModel:
     """The background model that step 3 trained; `UserError` where it has not, or with other settings."""
     path = run.require(run.path(products.FLOWS, charge=charge))
     try:
-        return ConditionalBackground.from_bytes(path.read_bytes())
+        return saved.from_bytes(path.read_bytes())
     except ValueError as error:
         raise UserError(f"{path}: {error}; run 03_train_flows.py again") from error
 
@@ -58,7 +58,8 @@ def scaler_of(config: Config, events: Mapping[str, Events]) -> LogitScaler:
     """The feature transform of all charges: fitted to the OS events alone, where there are any."""
     fitted_to = events["os"] if "os" in events else next(iter(events.values()))
     in_sidebands = ~config.window.in_sr(fitted_to.mass)
-    return fit_scaler(fitted_to.features, in_sidebands, fitted_to.names, config.features.limits_from == "sidebands")
+    limits_from_sidebands = config.features.limits_from == "sidebands"
+    return fit_scaler(fitted_to.features, in_sidebands, fitted_to.names, limits_from_sidebands)
 
 
 def train_background(
@@ -68,25 +69,12 @@ def train_background(
     scaler: LogitScaler,
     stream: Stream,
     pool: Executor | None = None,
-    checkpoint: Path | None = None,
-) -> ConditionalBackground:
+    checkpoint: Checkpoint | None = None,
+) -> BackgroundModel:
     """Step 3: the background model, trained on the sidebands of the events."""
     sidebands = events[~config.window.in_sr(events.mass)]
-    seed = stream.child("flows", charge).integer()
-    estimator = make_estimator(config.estimator)
-    return ConditionalBackground.train(estimator, scaler, sidebands.features, sidebands.mass, seed, pool, checkpoint)
-
-
-def with_members(model: ConditionalBackground, members: list[int]) -> ConditionalBackground:
-    """The model of some members of its ensemble alone."""
-    state = model.estimator.state()
-    chosen = {
-        "settings": state["settings"] | {"members": len(members)},
-        "n_features": state["n_features"],
-        "model": {name: value[members] for name, value in state["model"].items()},
-        "best_epoch": state["best_epoch"][members],
-    }
-    return ConditionalBackground(model.scaler, model.mass_mean, model.mass_std, FlowEnsemble.from_state(chosen))
+    estimator = config.estimator.estimator(scaler)
+    return estimator.fit(sidebands, stream.child("flows", charge).rooted(), pool=pool, checkpoint=checkpoint)
 
 
 # step 4: background in the SR, sampled, and how well it closes in the sidebands
@@ -99,79 +87,56 @@ def fit_masses(config: Config, events: Events) -> significance.SidebandFit:
 
 
 def sample_background(
-    config: Config, charge: str, fit: significance.SidebandFit, model: ConditionalBackground, stream: Stream
-) -> dict[str, Any]:
-    """Step 4: sampled SR background (`conditional.sample_signal_region`). fit: of `fit_masses`."""
-    seed = stream.child("background", charge).integer()
-    return sample_signal_region(model, fit, config.window, config.background.oversampling, seed)
+    config: Config, charge: str, fit: significance.SidebandFit, model: BackgroundModel, stream: Stream
+) -> Sampled:
+    """Step 4: sampled SR background. fit: of `fit_masses`."""
+    own = stream.child("background", charge).rooted()
+    return mass_model.sample_signal_region(model, fit, config.window, config.background.oversampling, own)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Closure:
     """How well the model agrees with the real sidebands.
 
-    sampled: events at the masses of the real ones, several at each, as `sample_background` gives them. records: the
-    comparisons, {test: {place: record}}.
+    sampled: events at the masses of the real ones, several at each, as `sample_background` gives them. sidebands: the
+    comparison by place. half_split, shifted_windows: those with models that did not see the events, where asked for.
     """
 
-    sampled: dict[str, Any]
-    records: dict[str, Any]
+    sampled: Sampled
+    sidebands: dict[str, ClosureRecord]
+    half_split: dict[str, ClosureRecord]
+    shifted_windows: dict[str, ClosureRecord]
+
+    def to_json(self) -> dict[str, Any]:
+        """{test: {place: record}} of the tests that were made."""
+        tests = {"sidebands": self.sidebands, "half_split": self.half_split, "shifted_windows": self.shifted_windows}
+        return {
+            name: {place: record.to_json() for place, record in places.items()}
+            for name, places in tests.items()
+            if places
+        }
 
 
 def close(
-    config: Config, charge: str, events: Events, model: ConditionalBackground, stream: Stream, pool: Executor
+    config: Config, charge: str, events: Events, model: BackgroundModel, stream: Stream, pool: Executor
 ) -> Closure:
     """Step 4: the `Closure` in the sidebands, with the checks of held-out events that the settings ask for."""
-    window, names = config.window, list(events.names)
+    window, settings = config.window, config.background
     sidebands = events[window.in_sidebands(events.mass)]
-    copies = max(1, round(config.background.oversampling))
+    copies = max(1, round(settings.oversampling))
     own = stream.child("background", charge).rooted()
-    seed = own.child("closure").integer()
-    mass = np.tile(sidebands.mass, copies)
-    sampled = {
-        "mass": mass,
-        "features": model.sample(mass, seed),
-        "member": model.estimator.member_of(len(mass)),
-        "use": "closure",
+    at_real = own.child("closure").rooted()
+    held_out = HeldOut(config.estimator.estimator, sidebands, window, copies, pool)
+    for low, high in settings.shifted_windows:
+        held_out.require_window(low, high)
+    sampled = mass_model.sample_at(model, sidebands.mass, copies, at_real)
+    by_place = closure.in_sidebands(sidebands, sampled.events, window, at_real, pool)
+    half_split = held_out.half_split(own.child("half split").rooted()) if settings.half_split else {}
+    shifted = {f"{low:g}-{high:g} GeV": (low, high) for low, high in settings.shifted_windows}
+    windows = {
+        place: held_out.shifted_window(low, high, own.child(place).rooted()) for place, (low, high) in shifted.items()
     }
-    by_copy = sampled["features"].reshape(copies, *sidebands.features.shape)
-    records = {
-        "sidebands": closure.in_sidebands(sidebands.features, by_copy, sidebands.mass, window, names, seed, pool)
-    }
-    return Closure(sampled, records | _held_out(config, sidebands, copies, own, pool))
-
-
-def _held_out(config: Config, sidebands: Events, copies: int, stream: Stream, pool: Executor) -> dict[str, Any]:
-    """The checks with models trained without the events compared, those that the configuration asks for."""
-    names, records = list(sidebands.names), {}
-    common = {"copies": copies, "pool": pool}
-
-    def make() -> FlowEnsemble:
-        return make_estimator(config.estimator)
-
-    if config.background.half_split:
-        records["half_split"] = held_out.half_split(
-            make,
-            sidebands.features,
-            sidebands.mass,
-            names,
-            config.window,
-            seed=stream.child("half split").integer(),
-            **common,
-        )
-    for low, high in config.background.shifted_windows:
-        place = f"{low:g}-{high:g} GeV"
-        records.setdefault("shifted_windows", {})[place] = held_out.shifted_window(
-            make,
-            sidebands.features,
-            sidebands.mass,
-            names,
-            config.window,
-            (low, high),
-            seed=stream.child(place).integer(),
-            **common,
-        )
-    return records
+    return Closure(sampled, by_place, half_split, windows)
 
 
 # step 5: classifiers that tell data from sampled background
@@ -318,12 +283,11 @@ def _figure_tables(
 
 
 def search(
-    config: Config, charge: str, events: Events, model: ConditionalBackground, stream: Stream, pool: Executor
+    config: Config, charge: str, events: Events, model: BackgroundModel, stream: Stream, pool: Executor
 ) -> SearchResult:
     """Steps 4 to 6 in memory, without toys: on the same events the outcome is that of the scripts, to the last bit."""
     sampled = sample_background(config, charge, fit_masses(config, events), model, stream)
-    background = Events.of(sampled["mass"], sampled["features"], events.names)
-    scores = classify(config, charge, events, background, stream, pool).data
+    scores = classify(config, charge, events, sampled.events, stream, pool).data
     members = scores.members if config.bdt.combination == "median" else None
     sample = Sample(charge, charge, events, scores.mean, members=members)
     return measure(config, sample, stream)

@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 from dimuon.arrays import BoolArray, FloatArray
-from dimuon.background.conditional import sample_masses
+from dimuon.background.mass_model import sample_data, sample_masses
 from dimuon.bumphunt import cut_and_count, steps
 from dimuon.bumphunt.result import ScanPoint, Statistic
 from dimuon.classifiers.protocol import CLASSIFIERS, Split, TrainingSet, make
@@ -139,7 +139,7 @@ class Ideal:
         stream, window = Stream(config.seed).child("injection"), config.window
         rng = stream.child("truth").generator()
         mass = sample_masses(null.fit, window.sr_low, window.sr_high, N_TRUTH, rng)
-        background = null.background.sample(mass, stream.child("truth features").integer())
+        background = sample_data(null.background, mass, stream.child("truth features").rooted()).features
         signal = upsilon_events(N_TRUTH, rng)[config.features.names].to_numpy(dtype=float)
         truth = [Events.of(np.full(N_TRUTH, np.nan), x, config.features.names) for x in (signal, background)]
         half = N_TRUTH // 2

@@ -12,7 +12,9 @@ dataset's own sidebands.
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
-from dimuon.background.conditional import ConditionalBackground, sample_masses
+from dimuon.background import saved
+from dimuon.background.mass_model import sample_data, sample_masses
+from dimuon.background.protocol import BackgroundModel
 from dimuon.bumphunt import steps
 from dimuon.errors import UserError
 from dimuon.events import Events
@@ -35,30 +37,30 @@ class NullModel:
     trained: bytes
 
     @classmethod
-    def of(cls, config: Config, charge: str, events: Events, background: ConditionalBackground) -> "NullModel":
+    def of(cls, config: Config, charge: str, events: Events, background: BackgroundModel) -> "NullModel":
         """The model for given data and a background trained on them. Raises `UserError` for one of a single member."""
-        if background.estimator.settings.members < 2:
+        if background.members < 2:
             raise UserError(
                 "estimator.members = 1: null datasets take their features from one member and are searched with the "
                 "others; at least 2 are needed"
             )
-        return cls(charge, steps.fit_masses(config, events), background.to_bytes())
+        return cls(charge, steps.fit_masses(config, events), saved.to_bytes(background))
 
     @property
-    def background(self) -> ConditionalBackground:
+    def background(self) -> BackgroundModel:
         """The background model with all its members."""
         return _loaded(self.trained)
 
     @property
     def members(self) -> int:
         """Members of the background model."""
-        return int(self.background.estimator.settings.members)
+        return self.background.members
 
     def truth(self, number: int) -> int:
         """The member that null dataset `number` takes its features from."""
         return number % self.members
 
-    def only(self, *members: int) -> ConditionalBackground:
+    def only(self, *members: int) -> BackgroundModel:
         """The background of some members alone."""
         return _some_members(self.trained, members)
 
@@ -77,10 +79,9 @@ class Null(Source):
         n_events = rng.poisson(self.null.fit.expected([window.sb_low, window.sb_high]).sum())
         mass = sample_masses(self.null.fit, window.sb_low, window.sb_high, n_events, rng)
         truth = self.null.only(self.null.truth(self.number))
-        features = truth.sample(mass, stream.child("null features").integer())
-        return Events.of(mass, features, scenario.config.features.names)
+        return sample_data(truth, mass, stream.child("null features").rooted())
 
-    def model(self, scenario: Scenario, events: Events) -> ConditionalBackground:
+    def model(self, scenario: Scenario, events: Events) -> BackgroundModel:
         """The other members; with `studies.retrain_flows` a background trained on these events."""
         truth = self.null.truth(self.number)
         if scenario.config.studies.retrain_flows:
@@ -108,10 +109,10 @@ class LikeNull(Null):
 
 
 @lru_cache(maxsize=4)
-def _loaded(trained: bytes) -> ConditionalBackground:
-    return ConditionalBackground.from_bytes(trained)
+def _loaded(trained: bytes) -> BackgroundModel:
+    return saved.from_bytes(trained)
 
 
 @lru_cache(maxsize=32)
-def _some_members(trained: bytes, members: tuple[int, ...]) -> ConditionalBackground:
-    return steps.with_members(_loaded(trained), list(members))
+def _some_members(trained: bytes, members: tuple[int, ...]) -> BackgroundModel:
+    return _loaded(trained).with_members(list(members))

@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from dimuon.background.conditional import ConditionalBackground
+from dimuon.background.protocol import BackgroundModel
 from dimuon.bumphunt import steps
 from dimuon.errors import UserError
 from dimuon.events import Events
@@ -36,7 +36,7 @@ class Source:
         """The events that the scenario searches."""
         raise NotImplementedError
 
-    def model(self, scenario: "Scenario", events: Events) -> ConditionalBackground:
+    def model(self, scenario: "Scenario", events: Events) -> BackgroundModel:
         """The background model that these events are searched with."""
         raise NotImplementedError
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import pandas as pd
 
-from dimuon.background.conditional import ConditionalBackground
+from dimuon.background.protocol import BackgroundModel
 from dimuon.bumphunt import steps
 from dimuon.data.dimuons import Dimuons
 from dimuon.events import Events
@@ -61,7 +61,7 @@ class Study:
         """The files that the results are made from."""
         return [*self.files, *(self.run.path(FLOWS, charge=charge) for charge in self.dimuons.charges)]
 
-    def background(self, charge: str) -> ConditionalBackground:
+    def background(self, charge: str) -> BackgroundModel:
         """The background model that step 3 trained; `UserError` where it has not, or with other settings."""
         return steps.read_model(self.run, charge)
 

@@ -6,13 +6,15 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
-from dimuon.background.conditional import ConditionalBackground
+from dimuon.background import saved
+from dimuon.background.protocol import BackgroundModel
 from dimuon.bumphunt import steps
 from dimuon.events import Events
 from dimuon.random import Stream
 from dimuon.studies.scenarios import Scenario, Source, vary
 from dimuon.studies.study import Study
 from dimuon.workflow import provenance
+from dimuon.workflow.checkpoint import FileCheckpoint
 from dimuon.workflow.config import Config
 from dimuon.workflow.products import KEPT_FLOWS, STEP_3
 
@@ -37,9 +39,9 @@ class Data(Source):
             raise ValueError(f"{scenario.key}: the data were not read")
         return self.observed
 
-    def model(self, scenario: Scenario, events: Events) -> ConditionalBackground:
+    def model(self, scenario: Scenario, events: Events) -> BackgroundModel:
         """The trained background."""
-        return ConditionalBackground.from_bytes(self.trained)
+        return saved.from_bytes(self.trained)
 
 
 def background(study: Study, varied: Config, charge: str) -> bytes:
@@ -51,7 +53,7 @@ def background(study: Study, varied: Config, charge: str) -> bytes:
         varied = vary(varied, {"seed": study.config.seed})
     settings = provenance.chosen_settings(varied, STEP_3.settings)
     if settings == provenance.chosen_settings(study.config, STEP_3.settings):
-        return study.background(charge).to_bytes()
+        return saved.to_bytes(study.background(charge))
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
     window = None if varied.window == study.config.window else varied.window.label
     step = provenance.Run(varied, STEP_3.command, study.run.config_path, window)
@@ -60,9 +62,9 @@ def background(study: Study, varied: Config, charge: str) -> bytes:
         log.info("%s: training the %s background of another choice", path, charge)
         events = {each: study.read(varied, each) for each in study.events}
         scaler, stream = steps.scaler_of(varied, events), Stream(varied.seed)
-        checkpoint = path.with_suffix(".checkpoint")
+        checkpoint = FileCheckpoint(path.with_suffix(".checkpoint"))
         model = steps.train_background(varied, charge, events[charge], scaler, stream, study.pool, checkpoint)
-        step.write_bytes(path, model.to_bytes(), study.files)
+        step.write_bytes(path, saved.to_bytes(model), study.files)
     return path.read_bytes()
 
 

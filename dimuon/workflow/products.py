@@ -242,7 +242,7 @@ BACKGROUND = Product(
     "data/{name}/background_{charge}.parquet",
     STEP_4,
     "sampled background",
-    ("dimu_mass", "region", "member", "use"),
+    ("dimu_mass", "region", "member", "use", "weight"),
     "features",
 )
 MASS_FIT = Product(

@@ -2,8 +2,8 @@
 
 python -m tests.benchmarks.closure [NAME ...]
 
-For each estimator: seconds to train five members; KS distances and the AUC of `dimuon.background.closure` in the sidebands it was
-trained on; the same in windows inside the sidebands that the training left out. A line per estimator; every figure in
+For each estimator: seconds to train five members; KS distances and the AUC of `dimuon.background.closure` in the sidebands
+it was trained on; the same in windows inside the sidebands that the training left out. A line per estimator; every figure in
 results/bench/closure.json. Without the reference data the events are a toy of the same size.
 
 The sideband features of the reference data are rebuilt from the 1,692 measured events of the SR, each used about six
@@ -16,16 +16,19 @@ import time
 
 import numpy as np
 
-from dimuon.background import closure, held_out
-from dimuon.background.conditional import ConditionalBackground, fit_scaler
+from dimuon.background import closure
 from dimuon.background.estimators import flows
-from dimuon.background.flow_ensemble import make_estimator
+from dimuon.background.held_out import HeldOut
+from dimuon.background.scaler import fit_scaler
+from dimuon.events import Events
 from dimuon.features import FEATURE_SETS
+from dimuon.random import Stream
 from dimuon.workflow import executor
 from tests.benchmarks import common
 from tests.benchmarks.bdts import WINDOW, events
 
 NAMES, COPIES, SEED = list(FEATURE_SETS["paper"]), 5, 2016
+STREAM = Stream(SEED)
 WINDOWS = ((6.2, 7.8), (12.5, 14.1))  # GeV; as wide as the SR, in the middle of each sideband
 N_PARENTS, SMEARING = 1692, 0.12  # of the rebuilt features (README of the reference data)
 ESTIMATORS = {
@@ -38,49 +41,47 @@ ESTIMATORS = {
 
 
 def sidebands():
-    """(features (n_events, 3), mass (n_events,) [GeV]) of the OS sidebands."""
+    """The `Events` of the OS sidebands."""
     features, mass = events()
     chosen = WINDOW.in_sidebands(mass)
-    return features[chosen], mass[chosen]
+    return Events.of(mass[chosen], features[chosen], NAMES)
 
 
-def study(name, flow, features, mass, pool):
-    """(figures, `ConditionalBackground`) of one estimator."""
+def study(name, settings, real, pool):
+    """(figures, `BackgroundModel`) of one estimator."""
     start = time.perf_counter()
-    scaler = fit_scaler(features, np.ones(len(mass), bool), NAMES)
-    background = ConditionalBackground.train(make_estimator(flow), scaler, features, mass, SEED, pool)
+    scaler = fit_scaler(real.features, np.ones(len(real), bool), NAMES)
+    model = settings.estimator(scaler).fit(real, STREAM, pool=pool)
     seconds = time.perf_counter() - start
-    sampled = background.sample(np.tile(mass, COPIES), SEED).reshape(COPIES, *features.shape)
-    found = {"sidebands": closure.compare(features, sampled, mass, NAMES, SEED)}
-    for window in WINDOWS:
-        found["{:g}-{:g}_GeV".format(*window)] = held_out.shifted_window(
-            lambda: make_estimator(flow), features, mass, NAMES, WINDOW, window, SEED, COPIES, pool
-        )
+    records = {"sidebands": closure.compare(real, model.sample(np.tile(real.mass, COPIES), STREAM), STREAM)}
+    held_out = HeldOut(settings.estimator, real, WINDOW, COPIES, pool)
+    for low, high in WINDOWS:
+        records[f"{low:g}-{high:g}_GeV"] = held_out.shifted_window(low, high, STREAM)
     return [
         {"name": f"{name}_train_s", "value": seconds, "unit": "s"},
-        {"name": f"{name}_epochs", "value": float(background.estimator.losses.shape[1]), "unit": ""},
-        *(figure for place, record in found.items() for figure in figures(f"{name}_{place}", record)),
-    ], background
+        {"name": f"{name}_epochs", "value": float(model.losses.shape[1]), "unit": ""},
+        *(figure for place, record in records.items() for figure in figures(f"{name}_{place}", record)),
+    ], model
 
 
 def figures(name, record):
     """The figures of one record of `closure.compare`."""
-    largest = max(value["distance"] for value in record["ks"].values())
+    largest = max(value["distance"] for value in record.ks.values())
     return [
-        {"name": f"{name}_auc", "value": record["auc"], "unit": ""},
-        {"name": f"{name}_auc_err", "value": record["auc_err"], "unit": ""},
+        {"name": f"{name}_auc", "value": record.auc, "unit": ""},
+        {"name": f"{name}_auc_err", "value": record.auc_err, "unit": ""},
         {"name": f"{name}_ks", "value": largest, "unit": ""},
     ]
 
 
-def rebuilt_features(background, mass):
+def rebuilt_features(model, mass):
     """The AUC that rebuilt features have for want of independent events, where the density is exactly the flow's."""
-    sampled = background.sample(np.tile(mass, COPIES), SEED).reshape(COPIES, len(mass), len(NAMES))
+    sampled = model.sample(np.tile(mass, COPIES), STREAM)
     rng = np.random.default_rng(SEED)
-    parents = background.sample(rng.choice(mass, N_PARENTS), SEED + 1)
+    parents = model.sample(rng.choice(mass, N_PARENTS), Stream(SEED + 1)).features
     copies = parents[rng.integers(0, N_PARENTS, len(mass))]
     copies = copies * (1 + SMEARING * rng.standard_normal(copies.shape))
-    auc, error = closure.classifier_auc(copies, sampled, SEED)
+    auc, error = closure.classifier_auc(Events.of(mass, copies, NAMES), sampled, STREAM)
     return [
         {"name": "rebuilt_features_auc", "value": auc, "unit": ""},
         {"name": "rebuilt_features_auc_err", "value": error, "unit": ""},
@@ -90,15 +91,14 @@ def rebuilt_features(background, mass):
 def main():
     """Study the estimators named, all of them where none is."""
     chosen = {name: ESTIMATORS[name] for name in sys.argv[1:] or ESTIMATORS}
-    features, mass = sidebands()
-    found = []
+    real, measured = sidebands(), []
     with executor.executor(preload=["dimuon.bumphunt.steps"]) as pool:
-        for name, flow in chosen.items():
-            figures_of_one, background = study(name, flow, features, mass, pool)
-            found += figures_of_one
+        for name, settings in chosen.items():
+            figures_of_one, model = study(name, settings, real, pool)
+            measured += figures_of_one
             if name == "maf_20":
-                found += rebuilt_features(background, mass)
-            common.save("closure", found)
+                measured += rebuilt_features(model, real.mass)
+            common.save("closure", measured)
 
 
 if __name__ == "__main__":

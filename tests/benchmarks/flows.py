@@ -12,8 +12,8 @@ import time
 import numpy as np
 import torch
 
-from dimuon.background import flow_ensemble
 from dimuon.background.estimators import flows
+from dimuon.background.flow_ensemble import FlowEnsemble
 from dimuon.background.maf import reference_flow
 from dimuon.background.training import _batches
 from dimuon.random import Stream
@@ -66,9 +66,9 @@ def compare_training(x, mass, hidden, n_epochs):
     settings = flows.Maf(hidden=hidden, epochs=n_epochs)
     with executor.executor(os.cpu_count()) as pool:
         warm = settings.model_copy(update={"epochs": 1})
-        flow_ensemble.make_estimator(warm).fit(x[:600], mass[:600], SEED, pool)  # the workers are started
+        FlowEnsemble(warm).fit(x[:600], mass[:600], Stream(SEED), pool)  # the workers are started
         start = time.perf_counter()
-        ensemble = flow_ensemble.make_estimator(settings).fit(x, mass, SEED, pool)
+        ensemble = FlowEnsemble(settings).fit(x, mass, Stream(SEED), pool)
         seconds = time.perf_counter() - start
     start = time.perf_counter()
     plain = np.mean([plain_training(x, mass, settings, member) for member in range(settings.members)])
@@ -89,10 +89,10 @@ def compare_training(x, mass, hidden, n_epochs):
 def sampling(ensemble):
     """Time of sampling 1,000,000 events, and the memory that takes beyond 100,000."""
     mass = np.random.default_rng(SEED).standard_normal(1_000_000)
-    ensemble.sample(mass[:100_000], SEED)
+    ensemble.sample(mass[:100_000], Stream(SEED))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     start = time.perf_counter()
-    ensemble.sample(mass, SEED)
+    ensemble.sample(mass, Stream(SEED))
     seconds = time.perf_counter() - start
     growth = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
     return [

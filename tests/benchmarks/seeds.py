@@ -17,7 +17,6 @@ from tqdm import tqdm
 from dimuon.bumphunt import steps
 from dimuon.classifiers import cross_validation
 from dimuon.data.dimuons import Dimuons
-from dimuon.events import Events
 from dimuon.random import Stream
 from dimuon.statistics.families import Polynomial
 from dimuon.statistics.significance import discoveries, likelihood_weights
@@ -46,8 +45,7 @@ def one_seed(run, seed, events, flows, model, pool):
     for train, flow in flows.items():
         own, others = events[train], {test: table for test, table in events.items() if test != train}
         sampled = steps.sample_background(config, train, steps.fit_masses(config, own), flow, stream)
-        background = Events.of(sampled["mass"], sampled["features"], own.names)
-        ensemble = steps.classify(config, train, own, background, stream, pool, others)
+        ensemble = steps.classify(config, train, own, sampled.events, stream, pool, others)
         for test, of_test in {train: ensemble.data, **ensemble.others}.items():
             found[f"{train}_on_{test}"] = z0(events[test].mass, of_test.mean, model, fprs)
     return found

@@ -86,7 +86,7 @@ def stages(study, model, n=3):
         marks.append(time.perf_counter())
         background = scenario.source.model(scenario, events)
         sampled = steps.sample_background(config, "os", steps.fit_masses(config, events), background, stream)
-        drawn = Events.of(sampled["mass"], sampled["features"], events.names)
+        drawn = sampled.events
         marks.append(time.perf_counter())
         score = steps.classify(config, "os", events, drawn, stream, executor.AtOnce()).data.mean
         marks.append(time.perf_counter())

@@ -7,6 +7,8 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from dimuon.background.kinds import ESTIMATORS, EstimatorSettings
+from dimuon.background.protocol import BackgroundEstimator, BackgroundModel
+from dimuon.background.scaler import LogitScaler
 from dimuon.settings import Fraction, Positive
 
 log = logging.getLogger("dimuon")
@@ -17,6 +19,7 @@ class Flow(EstimatorSettings):
 
     of_one_kind: ClassVar[frozenset[str]] = frozenset({"bins", "ode_steps"})
 
+    members: Positive = 5
     blocks: Positive = 6  # MADE or spline blocks; hidden layers of flow matching
     hidden: Positive = 128
     epochs: Positive = 1000
@@ -25,6 +28,12 @@ class Flow(EstimatorSettings):
     weight_decay: Annotated[float, Field(ge=0)] = 1e-6
     validation_fraction: Fraction = 0.2
     patience: Positive | None = None  # stop a member after so many epochs without a better validation loss; None: never
+    device: str = "cpu"
+
+    @property
+    def on_cpu(self) -> bool:
+        """Whether the flows are trained on the CPU."""
+        return self.device == "cpu"
 
     @property
     def sentence(self) -> str:
@@ -44,6 +53,19 @@ class Flow(EstimatorSettings):
         for name in sorted(idle):
             log.warning("%s is not a setting of the estimator %s: ignored", name, values.get("kind", "maf"))
         return {name: value for name, value in values.items() if name not in idle}
+
+    def estimator(self, scaler: LogitScaler) -> BackgroundEstimator:
+        """Untrained flows."""
+        from dimuon.background.conditional import ConditionalFlows
+
+        return ConditionalFlows(self, scaler)
+
+    @classmethod
+    def restored(cls, state: Mapping[str, Any]) -> BackgroundModel:
+        """Flows as they were saved."""
+        from dimuon.background.conditional import ConditionalBackground
+
+        return ConditionalBackground.from_state(state, cls.model_validate(state["estimator"]["settings"]))
 
 
 class Maf(Flow):

@@ -1,0 +1,96 @@
+"""What a background estimator is: it learns the features given the mass in the sidebands, its model samples them.
+
+A new estimator is one file in `dimuon.background.estimators`: a section of settings entered in `kinds.ESTIMATORS`,
+which makes the estimator and restores a saved model.
+"""
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Executor
+from typing import Any, Protocol
+
+from dimuon.arrays import FloatArray, IntArray
+from dimuon.background.scaler import LogitScaler
+from dimuon.events import Events
+from dimuon.random import Stream
+
+
+class Checkpoint(Protocol):
+    """Where an interrupted training finds what it had reached. It must be picklable: workers write their own parts."""
+
+    @property
+    def name(self) -> str:
+        """A word for progress bars and messages."""
+        ...
+
+    def load(self) -> bytes | None:
+        """What was last saved, None where nothing is."""
+        ...
+
+    def save(self, content: bytes) -> None:
+        """Keep this in place of what was saved before, whole or not at all."""
+        ...
+
+    def clear(self) -> None:
+        """Forget what was saved."""
+        ...
+
+    def part(self, number: int) -> "Checkpoint":
+        """The checkpoint of a part of this training."""
+        ...
+
+
+class BackgroundModel(Protocol):
+    """p(features | mass) of the background, in physical units, learned in the sidebands."""
+
+    @property
+    def kind(self) -> str:
+        """Its name in `kinds.ESTIMATORS`."""
+        ...
+
+    @property
+    def scaler(self) -> LogitScaler:
+        """The transform that its features were prepared by."""
+        ...
+
+    @property
+    def members(self) -> int:
+        """How many models it consists of; 1 where it is no ensemble."""
+        ...
+
+    @property
+    def losses(self) -> FloatArray:
+        """(members, epochs, 2): train and validation loss, NaN after a member has stopped."""
+        ...
+
+    def member_of(self, n_events: int) -> IntArray:
+        """(n_events,): the member that `sample` takes for each of so many events."""
+        ...
+
+    def with_members(self, members: Sequence[int]) -> "BackgroundModel":
+        """The model of some of its members alone, by their numbers."""
+        ...
+
+    def sample(self, mass: FloatArray, stream: Stream) -> Events:
+        """Events at given masses [GeV]: (n_events,). Their weights are 1 on the mean over the sidebands."""
+        ...
+
+    def state(self) -> dict[str, Any]:
+        """The model as tensors, numbers, texts, lists and dicts of them, for `restored` of its settings."""
+        ...
+
+
+class BackgroundEstimator(Protocol):
+    """Learns a `BackgroundModel` from sideband events."""
+
+    def fit(
+        self, events: Events, stream: Stream, *, pool: Executor | None = None, checkpoint: Checkpoint | None = None
+    ) -> BackgroundModel:
+        """The model of sideband events. pool: for parts that may be trained side by side; it decides no result.
+
+        checkpoint: an interrupted training goes on from it, to the same result. Raises `AnalysisError` for events
+        or settings that it cannot learn with.
+        """
+        ...
+
+
+State = Mapping[str, Any]

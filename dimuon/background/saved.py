@@ -1,0 +1,26 @@
+"""A background model as bytes of a torch file: tensors, numbers, texts; the same model gives the same bytes."""
+
+import io
+
+import torch
+
+from dimuon.background.kinds import ESTIMATORS
+from dimuon.background.protocol import BackgroundModel
+from dimuon.background.training import load_tensors
+
+
+def to_bytes(model: BackgroundModel) -> bytes:
+    """The model as bytes."""
+    buffer = io.BytesIO()
+    torch.save({"kind": model.kind, **model.state()}, buffer)
+    return buffer.getvalue()
+
+
+def from_bytes(content: bytes) -> BackgroundModel:
+    """What `to_bytes` gave. Raises ValueError where it is not that, or was written by an earlier version."""
+    state = load_tensors(content)
+    if "kind" not in state:
+        raise ValueError("written by an earlier version, without the kind of its estimator")
+    if state["kind"] not in ESTIMATORS:
+        raise ValueError(f"a model of kind {state['kind']!r}, which is none of {', '.join(ESTIMATORS)}")
+    return ESTIMATORS[state["kind"]].restored(state)
