@@ -21,7 +21,6 @@ import pandas as pd
 
 from dimuon.bumphunt import steps
 from dimuon.data.samples import Sample
-from dimuon.events import Events
 from dimuon.studies import pseudoexperiments, scenarios, study
 from dimuon.studies.nulls import NullModel
 from dimuon.workflow import config, executor, provenance
