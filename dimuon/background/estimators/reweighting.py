@@ -172,7 +172,8 @@ def _ratio(raw: bytes, events: Events, max_weight: float) -> FloatArray:
     import xgboost as xgb
 
     p = xgb.Booster(model_file=bytearray(raw)).inplace_predict(_inputs(events)).astype(float)
-    return np.clip(p / (1 - p), 0.0, max_weight)
+    weight: FloatArray = np.clip(p / (1 - p), 0.0, max_weight)
+    return weight
 
 
 ESTIMATORS.register("reweighting", Reweighting)
