@@ -52,7 +52,7 @@ COLUMNS: dict[str, Column] = {
     "fold": Column("", "fold whose models scored the event; -1 where the mean of all folds did"),
     "score": Column("", "mean score of the ensemble, 0 (background-like) to 1"),
     "score_std": Column("", "standard deviation of the score over the ensemble"),
-    "weight": Column("", "weight of the event: likelihood weight of a dimuon, or what its estimator gives a sampled one"),
+    "weight": Column("", "likelihood weight of a dimuon, or the weight that its estimator gives a sampled event"),
     # sculpting and ensemble size
     "n_before": Column("events", "events in the mass bin before the cut"),
     "n_after": Column("events", "events in the mass bin after the cut"),

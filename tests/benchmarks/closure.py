@@ -2,9 +2,9 @@
 
 python -m tests.benchmarks.closure [NAME ...]
 
-For each estimator: seconds to train five members; KS distances and the AUC of `dimuon.background.closure` in the sidebands
-it was trained on; the same in windows inside the sidebands that the training left out. A line per estimator; every figure in
-results/bench/closure.json. Without the reference data the events are a toy of the same size.
+For each estimator: seconds to train five members; KS distances and the AUC of `dimuon.background.closure` in the
+sidebands it was trained on; the same in windows inside the sidebands that the training left out. A line per estimator;
+every figure in results/bench/closure.json. Without the reference data the events are a toy of the same size.
 
 The sideband features of the reference data are rebuilt from the 1,692 measured events of the SR, each used about six
 times and smeared by 12 %. That alone is told from any smooth density: `rebuilt_features_auc` is the AUC between samples
