@@ -1,7 +1,9 @@
-"""A classifier that reweights a prior sample to the data in the sidebands, conditional on the mass.
+"""A classifier that reweights: samples of a prior, made to look like the data in the sidebands, given the mass.
 
-w(x, m) = p / (1 - p) of trees that tell sideband data from prior samples at the same masses (SALAD, ATLAS dijet
-search, section V B, where the prior is a simulation). Member k is member k of the prior with a classifier of its own.
+A classifier learns to tell sideband data from samples of the prior at the same masses, from the features and the mass
+together. Its odds w(x, m) = p / (1 - p) estimate the ratio of the two densities; the prior's samples in the SR carry
+them as weights, the mass interpolating what was learned on both sides. With a simulation as the prior this is SALAD
+(Andreassen, Nachman, Shih 2020, arXiv:2001.05001; ATLAS 2025, arXiv:2502.09770, section V B).
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,83 +14,190 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import Field
 
-from dimuon.arrays import FloatArray, IntArray
+from dimuon.arrays import BoolArray, FloatArray, IntArray
+from dimuon.background.estimators.flows import Maf
 from dimuon.background.kinds import ESTIMATORS, AnyEstimator, EstimatorSettings
-from dimuon.background.protocol import BackgroundModel, Checkpoint
+from dimuon.background.protocol import BackgroundEstimator, BackgroundModel, Checkpoint
 from dimuon.background.scaler import LogitScaler
+from dimuon.background.simulated_table import SimulatedTable
+from dimuon.errors import AnalysisError
 from dimuon.events import Events
 from dimuon.random import Stream
 from dimuon.settings import Fraction, Positive
 
+MIN_EVENTS = 500  # fewer data do not determine a ratio of densities
+
 
 class Reweighting(EstimatorSettings):
-    """Trees that reweight a prior."""
+    """Boosted trees that reweight the samples of a prior. No value is a paper's; the trees are those of the search."""
 
     kind: Literal["reweighting"] = "reweighting"
-    prior: AnyEstimator = Field(default_factory=lambda: ESTIMATORS["maf"].model_validate({}))
-    copies: Positive = 4  # prior samples at each sideband mass
+    prior: AnyEstimator = Maf()
+    copies: Positive = 5  # samples of each member of the prior, per sideband event, that a classifier learns from
+    classifiers: Positive = 4  # for each member of the prior, on splits of their own; their log odds are averaged
+    validation_fraction: Fraction = 0.2  # of the sideband events and their copies, to stop early on
     max_depth: Positive = 3
-    learning_rate: Annotated[float, Field(gt=0)] = 0.05
-    n_trees: Positive = 500
-    early_stopping: Positive = 20
-    validation_fraction: Fraction = 0.25  # of the masses, to stop the trees on
-    max_weight: Annotated[float, Field(gt=1)] = 10.0
-
-    @property
-    def sentence(self) -> str:
-        """What a report says of both parts."""
-        return f"{self.prior.sentence} Reweighted to the sidebands by trees of depth {self.max_depth}."
+    learning_rate: Annotated[float, Field(gt=0)] = 0.1
+    n_trees: Positive = 300
+    early_stopping: Positive = 10
+    max_weight: Annotated[float, Field(gt=1)] = 10.0  # and its inverse: bounds of a weight
 
     @property
     def on_cpu(self) -> bool:
-        """As the prior."""
+        """Whether the prior is trained on the CPU."""
         return self.prior.on_cpu
 
-    def estimator(self, scaler: LogitScaler) -> "ReweightingEstimator":
-        """Untrained."""
-        return ReweightingEstimator(self, scaler)
+    @property
+    def sentence(self) -> str:
+        """What a report says of the estimator."""
+        return (
+            f"{self.prior.sentence} The samples of each member are reweighted to the sideband data, given the mass, by "
+            f"{self.classifiers} classifiers of boosted trees."
+        )
+
+    def estimator(self, scaler: LogitScaler) -> BackgroundEstimator:
+        """An untrained prior, and what reweights it."""
+        return ReweightedPrior(self, self.prior.estimator(scaler))
 
     @classmethod
-    def restored(cls, state: Mapping[str, Any]) -> "ReweightedModel":
-        """As it was saved."""
-        prior = ESTIMATORS[state["prior"]["kind"]].restored(state["prior"])
-        trees = tuple(bytes(tree.numpy().tobytes()) for tree in state["trees"])
-        return ReweightedModel(prior, trees, tuple(state["norms"]), state["max_weight"])
+    def restored(cls, state: Mapping[str, Any]) -> BackgroundModel:
+        """The model as it was saved."""
+        kind, saved = state["prior"]["kind"], state["prior"]
+        known = kind == SimulatedTable.kind
+        prior = SimulatedTable.from_state(saved) if known else ESTIMATORS[kind].restored(saved)
+        weights = tuple(
+            MemberWeights(tuple(bytes(tree.numpy()) for tree in trees), normalisation)
+            for trees, normalisation in zip(state["trees"], state["normalisations"], strict=True)
+        )
+        return Reweighted(cls.model_validate(state["settings"]), prior, weights)
+
+
+ESTIMATORS.register("reweighting", Reweighting)
 
 
 @dataclass(frozen=True, eq=False)
-class ReweightingEstimator:
-    """Trains the prior, then the trees. trained_prior: a model that is already there, in place of the settings'."""
+class ReweightedPrior:
+    """An untrained prior whose samples will be reweighted; a `BackgroundEstimator`."""
 
     settings: Reweighting
-    scaler: LogitScaler
-    trained_prior: BackgroundModel | None = None
+    prior: BackgroundEstimator
 
     def fit(
         self, events: Events, stream: Stream, *, pool: Executor | None = None, checkpoint: Checkpoint | None = None
-    ) -> "ReweightedModel":
-        """The reweighted prior (`protocol.BackgroundEstimator.fit`)."""
-        prior = self.trained_prior or self.settings.prior.estimator(self.scaler).fit(
-            events, stream.child("prior").rooted(), pool=pool, checkpoint=checkpoint
-        )
-        trees, norms = [], []
-        for member in range(prior.members):
-            own = stream.child("trees", member)
-            booster, norm = _trained(self.settings, events, prior.with_members([member]), own)
-            trees.append(booster)
-            norms.append(norm)
-        return ReweightedModel(prior, tuple(trees), tuple(norms), self.settings.max_weight)
+    ) -> "Reweighted":
+        """The prior trained on sideband events, then the weights. Errors: those of the prior, and of `reweight`."""
+        prior = self.prior.fit(events, stream.child("prior").rooted(), pool=pool, checkpoint=checkpoint)
+        return reweight(prior, events, self.settings, stream)
+
+
+def reweight(prior: BackgroundModel, events: Events, settings: Reweighting, stream: Stream) -> "Reweighted":
+    """Any trained model or simulation, each of its members reweighted to sideband events by classifiers of its own.
+
+    Raises `AnalysisError` with fewer than 500 events.
+    """
+    if len(events) < MIN_EVENTS:
+        raise AnalysisError(f"{len(events)} sideband events to reweight to, at least {MIN_EVENTS} are needed")
+    members = [prior.with_members([number]) for number in range(prior.members)]
+    weights = [
+        _weights(member, events, settings, stream.child("member", number)) for number, member in enumerate(members)
+    ]
+    return Reweighted(settings, prior, tuple(weights))
+
+
+@dataclass(frozen=True)
+class MemberWeights:
+    """What reweights one member of the prior.
+
+    trees: classifiers, as UBJSON. normalisation: so that the weights are 1 on the mean over the sidebands.
+    """
+
+    trees: tuple[bytes, ...]
+    normalisation: float = 1.0
+
+    def of(self, events: Events, max_weight: float) -> FloatArray:
+        """(n_events,) weights: the odds that an event is data, within their bounds, normalised."""
+        import xgboost
+
+        if not len(events):
+            return np.ones(0)
+        matrix = xgboost.DMatrix(_inputs(events), nthread=1)
+        logits = [
+            xgboost.Booster({"nthread": 1}, model_file=bytearray(tree)).predict(matrix, output_margin=True)
+            for tree in self.trees
+        ]
+        odds = np.exp(np.mean(np.asarray(logits, dtype=float), axis=0))
+        weights: FloatArray = self.normalisation * np.clip(odds, 1 / max_weight, max_weight)
+        return weights
+
+
+def _weights(prior: BackgroundModel, events: Events, settings: Reweighting, stream: Stream) -> MemberWeights:
+    """The classifiers of one member, and the normalisation on samples that none of them saw."""
+    mass = np.tile(events.mass, settings.copies)
+    drawn, fresh = (prior.sample(mass, stream.child(use).rooted()) for use in ("samples", "normalisation"))
+    inputs = np.concatenate([_inputs(events), _inputs(drawn)])
+    is_data = np.repeat([True, False], [len(events), len(drawn)])
+    weight = np.concatenate([events.weight * (drawn.weight.sum() / events.weight.sum()), drawn.weight])
+    trees = []
+    for number in range(settings.classifiers):
+        own = stream.child("classifier", number)
+        order = own.child("split").generator().permutation(len(events))
+        held_out = np.zeros(len(events), dtype=bool)
+        held_out[order[: max(1, round(settings.validation_fraction * len(events)))]] = True
+        stopping = np.tile(held_out, settings.copies + 1)  # an event and its copies are on the same side
+        trees.append(_train(inputs, is_data, weight, stopping, settings, own.child("trees").integer()))
+    unscaled = MemberWeights(tuple(trees))
+    mean = float(np.average(unscaled.of(fresh, settings.max_weight), weights=fresh.weight))
+    return MemberWeights(tuple(trees), 1.0 / mean)
+
+
+def _inputs(events: Events) -> FloatArray:
+    """(n_events, n_features + 1): the features and the mass."""
+    return np.column_stack([events.features, events.mass])
+
+
+def _train(
+    x: FloatArray, is_data: BoolArray, weight: FloatArray, stopping: BoolArray, settings: Reweighting, seed: int
+) -> bytes:
+    """One classifier, in one thread, up to the tree of the lowest validation loss; as UBJSON."""
+    import xgboost
+
+    matrices = [
+        xgboost.DMatrix(x[part], is_data[part].astype(float), weight=weight[part], nthread=1)
+        for part in (~stopping, stopping)
+    ]
+    parameters = {
+        "objective": "binary:logistic",
+        "eval_metric": "logloss",
+        "tree_method": "hist",
+        "max_depth": settings.max_depth,
+        "learning_rate": settings.learning_rate,
+        "subsample": 0.7,
+        "nthread": 1,
+        "seed": seed,
+    }
+    booster = xgboost.train(
+        parameters,
+        matrices[0],
+        num_boost_round=settings.n_trees,
+        evals=[(matrices[1], "validation")],
+        early_stopping_rounds=settings.early_stopping,
+        verbose_eval=False,
+    )
+    return bytes(booster[: booster.best_iteration + 1].save_raw("ubj"))
 
 
 @dataclass(frozen=True, eq=False)
-class ReweightedModel:
-    """A prior with weights; a `BackgroundModel`. trees: of each member, raw boosters. norms: mean raw weights."""
+class Reweighted:
+    """A prior whose samples carry weights; a `BackgroundModel`. weights: of each member of the prior."""
 
+    settings: Reweighting
     prior: BackgroundModel
-    trees: tuple[bytes, ...]
-    norms: tuple[float, ...]
-    max_weight: float
-    kind: str = "reweighting"
+    weights: tuple[MemberWeights, ...]
+
+    @property
+    def kind(self) -> str:
+        """Its name in the registry."""
+        return self.settings.kind
 
     @property
     def scaler(self) -> LogitScaler:
@@ -97,83 +206,39 @@ class ReweightedModel:
 
     @property
     def members(self) -> int:
-        """The prior's."""
+        """Those of the prior."""
         return self.prior.members
 
     @property
     def losses(self) -> FloatArray:
-        """The prior's."""
+        """Those of the prior."""
         return self.prior.losses
 
     def member_of(self, n_events: int) -> IntArray:
-        """The prior's."""
+        """(n_events,): the member of the prior that each event comes from."""
         return self.prior.member_of(n_events)
 
-    def with_members(self, members: Sequence[int]) -> "ReweightedModel":
-        """Some members, each with its own trees."""
-        trees, norms = tuple(self.trees[k] for k in members), tuple(self.norms[k] for k in members)
-        return ReweightedModel(self.prior.with_members(members), trees, norms, self.max_weight)
+    def with_members(self, members: Sequence[int]) -> "Reweighted":
+        """The model of some members of the prior, each with its own weights."""
+        weights = tuple(self.weights[number] for number in members)
+        return Reweighted(self.settings, self.prior.with_members(members), weights)
 
     def sample(self, mass: FloatArray, stream: Stream) -> Events:
-        """Prior samples with weights."""
-        events = self.prior.sample(mass, stream)
-        member, weight = self.member_of(len(events)), events.weight.copy()
-        for k, (tree, norm) in enumerate(zip(self.trees, self.norms, strict=True)):
-            chosen = member == k
-            weight[chosen] *= _ratio(tree, events[chosen], self.max_weight) / norm
-        return Events.of(events.mass, events.features, events.names, weight)
+        """Events of the prior at given masses [GeV], weighted."""
+        drawn = self.prior.sample(mass, stream.child("prior").rooted())
+        member, weight = self.member_of(len(drawn)), np.empty(len(drawn))
+        for number, own in enumerate(self.weights):
+            chosen = member == number
+            weight[chosen] = drawn.weight[chosen] * own.of(drawn[chosen], self.settings.max_weight)
+        return Events(drawn.mass, drawn.features, weight, drawn.row, drawn.names)
 
     def state(self) -> dict[str, Any]:
-        """Tensors, numbers, texts."""
+        """Tensors, numbers and texts for `Reweighting.restored`."""
         import torch
 
-        trees = [torch.frombuffer(bytearray(tree), dtype=torch.uint8) for tree in self.trees]
-        prior = {"kind": self.prior.kind, **self.prior.state()}
-        return {"prior": prior, "trees": trees, "norms": list(self.norms), "max_weight": self.max_weight}
-
-
-def _trained(settings: Reweighting, real: Events, prior: BackgroundModel, stream: Stream) -> tuple[bytes, float]:
-    """(raw booster, mean weight over the sidebands' own samples)."""
-    import xgboost as xgb
-
-    n, copies = len(real), settings.copies
-    drawn = prior.sample(np.tile(real.mass, copies), stream.child("sample").rooted())
-    x, is_real = _inputs(real + drawn), np.repeat([1.0, 0.0], [n, n * copies])
-    weight = np.concatenate([real.weight * copies, drawn.weight])
-    held_out = np.tile(stream.child("split").generator().random(n) < settings.validation_fraction, copies + 1)
-    train, stop = (
-        xgb.DMatrix(x[part], is_real[part], weight=weight[part], nthread=1) for part in (~held_out, held_out)
-    )
-    parameters = {
-        "objective": "binary:logistic",
-        "max_depth": settings.max_depth,
-        "eta": settings.learning_rate,
-        "subsample": 0.7,
-        "nthread": 1,
-        "seed": stream.child("booster").integer(),
-    }
-    booster = xgb.train(
-        parameters,
-        train,
-        settings.n_trees,
-        evals=[(stop, "stop")],
-        early_stopping_rounds=settings.early_stopping,
-        verbose_eval=False,
-    )
-    raw = bytes(booster[: booster.best_iteration + 1].save_raw("json"))
-    return raw, float(np.average(_ratio(raw, drawn, settings.max_weight), weights=drawn.weight))
-
-
-def _inputs(events: Events) -> FloatArray:
-    return np.column_stack([events.features, events.mass])
-
-
-def _ratio(raw: bytes, events: Events, max_weight: float) -> FloatArray:
-    import xgboost as xgb
-
-    p = xgb.Booster(model_file=bytearray(raw)).inplace_predict(_inputs(events)).astype(float)
-    weight: FloatArray = np.clip(p / (1 - p), 0.0, max_weight)
-    return weight
-
-
-ESTIMATORS.register("reweighting", Reweighting)
+        return {
+            "settings": self.settings.model_dump(mode="json"),
+            "trees": [[torch.tensor(list(tree), dtype=torch.uint8) for tree in own.trees] for own in self.weights],
+            "normalisations": [own.normalisation for own in self.weights],
+            "prior": {"kind": self.prior.kind, **self.prior.state()},
+        }
