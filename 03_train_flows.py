@@ -10,18 +10,17 @@ Writes, under data/<name>/: flows_<charge>.pt, flow_losses_<charge>.parquet.
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import numpy as np
-import pandas as pd
-
-from dimuon.background import saved
+from dimuon.background import losses, saved
+from dimuon.background.protocol import BackgroundModel
 from dimuon.bumphunt import steps
 from dimuon.data.dimuons import Dimuons
 from dimuon.random import Stream
 from dimuon.workflow import cli, executor, products
 from dimuon.workflow.checkpoint import FileCheckpoint
+from dimuon.workflow.provenance import Run
 
 
-def main(run):
+def main(run: Run) -> None:
     """Train the flows of every charge, all charges side by side: their stacks of members fill the cores."""
     config, dimuons = run.config, Dimuons(run)
     files = dimuons.paths
@@ -30,7 +29,7 @@ def main(run):
         scaler = steps.scaler_of(config, events)
     stream = Stream(config.seed)
 
-    def train(charge):
+    def train(charge: str) -> BackgroundModel:
         checkpoint = FileCheckpoint(run.path(products.FLOWS, charge=charge).with_suffix(".checkpoint"))
         with cli.explained(section="estimator", what=files[charge]):
             return steps.train_background(config, charge, events[charge], scaler, stream, pool, checkpoint)
@@ -43,20 +42,7 @@ def main(run):
         for charge, model in zip(files, side_by_side.map(train, files), strict=True):
             sources = sorted({files[charge], files.get("os", files[charge])})  # the scaler is the OS dimuons'
             run.write_bytes(run.path(products.FLOWS, charge=charge), saved.to_bytes(model), sources)
-            losses = losses_table(model.losses)
-            run.write_table(run.path(products.FLOW_LOSSES, charge=charge), losses, sources)
-
-
-def losses_table(losses):
-    """One row per member and epoch. losses: (members, epochs, 2), NaN after a member has stopped."""
-    members, epochs, _ = losses.shape
-    table = pd.DataFrame({
-        "member": np.repeat(np.arange(members), epochs),
-        "epoch": np.tile(np.arange(1, epochs + 1), members),
-        "train_loss": losses[..., 0].ravel(),
-        "validation_loss": losses[..., 1].ravel(),
-    })  # fmt: skip
-    return table.dropna(ignore_index=True)
+            run.write_table(run.path(products.FLOW_LOSSES, charge=charge), losses.frame(model.losses), sources)
 
 
 if __name__ == "__main__":

@@ -17,14 +17,14 @@ from dimuon.bumphunt import steps
 from dimuon.data.dimuons import Dimuons
 from dimuon.random import Stream
 from dimuon.workflow import cli, executor, products
+from dimuon.workflow.provenance import Run
 
 log = logging.getLogger("dimuon")
 
 
-def main(run):
+def main(run: Run) -> None:
     """Sample the background of every charge and compare it with the sidebands."""
-    config, stream = run.config, Stream(run.config.seed)
-    dimuons = Dimuons(run)
+    config, dimuons, stream = run.config, Dimuons(run), Stream(run.config.seed)
     where = config.execution.workers, config.execution.scheduler
     with executor.executor(*where, preload=["dimuon.bumphunt.steps"]) as pool:
         for charge, path in dimuons.paths.items():
@@ -33,32 +33,17 @@ def main(run):
                 fit = steps.fit_masses(config, events)
                 sampled = steps.sample_background(config, charge, fit, model, stream)
                 closure = steps.close(config, charge, events, model, stream, pool)
-            log.info("%s", beyond_the_data(sampled.events.features, events.features, charge))
+            beyond, n = sampled.n_beyond(events), len(sampled.events)
+            log.info(
+                "%s: %s of %s sampled SR events have a feature beyond all dimuons", charge, f"{beyond:,}", f"{n:,}"
+            )
 
             sources = [run.path(products.FLOWS, charge=charge), path]
             record = MassFitRecord.of(fit, config.window, config.background.n_bins_sr).to_json()
-            frame = pd.concat([background_table(part, config.window) for part in (sampled, closure.sampled)])
+            frame = pd.concat([part.frame(config.window) for part in (sampled, closure.sampled)])
             run.write_json(run.path(products.MASS_FIT, charge=charge), record, [path])
             run.write_table(run.path(products.BACKGROUND, charge=charge), frame, sources)
             run.write_json(run.path(products.CLOSURE, charge=charge), closure.to_json(), sources)
-
-
-def beyond_the_data(sampled, features, charge):
-    """In words: how many sampled events lie outside the range of the dimuons, where the scaler's inverse still goes."""
-    outside = ((sampled < features.min(axis=0)) | (sampled > features.max(axis=0))).any(axis=1)
-    return f"{charge}: {outside.sum():,} of {len(sampled):,} sampled SR events have a feature beyond all dimuons"
-
-
-def background_table(sampled, window):
-    """Sampled events as a table."""
-    events = sampled.events
-    return pd.DataFrame(events.columns).assign(
-        dimu_mass=events.mass,
-        region=window.region(events.mass),
-        member=sampled.member,
-        use=sampled.use,
-        weight=events.weight,
-    )
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from dimuon.arrays import FloatArray, IntArray
@@ -35,6 +36,21 @@ class Sampled:
     events: Events
     member: IntArray
     use: NDArray[np.object_]
+
+    def frame(self, window: MassWindow) -> pd.DataFrame:
+        """One row an event: the features, dimu_mass [GeV], region, member, use, weight."""
+        return pd.DataFrame(self.events.columns).assign(
+            dimu_mass=self.events.mass,
+            region=window.region(self.events.mass),
+            member=self.member,
+            use=self.use,
+            weight=self.events.weight,
+        )
+
+    def n_beyond(self, real: Events) -> int:
+        """Sampled events with a feature outside the range of the real ones, where the scaler's inverse still goes."""
+        low, high = real.features.min(axis=0), real.features.max(axis=0)
+        return int(((self.events.features < low) | (self.events.features > high)).any(axis=1).sum())
 
 
 @dataclass(frozen=True)
