@@ -35,8 +35,9 @@ def main(run: Run) -> None:
             return steps.train_background(config, charge, events[charge], scaler, stream, pool, checkpoint)
 
     at_a_time = len(files) if config.estimator.on_cpu else 1  # a GPU trains in this very process, one after another
+    where = config.execution.workers, config.execution.scheduler
     with (
-        executor.executor(config.execution.workers, config.execution.scheduler) as pool,
+        executor.executor(*where, preload=config.estimator.worker_modules) as pool,
         ThreadPoolExecutor(at_a_time) as side_by_side,
     ):
         for charge, model in zip(files, side_by_side.map(train, files), strict=True):

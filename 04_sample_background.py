@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from dimuon.background.closure import WORKER_MODULES
 from dimuon.background.mass_model import MassFitRecord
 from dimuon.bumphunt import steps
 from dimuon.data.dimuons import Dimuons
@@ -26,7 +27,8 @@ def main(run: Run) -> None:
     """Sample the background of every charge and compare it with the sidebands."""
     config, dimuons, stream = run.config, Dimuons(run), Stream(run.config.seed)
     where = config.execution.workers, config.execution.scheduler
-    with executor.executor(*where, preload=["dimuon.bumphunt.steps"]) as pool:
+    modules = [*WORKER_MODULES, *config.estimator.worker_modules]
+    with executor.executor(*where, preload=modules) as pool:
         for charge, path in dimuons.paths.items():
             events, model = dimuons.events(charge), steps.read_model(run, charge)
             with cli.explained(section=("background", "estimator"), what=path, chosen=config):

@@ -43,6 +43,20 @@ def test_importing_it_is_quick():
     assert answer.stdout.strip() == "[]"
 
 
+@pytest.mark.parametrize(
+    ("modules", "loaded"),
+    [
+        ("dimuon.bumphunt.steps, dimuon.studies.standing", []),  # step 6
+        ("dimuon.figures.report, dimuon.figures.registry, dimuon.studies.standing", ["matplotlib"]),  # step 7
+    ],
+)
+def test_steps_load_no_library_that_they_do_not_use(modules, loaded):
+    heavy = ("torch", "xgboost", "sklearn", "matplotlib")
+    code = f"import sys, {modules}; print([name for name in {heavy} if name in sys.modules])"
+    answer = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert answer.stdout.strip() == str(loaded)
+
+
 def test_search_finds_a_peak_and_repeats_itself():
     events = a_peak()
     first, again = search(events, WINDOW, seed=5, **SMALL), search(events, WINDOW, seed=5, **SMALL)

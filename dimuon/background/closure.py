@@ -10,9 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import xgboost as xgb
 from scipy.stats import ks_2samp, kstwobign
-from sklearn.metrics import roc_auc_score
 
 from dimuon.arrays import FloatArray
 from dimuon.events import Events
@@ -21,6 +19,7 @@ from dimuon.records import Record
 from dimuon.regions import MassWindow
 
 N_FOLDS = 5
+WORKER_MODULES = (__name__, "xgboost", "sklearn.metrics")  # for workers to import once, before they start
 MIN_EVENTS = 50  # fewer real events say nothing; such a slice is left out by name
 TREES = {
     "max_depth": 3,
@@ -89,6 +88,9 @@ def classifier_auc(real: Events, sampled: Events, stream: Stream, with_mass: boo
     error theirs over sqrt(5). A real event and the samples at its mass share a fold, so that equal masses give
     nothing away. sampled: copy after copy at the masses of the real ones. with_mass: the classifier sees it, too.
     """
+    import xgboost as xgb  # here and not above: steps that compare nothing need not wait for it
+    from sklearn.metrics import roc_auc_score
+
     n_events, n_copies = len(real), len(sampled) // len(real)
     x = np.concatenate([real.features, sampled.features])
     if with_mass:

@@ -27,6 +27,11 @@ class EstimatorSettings(Section):
         """Whether several may be trained side by side, in worker processes."""
         return True
 
+    @property
+    def worker_modules(self) -> list[str]:
+        """Modules for the workers to import once, before they start: those that take long."""
+        return ["torch", "dimuon.background.flow_ensemble"]
+
     @abstractmethod
     def estimator(self, scaler: LogitScaler) -> BackgroundEstimator:
         """An untrained estimator of features that this scaler prepares. `AnalysisError` for a device not there."""

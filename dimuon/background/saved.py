@@ -2,15 +2,14 @@
 
 import io
 
-import torch
-
 from dimuon.background.kinds import ESTIMATORS
 from dimuon.background.protocol import BackgroundModel
-from dimuon.background.training import load_tensors
 
 
 def to_bytes(model: BackgroundModel) -> bytes:
     """The model as bytes."""
+    import torch  # here and not above: the steps after the sampling need not wait for it
+
     buffer = io.BytesIO()
     torch.save({"kind": model.kind, **model.state()}, buffer)
     return buffer.getvalue()
@@ -18,6 +17,8 @@ def to_bytes(model: BackgroundModel) -> bytes:
 
 def from_bytes(content: bytes) -> BackgroundModel:
     """What `to_bytes` gave. Raises ValueError where it is not that, or was written by an earlier version."""
+    from dimuon.background.training import load_tensors  # loads torch
+
     state = load_tensors(content)
     if "kind" not in state:
         raise ValueError("written by an earlier version, without the kind of its estimator")

@@ -1,8 +1,4 @@
-"""Where the work runs and where its randomness comes from.
-
-Every random stream is spawned from the one seed of the YAML by the name of what it is for, so results do not
-depend on the number of workers or on the order in which they finish.
-"""
+"""Where the work runs: in worker processes of this machine, on a Dask cluster, or at once in this process."""
 
 import multiprocessing
 import os
@@ -11,24 +7,12 @@ from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from contextlib import contextmanager
 from typing import ParamSpec, TypeVar
 
-import numpy as np
 import threadpoolctl
 
 from dimuon.errors import UserError
-from dimuon.random import Stream
 
 P = ParamSpec("P")
 T = TypeVar("T")
-
-
-def generator(seed: int, *names: str | int) -> np.random.Generator:
-    """A `numpy.random.Generator` on a named stream; `Stream` takes its place."""
-    return Stream(seed, names).generator()
-
-
-def integer_seed(seed: int, *names: str | int) -> int:
-    """A 31-bit seed from a named stream; `Stream` takes its place."""
-    return Stream(seed, names).integer()
 
 
 @contextmanager

@@ -92,7 +92,7 @@ def main():
     """Study the estimators named, all of them where none is."""
     chosen = {name: ESTIMATORS[name] for name in sys.argv[1:] or ESTIMATORS}
     real, measured = sidebands(), []
-    with executor.executor(preload=["dimuon.bumphunt.steps"]) as pool:
+    with executor.executor(preload=["torch", *closure.WORKER_MODULES]) as pool:
         for name, settings in chosen.items():
             figures_of_one, model = study(name, settings, real, pool)
             measured += figures_of_one
