@@ -6,9 +6,11 @@ Sampling integrates the velocity from t = 0 to 1, the density follows from its d
 """
 
 import math
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 
@@ -21,7 +23,7 @@ class FlowMatching(nn.Module):
 
     needs_noise = True  # the loss is over random times and random noise
 
-    def __init__(self, weights, biases, steps):
+    def __init__(self, weights: Sequence[Tensor], biases: Sequence[Tensor], steps: int) -> None:
         super().__init__()
         self.n_features, self.n_layers, self.steps = weights[-1].shape[1], len(weights), steps
         for layer, (weight, bias) in enumerate(zip(weights, biases, strict=True)):
@@ -29,7 +31,7 @@ class FlowMatching(nn.Module):
             self.register_parameter(f"bias_{layer}", nn.Parameter(bias))
 
     @classmethod
-    def build(cls, n_features, settings, seeds):
+    def build(cls, n_features: int, settings: Any, seeds: Sequence[int]) -> "FlowMatching":
         """Untrained members, one per seed: `blocks` hidden layers of `hidden` units."""
         sizes = [n_features + 2, *[settings.hidden] * settings.blocks, n_features]
         members = []
@@ -42,7 +44,7 @@ class FlowMatching(nn.Module):
         biases = [torch.stack([linear.bias.detach() for linear in layer]) for layer in layers]
         return cls(weights, biases, settings.ode_steps)
 
-    def velocity(self, x, t, mass):
+    def velocity(self, x: Tensor, t: Tensor, mass: Tensor) -> Tensor:
         """(members, n_features, n_events). x: the same; t, mass: (members, 1, n_events)."""
         h = torch.cat([x, t, mass], dim=1)
         for layer in range(self.n_layers):
@@ -52,25 +54,27 @@ class FlowMatching(nn.Module):
                 h = F.silu(h)
         return h
 
-    def loss(self, x, mass, noise):
+    def loss(self, x: Tensor, mass: Tensor, noise: Tensor | None) -> Tensor:
         """Squared error of the velocity, mean over the features: (members, n_events).
 
         noise: (members, n_features + 1, n_events), standard normal: the first row gives the times.
         """
+        if noise is None:
+            raise ValueError("flow matching needs noise for its loss")
         t, z = torch.sigmoid(noise[:, :1]), noise[:, 1:]
         return (self.velocity((1 - t) * z + t * x, t, mass) - (x - z)).square().mean(dim=1)
 
-    def finish_epoch(self, x, mass):
+    def finish_epoch(self, x: Tensor, mass: Tensor) -> None:
         """Nothing to do: the network keeps no statistics."""
 
-    def from_noise(self, noise, mass):
+    def from_noise(self, noise: Tensor, mass: Tensor) -> Tensor:
         """The features that standard normal noise stands for: (members, n_features, n_events), both."""
         return self._integrate(noise, 0.0, 1.0, lambda x, t: self.velocity(x, t, mass))
 
-    def log_prob(self, x, mass):
+    def log_prob(self, x: Tensor, mass: Tensor) -> Tensor:
         """Log-density [nats]: (members, n_events); exact up to the integration's steps."""
 
-        def rates(state, t):
+        def rates(state: Tensor, t: Tensor) -> Tensor:
             with torch.enable_grad():
                 x = state[:, :-1].detach().requires_grad_(True)
                 velocity = self.velocity(x, t, mass)
@@ -78,14 +82,14 @@ class FlowMatching(nn.Module):
                     torch.autograd.grad(velocity[:, j].sum(), x, retain_graph=True)[0][:, j]
                     for j in range(self.n_features)
                 ]
-            return torch.cat([velocity.detach(), sum(slopes)[:, None]], dim=1)
+            return torch.cat([velocity.detach(), sum(slopes, torch.zeros(()))[:, None]], dim=1)
 
         start = torch.cat([x, torch.zeros_like(x[:, :1])], dim=1)
         end = self._integrate(start, 1.0, 0.0, rates)
         z, minus_divergence = end[:, :-1], end[:, -1]  # integrated backwards in time
         return minus_divergence - 0.5 * (z * z).sum(1) - 0.5 * self.n_features * math.log(2 * math.pi)
 
-    def _integrate(self, state, start, stop, rates):
+    def _integrate(self, state: Tensor, start: float, stop: float, rates: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
         """Runge-Kutta of fourth order. rates(state, t): the derivative of state; t: (members, 1, n_events)."""
         step = (stop - start) / self.steps
         for index in range(self.steps):

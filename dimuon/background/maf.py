@@ -6,6 +6,8 @@ agree in log-density to float32 rounding. Internally events are the last axis, w
 """
 
 import math
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from nflows.distributions.normal import StandardNormal
@@ -14,13 +16,17 @@ from nflows.transforms.autoregressive import MaskedAffineAutoregressiveTransform
 from nflows.transforms.base import CompositeTransform
 from nflows.transforms.normalization import BatchNorm
 from nflows.transforms.permutations import ReversePermutation
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
+
+Net = Callable[[Tensor], tuple[Tensor, Tensor]]  # from features to (scale, shift)
+Place = tuple[int, str]
 
 MIN_SCALE = 1e-3  # MaskedAffineAutoregressiveTransform: scale = softplus(u) + 1e-3
 BATCH_NORM_EPS = 1e-5  # BatchNorm: its eps
 CHUNK = 1024  # events at a time where no gradient is taken: fits a processor's cache
 PARTS_PER_BLOCK = 3  # MADE, batch norm, reverse permutation
+ALL = slice(None)  # blocks
 
 # name here: (place in the block, name in the nflows module)
 PARAMETERS = {
@@ -43,7 +49,7 @@ MASKS = {
 }
 
 
-def reference_flow(n_features, hidden, blocks):
+def reference_flow(n_features: int, hidden: int, blocks: int) -> Any:
     """One member as an nflows `Flow` (slides, "Network architectures"; the published code's density_estimator.py).
 
     Per block: MADE with one hidden layer after the first, tanh, affine; batch norm; reverse permutation. Batch norm
@@ -51,7 +57,7 @@ def reference_flow(n_features, hidden, blocks):
     set after every epoch. Differences to the published code come with the nflows parts: the scale is a softplus, not
     an exponential, and the mass enters the first layer through a tanh.
     """
-    parts = []
+    parts: list[nn.Module] = []
     for _ in range(blocks):
         made = MaskedAffineAutoregressiveTransform(
             n_features,
@@ -78,7 +84,23 @@ class StackedMaf(nn.Module):
 
     needs_noise = False  # the loss is the exact negative log-density
 
-    def __init__(self, flows):
+    first_weight: Tensor
+    first_bias: Tensor
+    context_weight: Tensor
+    context_bias: Tensor
+    hidden_weight: Tensor
+    hidden_bias: Tensor
+    last_weight: Tensor
+    last_bias: Tensor
+    norm_weight: Tensor
+    norm_bias: Tensor
+    norm_mean: Tensor
+    norm_variance: Tensor
+    first_mask: Tensor
+    hidden_mask: Tensor
+    last_mask: Tensor
+
+    def __init__(self, flows: Sequence[Any]) -> None:
         super().__init__()
         self.n_features, self.hidden, self.blocks = _shape(flows[0])
         for name, place in PARAMETERS.items():
@@ -89,7 +111,7 @@ class StackedMaf(nn.Module):
             self.register_buffer(name, _stack(flows[:1], place, 1)[0, 0], persistent=False)
 
     @classmethod
-    def build(cls, n_features, settings, seeds):
+    def build(cls, n_features: int, settings: Any, seeds: Sequence[int]) -> "StackedMaf":
         """Untrained members, one per seed, each initialised as nflows does. settings: of `estimators.flows`."""
         flows = []
         for seed in seeds:
@@ -98,7 +120,7 @@ class StackedMaf(nn.Module):
                 flows.append(reference_flow(n_features, settings.hidden, settings.blocks))
         return cls(flows)
 
-    def nflows_flows(self):
+    def nflows_flows(self) -> list[Any]:
         """The members as nflows flows, in evaluation mode."""
         flows = []
         for member in range(len(self.first_weight)):
@@ -111,11 +133,11 @@ class StackedMaf(nn.Module):
             flows.append(flow.eval())
         return flows
 
-    def loss(self, x, mass, noise=None):
+    def loss(self, x: Tensor, mass: Tensor, noise: Tensor | None = None) -> Tensor:
         """Negative log-density [nats]: (members, n_events). noise: not used."""
         return -self.log_prob(x, mass)
 
-    def finish_epoch(self, x, mass):
+    def finish_epoch(self, x: Tensor, mass: Tensor) -> None:
         """Take the batch norm's statistics over the whole training set, block after block."""
         chunks = range(0, x.shape[2], CHUNK)
         with torch.no_grad():
@@ -131,7 +153,7 @@ class StackedMaf(nn.Module):
                 self.norm_mean[:, block], self.norm_variance[:, block] = mean[..., 0], variance[..., 0]
                 x = self._normalised(x, block, mean, variance + BATCH_NORM_EPS)
 
-    def log_prob(self, x, mass):
+    def log_prob(self, x: Tensor, mass: Tensor) -> Tensor:
         """Log-density [nats]: (members, n_events)."""
         scales, variances = [], []
         for block, net in enumerate(self._nets(mass)):
@@ -149,7 +171,7 @@ class StackedMaf(nn.Module):
         log_jacobian = torch.cat(scales, 1).log().sum(1) + norm[:, None]
         return log_jacobian - 0.5 * (x * x).sum(1) - 0.5 * self.n_features * math.log(2 * math.pi)
 
-    def from_noise(self, noise, mass):
+    def from_noise(self, noise: Tensor, mass: Tensor) -> Tensor:
         """The features that standard normal noise stands for: (members, n_features, n_events), both."""
         x = noise
         for block, net in reversed(list(enumerate(self._nets(mass)))):
@@ -163,14 +185,17 @@ class StackedMaf(nn.Module):
                 x[:, feature] = (z[:, feature] - shift[:, feature]) / scale[:, feature]
         return x
 
-    def _normalised(self, x, block, mean, variance):
+    def _normalised(self, x: Tensor, block: int, mean: Tensor, variance: Tensor) -> Tensor:
         """x after the batch norm and the reverse permutation of a block."""
         scale = self._norm_scale(block) * variance.rsqrt()
         return torch.addcmul(self.norm_bias[:, block, :, None], x - mean, scale).flip(1)
 
-    def _nets(self, mass, which=slice(None)):
+    def _nets(self, mass: Tensor, which: slice = ALL) -> list[Net]:
         """The functions from features to (scale, shift) at these masses, of the blocks in the slice `which`."""
-        blocks = lambda values: values[:, which].transpose(0, 1)  # noqa: E731
+
+        def blocks(values: Tensor) -> Tensor:
+            return values[:, which].transpose(0, 1)
+
         context = torch.addcmul(blocks(self.context_bias)[..., None], blocks(self.context_weight), mass[None])
         context = tanh(context) + blocks(self.first_bias)[..., None]
         layers = zip(
@@ -184,12 +209,12 @@ class StackedMaf(nn.Module):
         )
         return [_made(*layer) for layer in layers]
 
-    def _norm_scale(self, block=slice(None)):
+    def _norm_scale(self, block: int | slice = ALL) -> Tensor:
         return (F.softplus(self.norm_weight[:, block]) + BATCH_NORM_EPS)[..., None]
 
 
-def _made(context, first, hidden, hidden_bias, last, last_bias):
-    def net(x):
+def _made(context: Tensor, first: Tensor, hidden: Tensor, hidden_bias: Tensor, last: Tensor, last_bias: Tensor) -> Net:
+    def net(x: Tensor) -> tuple[Tensor, Tensor]:
         h = tanh(torch.baddbmm(context, first, x))
         h = tanh(torch.baddbmm(hidden_bias, hidden, h))
         members, n_features, n_events = x.shape
@@ -204,31 +229,31 @@ class _Tanh(torch.autograd.Function):
     """tanh(x) = 2 sigmoid(2x) - 1: on a CPU several times faster than torch.tanh, the same to 2e-7."""
 
     @staticmethod
-    def forward(ctx, x):
+    def forward(ctx: Any, x: Tensor) -> Tensor:
         y = torch.sigmoid(2 * x).mul_(2).sub_(1)
         ctx.save_for_backward(y)
         return y
 
     @staticmethod
-    def backward(ctx, gradient):
+    def backward(ctx: Any, gradient: Tensor) -> Any:
         (y,) = ctx.saved_tensors
         return torch.ops.aten.tanh_backward(gradient, y)
 
 
-tanh = _Tanh.apply
+tanh: Callable[[Tensor], Tensor] = _Tanh.apply
 
 
-def _stack(flows, place, blocks):
+def _stack(flows: Sequence[Any], place: Place, blocks: int) -> Tensor:
     states = [flow.state_dict() for flow in flows]
     members = [torch.stack([state[_nflows_name(block, *place)] for block in range(blocks)]) for state in states]
     return torch.stack(members).clone()
 
 
-def _nflows_name(block, place, part):
+def _nflows_name(block: int, place: int, part: str) -> str:
     return f"_transform._transforms.{PARTS_PER_BLOCK * block + place}.{part}"
 
 
-def _shape(flow):
+def _shape(flow: Any) -> tuple[int, int, int]:
     """(features, hidden features, blocks) of a `reference_flow`."""
     transforms = flow._transform._transforms
     hidden, n_features = transforms[0].autoregressive_net.initial_layer.weight.shape

@@ -60,7 +60,7 @@ class LogitScaler:
     def outside(self, x: ArrayLike) -> BoolArray:
         """(n_events,) True where an event has a feature without a finite image. x: (n_events, n_features)."""
         v = self._squeezed(_table(x, finite=False))
-        outside: BoolArray = ~((v > 0) & (v < 1)).all(axis=1)
+        outside: BoolArray = ~np.all((v > 0) & (v < 1), axis=1)
         return outside
 
     def transform(self, x: ArrayLike) -> FloatArray:
@@ -86,8 +86,8 @@ class LogitScaler:
         """log |det dy/dx|: (n_events,). x: (n_events, n_features), physical units."""
         low, high = SQUEEZE
         v = self._squeezed(_table(x))
-        log_slopes: FloatArray = np.log((high - low) / (v * (1 - v) * self.span * self.std))
-        return np.sum(log_slopes, axis=1)
+        log_jacobian: FloatArray = np.sum(np.log((high - low) / (v * (1 - v) * self.span * self.std)), axis=1)
+        return log_jacobian
 
     def state(self) -> dict[str, list[float]]:
         """The fitted numbers as lists, for saving."""
