@@ -158,6 +158,7 @@ def _write_background(run, charge, frame, dimuons):
     drawn = drawn.assign(dimu_mass=5 + 11 * rng.beta(1.0, 1.6, len(drawn)))
     drawn["region"] = run.config.window.region(drawn["dimu_mass"])
     drawn["member"] = np.arange(len(drawn)) % 2
+    drawn["weight"] = 1.0
     drawn["use"] = np.where(drawn["region"] == "SR", np.array(["train", "validation"])[drawn["member"]], "closure")
     run.write_table(run.data / f"background_{charge}.parquet", drawn.reset_index(drop=True), [dimuons])
     places = {

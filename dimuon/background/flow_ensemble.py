@@ -5,17 +5,29 @@ numpy in, numpy out. All flows share one training (`dimuon.background.training`)
 `maf.StackedMaf`, a line in `MODELS` and its settings in `estimators.flows`.
 """
 
+from collections.abc import Sequence
+from concurrent.futures import Executor
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 import torch
+from numpy.typing import ArrayLike, NDArray
 from scipy.special import logsumexp
 
+from dimuon.arrays import FloatArray, IntArray
 from dimuon.background import training
 from dimuon.background.flow_matching import FlowMatching
 from dimuon.background.maf import StackedMaf
+from dimuon.background.protocol import Checkpoint, State
 from dimuon.background.splines import SplineAutoregressive, SplineCoupling
+from dimuon.background.training import StackedModel
 from dimuon.errors import AnalysisError
+from dimuon.random import Stream
 
-MODELS = {
+if TYPE_CHECKING:
+    from dimuon.background.estimators.flows import Flow
+
+MODELS: dict[str, type[StackedModel]] = {
     "maf": StackedMaf,
     "spline_autoregressive": SplineAutoregressive,
     "spline_coupling": SplineCoupling,
@@ -31,55 +43,66 @@ class FlowEnsemble:
     train and validation loss after every epoch, NaN where a member had stopped.
     """
 
-    def __init__(self, settings):
+    model: Any  # a stack of networks; torch's own methods are not in `StackedModel`
+    best_epoch: IntArray
+    losses: FloatArray
+
+    def __init__(self, settings: "Flow") -> None:
         self.settings = settings
-        self.model = self.best_epoch = self.losses = None
 
     @staticmethod
-    def require_device(settings):
+    def require_device(settings: "Flow") -> None:
         """Raise `AnalysisError` where the settings name a device that is not there."""
         if settings.device != "cpu" and not torch.cuda.is_available():
             raise AnalysisError(
                 f"device is {settings.device!r} but no such device is available; use cpu", setting="device"
             )
 
-    def fit(self, features, mass, stream, pool=None, checkpoint=None):
+    def fit(
+        self,
+        features: FloatArray,
+        mass: FloatArray,
+        stream: Stream,
+        pool: Executor | None = None,
+        checkpoint: Checkpoint | None = None,
+    ) -> "FlowEnsemble":
         """Train; returns itself.
 
         features: (n_events, n_features), prepared (`LogitScaler`); mass: (n_events,), standard scaled. pool: for the
         stacks of members (None: one after the other; the result is the same). checkpoint: an interrupted training
         goes on from its parts. Raises `AnalysisError` for a loss that is not finite, naming member and epoch.
         """
-        features, mass = _arrays(features, mass)
-        if len(mass) < 3:
+        x, m = _arrays(features, mass)
+        if len(m) < 3:
             raise AnalysisError(
-                f"{len(mass)} events to train flows on: at least 3 are needed to split off a validation set"
+                f"{len(m)} events to train flows on: at least 3 are needed to split off a validation set"
             )
         stacks = training.stacks(self.settings.members, self.settings.device)
-        places = [checkpoint and checkpoint.part(members[0]) for members in stacks]
-        shared = (MODELS[self.settings.kind], self.settings, features, mass, stream)
+        places = [None if checkpoint is None else checkpoint.part(members[0]) for members in stacks]
+        shared = (MODELS[self.settings.kind], self.settings, x, m, stream)
         tasks = [(*shared, members, place) for members, place in zip(stacks, places, strict=True)]
         if pool and self.settings.device == "cpu":
             futures = [pool.submit(training.train_stack, *task) for task in tasks]
             results = [future.result() for future in futures]
         else:
             results = [training.train_stack(*task) for task in tasks]
-        state = {name: np.concatenate([part["state"][name] for part in results]) for name in results[0]["state"]}
-        self._load(state, features.shape[1])
-        self.best_epoch = np.concatenate([part["best_epoch"] for part in results])
-        self.losses = _padded([part["losses"] for part in results])
+        state = {name: np.concatenate([part.state[name] for part in results]) for name in results[0].state}
+        self._load(state, x.shape[1])
+        self.best_epoch = np.concatenate([part.best_epoch for part in results])
+        self.losses = _padded([part.losses for part in results])
         for place in filter(None, places):  # not before all are done: a finished stack need not train again
             place.clear()
         return self
 
-    def log_prob(self, features, mass):
+    def log_prob(self, features: FloatArray, mass: FloatArray) -> FloatArray:
         """Log of the members' mean density [nats]: (n_events,). features, mass: as in `fit`."""
-        return logsumexp(self.member_log_prob(features, mass), axis=0) - np.log(self.settings.members)
+        density: FloatArray = logsumexp(self.member_log_prob(features, mass), axis=0) - np.log(self.settings.members)
+        return density
 
-    def member_log_prob(self, features, mass):
+    def member_log_prob(self, features: FloatArray, mass: FloatArray) -> FloatArray:
         """Log-density of each member [nats]: (members, n_events)."""
         features, mass = _arrays(features, mass)
-        parts = []
+        parts: list[FloatArray] = []
         with training.one_thread():
             for start in range(0, len(mass), CHUNK):
                 part = slice(start, start + CHUNK)
@@ -88,11 +111,12 @@ class FlowEnsemble:
                 parts.append(self.model.log_prob(x, m).detach().cpu().numpy())
         return np.concatenate(parts, axis=1).astype(float)
 
-    def member_of(self, n_events):
+    def member_of(self, n_events: int) -> IntArray:
         """The member that `sample` takes for each event: (n_events,); equal shares, whatever the masses' order."""
-        return np.arange(n_events) % self.settings.members
+        member: IntArray = np.arange(n_events) % self.settings.members
+        return member
 
-    def sample(self, mass, stream):
+    def sample(self, mass: FloatArray, stream: Stream) -> NDArray[np.float32]:
         """Features at given masses: (n_events, n_features), float32, prepared as those of `fit`.
 
         mass: (n_events,), scaled. Event i comes from member i modulo the number of members. Raises `AnalysisError`
@@ -112,16 +136,16 @@ class FlowEnsemble:
                 noise = [random.standard_normal((m.shape[1], n_features), dtype=np.float32).T for random in randoms]
                 x = self.model.from_noise(self._tensor(np.stack(noise)), self._tensor(m[:, None]))
                 samples[start : start + CHUNK] = x.cpu().numpy().transpose(2, 0, 1)
-        samples = samples.reshape(-1, n_features)[: len(mass)]
-        self._refuse_non_finite(samples)
-        return samples
+        flat = samples.reshape(-1, n_features)[: len(mass)]
+        self._refuse_non_finite(flat)
+        return flat
 
     @property
-    def n_features(self):
+    def n_features(self) -> int:
         """Features that the members were trained on."""
-        return self.model.n_features
+        return int(self.model.n_features)
 
-    def state(self):
+    def state(self) -> dict[str, Any]:
         """What `from_state` needs, as plain tensors and numbers."""
         return {
             "settings": self.settings.model_dump(mode="json"),
@@ -131,7 +155,7 @@ class FlowEnsemble:
         }
 
     @classmethod
-    def from_state(cls, state, settings):
+    def from_state(cls, state: State, settings: "Flow") -> "FlowEnsemble":
         """The trained ensemble that `state()` described. settings: those in it, checked."""
         cls.require_device(settings)
         ensemble = cls(settings)
@@ -139,22 +163,22 @@ class FlowEnsemble:
         ensemble.best_epoch = state["best_epoch"].numpy()
         return ensemble
 
-    def with_members(self, members):
+    def with_members(self, members: Sequence[int]) -> "FlowEnsemble":
         """The ensemble of some members alone. members: their numbers, in the order wanted."""
         state, chosen = self.state(), list(members)
         state["model"] = {name: value[chosen] for name, value in state["model"].items()}
         state["best_epoch"] = state["best_epoch"][chosen]
         return FlowEnsemble.from_state(state, self.settings.model_copy(update={"members": len(chosen)}))
 
-    def _load(self, state, n_features):
-        model = MODELS[self.settings.kind].build(n_features, self.settings, range(self.settings.members))
+    def _load(self, state: State, n_features: int) -> None:
+        model: Any = MODELS[self.settings.kind].build(n_features, self.settings, range(self.settings.members))
         model.load_state_dict({name: torch.as_tensor(value) for name, value in state.items()})
         self.model = model.to(self.settings.device).eval().requires_grad_(False)
 
-    def _tensor(self, values):
+    def _tensor(self, values: ArrayLike) -> torch.Tensor:
         return torch.as_tensor(np.ascontiguousarray(values), device=self.settings.device)
 
-    def _refuse_non_finite(self, samples):
+    def _refuse_non_finite(self, samples: NDArray[np.float32]) -> None:
         bad = np.flatnonzero(~np.isfinite(samples).all(axis=1))
         if bad.size:
             member = self.member_of(len(samples))[bad[0]]
@@ -166,7 +190,7 @@ class FlowEnsemble:
             )
 
 
-def _arrays(features, mass):
+def _arrays(features: ArrayLike, mass: ArrayLike) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     features, mass = np.asarray(features, dtype=np.float32), np.asarray(mass, dtype=np.float32)
     if features.ndim != 2 or mass.shape != features.shape[:1]:
         raise ValueError(
@@ -178,7 +202,7 @@ def _arrays(features, mass):
     return features, mass
 
 
-def _padded(losses):
+def _padded(losses: Sequence[FloatArray]) -> FloatArray:
     """Losses of stacks that stopped after different numbers of epochs, as one array: (members, epochs, 2)."""
     n_epochs = max(part.shape[1] for part in losses)
     missing = [((0, 0), (0, n_epochs - part.shape[1]), (0, 0)) for part in losses]

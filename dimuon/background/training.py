@@ -12,13 +12,23 @@ import logging
 import multiprocessing
 import pickle
 import zipfile
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from tqdm import tqdm
 
+from dimuon.arrays import FloatArray, IntArray
+from dimuon.background.protocol import Checkpoint
 from dimuon.errors import AnalysisError
+from dimuon.random import Stream
+
+if TYPE_CHECKING:
+    from dimuon.background.estimators.flows import Flow
 
 log = logging.getLogger("dimuon")
 
@@ -26,14 +36,42 @@ STACK = 3  # members computed together on a CPU: two stacks of the paper's five 
 EVALUATION_CHUNK = 4096  # events at a time in the validation loss
 
 
-def stacks(n_members, device):
+class StackedModel(Protocol):
+    """What the training asks of a stack of networks beside what every `torch.nn.Module` has; see `maf.StackedMaf`."""
+
+    needs_noise: bool
+
+    @classmethod
+    def build(cls, n_features: int, settings: Any, seeds: Sequence[int]) -> Any:
+        """Untrained members, one per seed. settings: the section of its kind."""
+        ...
+
+    def finish_epoch(self, x: torch.Tensor, mass: torch.Tensor) -> None:
+        """What is to be done after an epoch with all training events."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class TrainedStack:
+    """Some trained members, first axis of every array.
+
+    state: of the lowest validation loss. best_epoch: (members,), its epoch. losses: (members, epochs, 2), train and
+    validation, NaN after a member has stopped.
+    """
+
+    state: dict[str, NDArray[Any]]
+    best_epoch: IntArray
+    losses: FloatArray
+
+
+def stacks(n_members: int, device: str) -> list[list[int]]:
     """The members trained together, as a list of lists: at most `STACK` of them on a CPU, all of them on a GPU."""
     n_stacks = -(-n_members // STACK) if device == "cpu" else 1
     return [part.tolist() for part in np.array_split(np.arange(n_members), n_stacks)]
 
 
 @contextmanager
-def one_thread():
+def one_thread() -> Iterator[None]:
     """Torch computes with one thread inside: sums come out the same whatever machine or worker computes them."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -43,13 +81,19 @@ def one_thread():
         torch.set_num_threads(threads)
 
 
-def train_stack(model_class, settings, features, mass, stream, members, checkpoint=None):
-    """Train some members of an ensemble; returns {"state", "best_epoch", "losses"} of numpy arrays, members first.
+def train_stack(
+    model_class: type[StackedModel],
+    settings: "Flow",
+    features: NDArray[np.float32],
+    mass: NDArray[np.float32],
+    stream: Stream,
+    members: Sequence[int],
+    checkpoint: Checkpoint | None = None,
+) -> TrainedStack:
+    """Train some members of an ensemble.
 
-    model_class: with `build`, `loss`, `finish_epoch` (see `maf.StackedMaf`). settings: of `estimators.flows`. features:
-    (n_events, n_features), float32, prepared; mass: (n_events,), scaled. members: their numbers in the ensemble.
-    checkpoint: to go on from and to save after every epoch. losses: (members, epochs, 2),
-    train and validation, NaN after a member has stopped. Raises `AnalysisError` for a loss that is not finite.
+    features: (n_events, n_features), prepared; mass: (n_events,), scaled. members: their numbers in the ensemble.
+    checkpoint: to go on from and to save after every epoch. Raises `AnalysisError` for a loss that is not finite.
     """
     with one_thread():
         training = StackTraining(model_class, settings, features, mass, stream, members)
@@ -64,14 +108,14 @@ def train_stack(model_class, settings, features, mass, stream, members, checkpoi
                 bar.set_postfix(train=f"{train_loss:.4f}", validation=f"{validation_loss:.4f}")
                 if checkpoint is not None:
                     training.save(checkpoint)
-        return {
-            "state": {name: value.cpu().numpy() for name, value in training.best.items()},
-            "best_epoch": training.best_epoch.numpy(),
-            "losses": training.losses[:, : training.epoch].numpy(),
-        }
+        return TrainedStack(
+            {name: value.cpu().numpy() for name, value in training.best.items()},
+            training.best_epoch.numpy(),
+            training.losses[:, : training.epoch].numpy(),
+        )
 
 
-def _place_of_bar(members, checkpoint):
+def _place_of_bar(members: Sequence[int], checkpoint: Checkpoint | None) -> dict[str, Any]:
     """Name and line of a stack's progress bar: several stacks, of several charges, train at the same time."""
     name = "flows" if checkpoint is None else checkpoint.name
     worker = multiprocessing.current_process().name.rpartition("-")[2]  # as in ForkServerProcess-2
@@ -82,23 +126,35 @@ def _place_of_bar(members, checkpoint):
 class StackTraining:
     """A stack of members in training. Everything that the next epoch depends on is in its checkpoint."""
 
-    def __init__(self, model_class, settings, features, mass, stream, members):
+    def __init__(
+        self,
+        model_class: type[StackedModel],
+        settings: "Flow",
+        features: NDArray[np.float32],
+        mass: NDArray[np.float32],
+        stream: Stream,
+        members: Sequence[int],
+    ) -> None:
         self.settings, self.stream, self.members = settings, stream, members
         self.fingerprint = _fingerprint(model_class, settings, features, mass, stream, members)
         seeds = [stream.child("member", member, "initial").integer() for member in members]
-        self.model = model_class.build(features.shape[1], settings, seeds).to(settings.device)
+        self.model: Any = model_class.build(features.shape[1], settings, seeds).to(settings.device)
         self.optimizer = torch.optim.Adam(
             self.model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
         )
         self.epoch = 0
         self.active = torch.arange(len(members))  # places in the stack still in training
-        self._split(features, mass)
+        n_validation = max(1, round(settings.validation_fraction * len(mass)))
+        self.validation_x, self.validation_mass = self._events(features, mass, slice(None, n_validation))
+        self.train_x, self.train_mass = self._events(features, mass, slice(n_validation, None))
+        self.batches = _batches(self.train_x.shape[2], settings.batch_size)
+        self.validation_noise = self._noise(n_validation, "validation noise")
         self.losses = torch.full((len(members), settings.epochs, 2), torch.nan, dtype=torch.float64)
         self.best = {name: value.clone() for name, value in self.model.state_dict().items()}
         self.best_loss = torch.full((len(members),), torch.inf, dtype=torch.float64)
         self.best_epoch = torch.zeros(len(members), dtype=torch.int64)
 
-    def run_epoch(self):
+    def run_epoch(self) -> tuple[float, float]:
         """One pass over the training events; returns the mean train and validation loss of the active members."""
         self.epoch += 1
         train_loss = self._train()
@@ -112,7 +168,7 @@ class StackTraining:
         self._stop_members()
         return float(train_loss.mean()), float(validation_loss.mean())
 
-    def save(self, checkpoint):
+    def save(self, checkpoint: Checkpoint) -> None:
         """Save what the next epoch depends on."""
         names = ("fingerprint", "epoch", "active", "losses", "best", "best_loss", "best_epoch")
         content = {name: getattr(self, name) for name in names}
@@ -121,7 +177,7 @@ class StackTraining:
         torch.save(content, buffer)
         checkpoint.save(buffer.getvalue())
 
-    def resume(self, checkpoint):
+    def resume(self, checkpoint: Checkpoint) -> None:
         """Take up the checkpoint if there is one and it belongs to this very training."""
         saved = checkpoint.load()
         if saved is None:
@@ -137,32 +193,36 @@ class StackTraining:
                 checkpoint.name,
             )
             return
-        for name in ("epoch", "losses", "best_loss", "best_epoch"):
-            setattr(self, name, content[name])
+        self.epoch, self.losses = content["epoch"], content["losses"]
+        self.best_loss, self.best_epoch = content["best_loss"], content["best_epoch"]
         self.best = {name: value.to(self.settings.device) for name, value in content["best"].items()}
         self._keep(content["active"])
         self.model.load_state_dict(content["model"])
         self.optimizer.load_state_dict(content["optimizer"])
         log.info("%s: training goes on after epoch %d", checkpoint.name, self.epoch)
 
-    def _split(self, features, mass):
-        """Every member's own training and validation events, as tensors (members, features, events)."""
-        n_validation = max(1, round(self.settings.validation_fraction * len(mass)))
-        orders = [
-            self.stream.child("member", member, "split").generator().permutation(len(mass)) for member in self.members
-        ]
-        tables = {"validation": slice(None, n_validation), "train": slice(n_validation, None)}
-        for use, part in tables.items():
-            chosen = np.stack([order[part] for order in orders])
-            x, m = features[chosen].transpose(0, 2, 1), mass[chosen][:, None]
-            setattr(self, f"{use}_x", torch.tensor(x, dtype=torch.float32, device=self.settings.device))
-            setattr(self, f"{use}_mass", torch.tensor(m, dtype=torch.float32, device=self.settings.device))
-        self.batches = _batches(self.train_x.shape[2], self.settings.batch_size)
-        self.validation_noise = self._noise(n_validation, "validation noise")
+    def _events(
+        self, features: NDArray[np.float32], mass: NDArray[np.float32], part: slice
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Every member's own part of the events, (members, features, events), and of the masses, (members, 1, events).
 
-    def _train(self):
+        part: of each member's own order.
+        """
+        orders = [
+            self.stream.child("member", member, "split").generator().permutation(len(mass))[part]
+            for member in self.members
+        ]
+        chosen = np.stack(orders)
+        x, m = features[chosen].transpose(0, 2, 1), mass[chosen][:, None]
+        device = self.settings.device
+        return (
+            torch.tensor(x, dtype=torch.float32, device=device),
+            torch.tensor(m, dtype=torch.float32, device=device),
+        )
+
+    def _train(self) -> torch.Tensor:
         n_events = self.train_x.shape[2]
-        active = [self.members[place] for place in self.active]
+        active = [self.members[place] for place in self.active.tolist()]
         orders = [
             self.stream.child("member", member, "epoch", self.epoch).generator().permutation(n_events)
             for member in active
@@ -182,7 +242,7 @@ class StackTraining:
         return total / n_events
 
     @torch.no_grad()
-    def _validate(self):
+    def _validate(self) -> torch.Tensor:
         total = torch.zeros(len(self.active), dtype=torch.float64)
         n_events = self.validation_x.shape[2]
         for start in range(0, n_events, EVALUATION_CHUNK):
@@ -192,54 +252,49 @@ class StackTraining:
             total += losses.sum(dim=1).cpu()
         return total / n_events
 
-    def _noise(self, n_events, *names):
+    def _noise(self, n_events: int, *names: str | int) -> torch.Tensor | None:
         """Standard normal numbers for losses that are themselves random: (members, n_features + 1, n_events)."""
         if not self.model.needs_noise:
             return None
         shape = (self.train_x.shape[1] + 1, n_events)
-        active = [self.members[place] for place in self.active]
+        active = [self.members[place] for place in self.active.tolist()]
         draws = [
             self.stream.child("member", member, *names).generator().standard_normal(shape, np.float32)
             for member in active
         ]
         return torch.tensor(np.stack(draws), device=self.settings.device)
 
-    def _refuse_non_finite(self, which, losses):
+    def _refuse_non_finite(self, which: str, losses: torch.Tensor) -> None:
         bad = torch.nonzero(~torch.isfinite(losses)).flatten()
         if len(bad):
-            member, value = self.members[self.active[bad[0]]], float(losses[bad[0]])
+            member, value = self.members[int(self.active[bad[0]])], float(losses[bad[0]])
             raise AnalysisError(
                 f"flow member {member}: {which} loss is {value} in epoch {self.epoch}; lower the learning rate "
                 f"({self.settings.learning_rate:g}) or look at the features for extreme values",
                 setting="learning_rate",
             )
 
-    def _keep_best(self, validation_loss):
+    def _keep_best(self, validation_loss: torch.Tensor) -> None:
         better = validation_loss < self.best_loss[self.active]
         places = self.active[better]
         self.best_loss[places], self.best_epoch[places] = validation_loss[better], self.epoch
         for name, value in self.model.state_dict().items():
             self.best[name][places] = value[better]
 
-    def _stop_members(self):
+    def _stop_members(self) -> None:
         """Take members out of the stack whose validation loss has not improved for `patience` epochs."""
         if self.settings.patience is not None:
             waiting = self.epoch - self.best_epoch[self.active]
             if (waiting >= self.settings.patience).any():
                 self._keep(torch.nonzero(waiting < self.settings.patience).flatten())
 
-    def _keep(self, places):
+    def _keep(self, places: torch.Tensor) -> None:
         """Go on with these places of the current stack only."""
-        for name in (
-            "active",
-            "train_x",
-            "train_mass",
-            "validation_x",
-            "validation_mass",
-            "validation_noise",
-        ):
-            if getattr(self, name) is not None:
-                setattr(self, name, getattr(self, name)[places])
+        self.active = self.active[places]
+        self.train_x, self.train_mass = self.train_x[places], self.train_mass[places]
+        self.validation_x, self.validation_mass = self.validation_x[places], self.validation_mass[places]
+        if self.validation_noise is not None:
+            self.validation_noise = self.validation_noise[places]
         for parameter in self.model.parameters():
             for name, value in self.optimizer.state[parameter].items():
                 if name != "step":
@@ -251,7 +306,7 @@ class StackTraining:
                 setattr(self.model, name, value[places])
 
 
-def load_tensors(content):
+def load_tensors(content: bytes) -> dict[str, Any]:
     """The tensors and numbers in the bytes of a torch file; ValueError where it is damaged or holds anything else.
 
     Tensors come to the CPU, wherever they were written.
@@ -259,12 +314,13 @@ def load_tensors(content):
     if not zipfile.is_zipfile(io.BytesIO(content)):
         raise ValueError("not a whole torch file")
     try:
-        return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        state: dict[str, Any] = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        return state
     except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
         raise ValueError(f"not a torch file of tensors and numbers ({type(error).__name__})") from error
 
 
-def _batches(n_events, size):
+def _batches(n_events: int, size: int) -> list[slice]:
     """Slices of at most `size` events in order; a single event left over joins the batch before it."""
     edges = [*range(0, n_events, size), n_events]
     if len(edges) > 2 and edges[-1] - edges[-2] == 1:
@@ -272,7 +328,14 @@ def _batches(n_events, size):
     return [slice(low, high) for low, high in zip(edges[:-1], edges[1:], strict=True)]
 
 
-def _fingerprint(model_class, settings, features, mass, stream, members):
+def _fingerprint(
+    model_class: type[StackedModel],
+    settings: "Flow",
+    features: NDArray[np.float32],
+    mass: NDArray[np.float32],
+    stream: Stream,
+    members: Sequence[int],
+) -> str:
     words = [
         model_class.__name__,
         settings.model_dump(mode="json"),
