@@ -571,7 +571,7 @@ def test_studies_with_other_windows_on_the_dimuons_of_step_2(tmp_path, monkeypat
         content = json.loads((tmp_path / f"results/tiny/studies/{name}.json").read_text())
         parts = content["controls"] if name == "controls" else content
         assert not any(part["failures"] for part in parts.values()), parts
-    kept = {file: file.stat().st_mtime_ns for file in (tmp_path / "data/tiny/studies").glob("flows_*.pt")}
+    kept = {file: file.stat().st_mtime_ns for file in (tmp_path / "data/tiny").glob("windows/*/studies/flows_*.pt")}
     assert len(kept) == 2 + 2 * 4  # the OS flows of two shifted windows; OS and SS of two SR and two sideband edges
     (tmp_path / "results/tiny/studies/variations.ledger.jsonl").unlink()
     variations.run(make_study("variations", path))
