@@ -5,23 +5,14 @@ from collections.abc import Iterator
 import pandas as pd
 from matplotlib.figure import Figure
 
-from dimuon.bumphunt.result import Statistic
 from dimuon.figures.drawing import Drawing
 from dimuon.figures.registry import figure, with_classifier
 from dimuon.figures.saved import Saved
 from dimuon.figures.sections import Section
 from dimuon.figures.style import COLOURS, LINES, MARKERS, Z0_LABEL, panel, say_origin, styled
+from dimuon.studies.injection import METHODS
 from dimuon.workflow.products import PRODUCTS
 
-METHODS = (
-    Statistic.NO_CUT,
-    Statistic.BEST_FEATURE,
-    Statistic.FIXED_CUT,
-    Statistic.BEST_CUT,
-    Statistic.LIKELIHOOD,
-    Statistic.SUPERVISED_FIXED,
-    Statistic.SUPERVISED,
-)
 CAPTION = (
     "Significance against the number of signal events hidden in a null dataset, for each way to look for them: "
     "medians and 68 % bands. Dotted: 3 and 5 standard deviations."
