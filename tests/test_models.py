@@ -1,5 +1,8 @@
 """The trained models of an analysis, loaded by themselves."""
 
+import doctest
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,6 +14,7 @@ from dimuon.classifiers import archive
 from dimuon.errors import UserError
 from dimuon.workflow import config, products, provenance
 from dimuon.workflow.executor import AtOnce
+from tests.conftest import ROOT
 
 NAMES = ("dimu_pt", "mu0_ip3d", "mu1_ip3d")
 CONFIG = """\
@@ -109,3 +113,15 @@ def test_a_damaged_file_is_named_and_nothing_in_it_is_run(analysis, tmp_path, pr
     provenance.sidecar_path(path).unlink()  # without it the content itself is looked at
     with pytest.raises(UserError, match=r"the models of os: not a"):
         trained(tmp_path)
+
+
+def test_the_example_of_the_documentation(analysis, monkeypatch):
+    """What docs/export.md says of the models, on those of this test: `data/demo` is theirs here."""
+    monkeypatch.chdir(analysis[0])
+    text = (ROOT / "docs" / "export.md").read_text()
+    blocks = re.findall(r"^```python\n(>>>.*?)^```$", text, re.DOTALL | re.MULTILINE)
+    told = []
+    example = doctest.DocTestParser().get_doctest("\n".join(blocks), {}, "export.md", "export.md", 0)
+    results = doctest.DocTestRunner().run(example, out=told.append)
+    assert results.attempted >= 7
+    assert results.failed == 0, "".join(told)
