@@ -235,6 +235,10 @@ def test_hepdata_has_the_numbers_of_every_figure(finished):
     assert "Data: SIMULATED" in said[0]["comment"]
     by_name = {entry["name"]: entry for entry in said[1:]}
     entry = by_name["fig2a_mass_cathode_os_on_os"]
+    files = {each["file"]: each for each in exported(finished)[1]["files"]}
+    assert list(files[f"hepdata/{entry['data_file']}"]["sources"]) == [
+        "results/small/figures/fig2a_mass_cathode_os_on_os.csv"
+    ]
     assert index["fig2a_mass_cathode_os_on_os"]["caption"] in entry["description"]
     table = yaml.safe_load((place / "hepdata" / entry["data_file"]).read_text())
     assert table["independent_variables"][0]["header"] == {"name": "Dimuon mass", "units": "GeV"}

@@ -107,10 +107,14 @@ def write_hepdata(run: Run, figures: list[FigureNumbers], folder: Folder) -> Non
     submission = hepdata.Submission(f"{text} Data: {origin.label}.", entries, origin.qualifiers, origin.energies)
     with cli.explained(what=folder.place / "hepdata"):
         files = submission.files()
-    sources = [figure.path for figure in figures]
+    tables, sources = {entry.file: entry for entry in entries}, [figure.path for figure in figures]
     for name, content in files.items():
-        meaning = "all of it, to be uploaded" if name == hepdata.ARCHIVE else "a table for HEPData"
-        folder.write(f"hepdata/{name}", content, meaning, sources if name == hepdata.ARCHIVE else [])
+        entry = tables.get(name)
+        if entry:
+            folder.write(f"hepdata/{name}", content, f"HEPData table {entry.name}", [entry.source])
+        else:
+            meaning = "all of it, to be uploaded" if name == hepdata.ARCHIVE else "what is in the submission"
+            folder.write(f"hepdata/{name}", content, meaning, sources)
 
 
 def hepdata_entries(run: Run, figures: list[FigureNumbers]) -> Iterator[hepdata.Entry]:
@@ -125,7 +129,7 @@ def hepdata_entries(run: Run, figures: list[FigureNumbers]) -> Iterator[hepdata.
         of_part = f", {layout.part}" if layout.part else ""
         description = f"{figure.title}{of_part}. {figure.caption}"
         location = f"Figure {figure.name}, section {figure.section} of the report"
-        yield hepdata.Entry(name, description, location, layout, [figure.section])
+        yield hepdata.Entry(name, description, location, layout, figure.path, [figure.section])
 
 
 def write_workspaces(workspaces: Workspaces, tested: list[Sample], folder: Folder) -> None:

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tqdm import tqdm
+
 from dimuon.exports.layout import Dependent, Independent, Layout, Uncertainty
 
 ARCHIVE = "submission.tar.gz"
@@ -22,14 +24,20 @@ LONGEST_NAME = 64  # HEPData's limit
 class Entry:
     """A table of the submission. name: unique, at most `LONGEST_NAME` characters. location: where the figure stands.
 
-    description: what is seen. phrases: keywords.
+    description: what is seen. source: the file that its numbers are from. phrases: keywords.
     """
 
     name: str
     description: str
     location: str
     layout: Layout
+    source: Path
     phrases: Sequence[str] = ()
+
+    @property
+    def file(self) -> str:
+        """What hepdata_lib calls its YAML file."""
+        return f"{self.name.lower().replace(' ', '_')}.yaml"
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,14 +62,12 @@ class Submission:
 
         submission = hepdata_lib.Submission()
         submission.comment = self.abstract
-        for entry in self.entries:
-            submission.add_table(self._table(entry))
         with tempfile.TemporaryDirectory() as folder:
-            with (
-                contextlib.chdir(folder),
-                contextlib.redirect_stdout(io.StringIO()),
-            ):  # it writes and prints where it is
+            # it leaves an archive where it is called, and prints
+            with contextlib.chdir(folder), contextlib.redirect_stdout(io.StringIO()):
                 submission.create_files("tables", validate=False)
+                for entry in tqdm(self.entries, desc="HEPData tables", disable=None):
+                    self._table(entry).write_output("tables")
             files = {path.name: path.read_bytes() for path in sorted(Path(folder, "tables").glob("*.yaml"))}
             files[ARCHIVE] = archive(files)
             Path(folder, ARCHIVE).write_bytes(files[ARCHIVE])

@@ -4,14 +4,16 @@ The background polynomial is linear in its coefficients, so each Bernstein polyn
 normfactor of its own; the signal is one more sample in the SR, which is a single bin. A bin of weighted events is a
 scaled Poisson count (`dimuon.statistics.spectra`): data and templates are divided by its scale, which leaves q0 as it
 is. The one thing that templates do not know is the limit of `dimuon.statistics.families.Polynomial`, whose expected
-count is held at or above zero in every bin: where that limit is touched, the two tests differ, and `Agreement` says so.
+count is held at or above zero in every bin. Where that limit is touched, templates with free coefficients may go below
+zero, to a likelihood without a maximum: the coefficients are kept from being negative instead, and where that changes
+q0 `Agreement` says so.
 """
 
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Self
 
 import numpy as np
 
@@ -36,24 +38,31 @@ class Agreement(Record):
     """How a workspace and this package agree on one spectrum.
 
     q0: of this package. q0_pyhf: of pyhf, NaN where its fit fails. agrees: within `TOLERANCE`. held_at_zero: bins whose
-    expected background this package holds at zero, in either fit. reason: why q0 differs, where it does. signal_unit:
-    events (sum of weights) that mu = 1 stands for, the background expected in the SR.
+    expected background this package holds at zero, in either fit. non_negative: no coefficient may be negative. reason:
+    why q0 differs, where it does. signal_unit: events (sum of weights) that mu = 1 stands for, the background expected
+    in the SR.
     """
 
     q0: float
     q0_pyhf: float
     agrees: bool
     held_at_zero: int
+    non_negative: bool
     reason: str | None
     signal_unit: float
 
 
 @dataclass(frozen=True, eq=False)
 class SpectrumTest:
-    """One spectrum with the function that its background has. spectrum: of length one."""
+    """One spectrum with the function that its background has.
+
+    spectrum: of length one. non_negative: no coefficient of the Bernstein polynomials may be negative, as is so of the
+    family `Bernstein`.
+    """
 
     spectrum: Spectra
     family: Family
+    non_negative: bool = False
 
     def __post_init__(self) -> None:
         if len(self.spectrum) != 1:
@@ -64,6 +73,19 @@ class SpectrumTest:
                 "sums of templates; polynomial and bernstein can be exported",
                 setting="family",
             )
+
+    @classmethod
+    def of(cls, spectrum: Spectra, family: Family) -> Self:
+        """The test that pyhf can do: with free coefficients, unless the background of a bin is held at zero.
+
+        Then they may not be negative, which keeps the likelihood finite, unless free ones alone give the same q0.
+        """
+        free = cls(spectrum, family, isinstance(family, Bernstein))
+        agreement = free.agreement()
+        if not agreement.held_at_zero:
+            return free
+        bounded = replace(free, non_negative=True)
+        return free if agreement.agrees and not bounded.agreement().agrees else bounded
 
     def workspace(self) -> dict[str, Any]:
         """The workspace as JSON values, after version 1.0.0 of pyhf's schema."""
@@ -92,10 +114,12 @@ class SpectrumTest:
         held = 0 if isinstance(self.family, Bernstein) else max(int(fits.at_boundary[0]) for fits in self._fits())
         reason = (
             f"the background is held at zero in {held} bins, a limit that sums of templates do not have"
+            + ("; here no coefficient may be negative instead" if self.non_negative else "")
             if held
             else "the minimiser of pyhf ends elsewhere"
         )
-        return Agreement(ours, theirs, bool(near), held, None if near else reason, self.signal_unit)
+        why = None if near else reason
+        return Agreement(ours, theirs, bool(near), held, self.non_negative, why, self.signal_unit)
 
     @property
     def signal_unit(self) -> float:
@@ -127,14 +151,14 @@ class SpectrumTest:
         return np.asarray(basis.jacobian(flat, self.spectrum.low, self.spectrum.high)[0])
 
     def _parameters(self) -> list[dict[str, Any]]:
-        """Where the fits begin, and how far they may go: mu not below zero, and a coefficient where the family lets it.
+        """Where the fits begin, and how far they may go: mu not below zero, and a coefficient where it may.
 
         They begin at the fit to the sidebands.
         """
         free, null = (self._coefficients(fits) for fits in self._fits())
         n_sig = max(self.spectrum.counts[0, -1].item() - self.signal_unit, 0.0) / self.signal_unit
         reach = ROOM * max(1.0, float(np.abs([free, null]).max()))
-        lowest = 0.0 if isinstance(self.family, Bernstein) else -reach
+        lowest = 0.0 if self.non_negative else -reach
         background = [
             {"name": _name(j), "inits": [max(value, lowest)], "bounds": [[lowest, reach]]}
             for j, value in enumerate(free.tolist())

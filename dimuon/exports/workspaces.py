@@ -99,7 +99,7 @@ class Workspaces:
         name = f"{sample.name}_{statistic.value}"
         try:
             _require_one_function(self.config.significance)
-            test = SpectrumTest(spectrum, model.chosen(spectrum)[0])
+            test = SpectrumTest.of(spectrum, model.chosen(spectrum)[0])
         except AnalysisError as error:
             self.absent[f"pyhf/{name}"] = str(error)
             return
