@@ -7,6 +7,7 @@ are any. An interrupted training goes on from its last finished epoch when the s
 Writes, under data/<name>/: flows_<charge>.pt, flow_losses_<charge>.parquet.
 """
 
+import logging
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -19,6 +20,8 @@ from dimuon.workflow import cli, executor, products
 from dimuon.workflow.checkpoint import FileCheckpoint
 from dimuon.workflow.provenance import Run
 
+log = logging.getLogger("dimuon")
+
 
 def main(run: Run) -> None:
     """Train the flows of every charge, all charges side by side: their stacks of members fill the cores."""
@@ -28,6 +31,9 @@ def main(run: Run) -> None:
     with cli.explained(section="features"):
         scaler = steps.scaler_of(config, events)
     stream = Stream(config.seed)
+    for charge, own in events.items():
+        for doubt in steps.feature_doubts(config, charge, own, stream):
+            log.info("%s: %s", charge, doubt)
 
     def train(charge: str) -> BackgroundModel:
         checkpoint = FileCheckpoint(run.path(products.FLOWS, charge=charge).with_suffix(".checkpoint"))

@@ -37,12 +37,13 @@ def main(run: Run) -> None:
                 closure = steps.close(config, charge, events, model, stream, pool)
             beyond, n = sampled.n_beyond(events), len(sampled.events)
             log.info(
-                "%s: %s of %s sampled SR events have a feature beyond all dimuons", charge, f"{beyond:,}", f"{n:,}"
+                "%s: %s of %s sampled SR events have a feature beyond all real ones", charge, f"{beyond:,}", f"{n:,}"
             )
 
             sources = [run.path(products.FLOWS, charge=charge), path]
             record = MassFitRecord.of(fit, config.window, config.background.n_bins_sr).to_json()
-            frame = pd.concat([part.frame(config.window) for part in (sampled, closure.sampled)])
+            parts, mass = (sampled, closure.sampled), config.mass_axis.column
+            frame = pd.concat([part.frame(config.window, mass) for part in parts])
             run.write_json(run.path(products.MASS_FIT, charge=charge), record, [path])
             run.write_table(run.path(products.BACKGROUND, charge=charge), frame, sources)
             run.write_json(run.path(products.CLOSURE, charge=charge), closure.to_json(), sources)

@@ -19,7 +19,7 @@ from dimuon.bumphunt import headlines, steps
 from dimuon.data import samples
 from dimuon.random import Stream
 from dimuon.studies import standing
-from dimuon.workflow import cli, products, provenance
+from dimuon.workflow import cli, products
 
 log = logging.getLogger("dimuon")
 
@@ -35,7 +35,9 @@ def main(run):
     tests = [result.found for result in results]
     log.info("%s", "\n".join([headlines.on_screen(tests), *standing.lines(run.results, run)]))
     content = {
-        "origin": provenance.origin_of(*sources),
+        "origin": run.origin(sources).to_json(),
+        "events": run.config.dataset.events,
+        "mass": run.config.mass_axis.to_json(),
         "settings": settings.model_dump(include={"choice", "family", "degree", "n_bins_sr"}),
         "tests": {test.name: test.to_json() for test in tests},
     }

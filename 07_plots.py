@@ -23,9 +23,9 @@ def main(run: provenance.Run) -> None:
     drawings = registry.drawings(saved)
     index = run.path(products.FIGURE_INDEX)
     files = drawing.write_all(drawings, index.parent, run.config.execution.workers)
-    run.write_json(index, drawing.index(drawings, files), saved.used, saved.origin)
+    run.write_json(index, drawing.index(drawings, files), saved.used, saved.origin.kind)
     page = report.page(saved, drawings, files)
-    path = run.write_bytes(run.path(products.REPORT), page.encode(), saved.used, saved.origin)
+    path = run.write_bytes(run.path(products.REPORT), page.encode(), saved.used, saved.origin.kind)
     if saved.results:
         log.info("%s", "\n".join([on_screen(saved.results), *standing.lines(run.results, run)]))
     log.info("%d figures in %s, all of it on one page: %s", len(drawings), index.parent, path)

@@ -1,6 +1,6 @@
 """Every column of every table: its unit and its meaning. One place, so that files and documentation agree."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from dimuon.features import FEATURES
@@ -113,6 +113,10 @@ def find(name: str) -> Column | None:
     return Column("flag", "the event passed this trigger") if name.startswith("HLT_") else COLUMNS.get(name)
 
 
-def units(names: Iterable[str]) -> dict[str, str]:
-    """{column: unit} for the named columns; KeyError names one that is neither in `COLUMNS` nor a trigger flag."""
-    return {name: (find(name) or COLUMNS[name]).unit for name in names}
+def units(names: Iterable[str], declared: Mapping[str, Column] | None = None) -> dict[str, str]:
+    """{column: unit} for the named columns. declared: of the analysis at hand, before those that all have.
+
+    KeyError names one that is neither declared, nor in `COLUMNS`, nor a trigger flag.
+    """
+    own = declared or {}
+    return {name: (own.get(name) or find(name) or COLUMNS[name]).unit for name in names}

@@ -35,7 +35,7 @@ class MuonPairs:
     """Muon pairs, by their columns.
 
     columns: {column: (n_events,)} with pt [GeV], eta, phi [rad] and whatever else of the harder muon, mu0_pt ..., and
-    of the softer one, mu1_pt ...
+    of the softer one, mu1_pt ... Where there is a mass [GeV] it is taken for that of the muon.
     """
 
     columns: Mapping[str, Any]
@@ -63,7 +63,8 @@ class MuonPairs:
         import vector  # slow to import, and most modules want no more than the names of the columns
 
         momenta = {name: self[f"{muon}_{name}"] for name in ("pt", "eta", "phi")}
-        mass = np.full(momenta["pt"].shape, MUON_MASS)
+        given = f"{muon}_mass" in self.columns
+        mass = self[f"{muon}_mass"] if given else np.full(momenta["pt"].shape, MUON_MASS)
         return cast(FourVectors, vector.array({**momenta, "mass": mass}))
 
 
@@ -126,6 +127,33 @@ def of_pairs(pairs: Mapping[str, Any]) -> dict[str, FloatArray]:
     """`dimuon` of the columns mu0_pt, mu0_eta, mu0_phi and the same of mu1."""
     muon_pairs = MuonPairs(pairs)
     return {name: computation(muon_pairs) for name, computation in COMPUTED.items()}
+
+
+def of_two_muons(first: Mapping[str, FloatArray], second: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
+    """All columns of pairs of muons in any order: those of `dimuon`, mu0_pt ... and mu1_pt ..., mu0 the harder.
+
+    first, second: {column: (n_events,)} with E, px, py, pz [GeV], or pt [GeV], eta, phi [rad] and where known mass
+    [GeV], and whatever else, alike for both. The squared mass of a rounded four-vector may be negative; its mass is
+    then minus the root of that, so that the energy is kept.
+    """
+    muons = [_as_pt_eta_phi(muon) for muon in (first, second)]
+    swapped = muons[1]["pt"] > muons[0]["pt"]
+    pairs = {}
+    for name in muons[0]:
+        pairs[f"mu0_{name}"] = np.where(swapped, muons[1][name], muons[0][name])
+        pairs[f"mu1_{name}"] = np.where(swapped, muons[0][name], muons[1][name])
+    return of_pairs(pairs) | pairs
+
+
+def _as_pt_eta_phi(muon: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
+    if not {"E", "px", "py", "pz"} <= muon.keys():
+        return dict(muon)
+    import vector
+
+    momentum = cast(FourVectors, vector.array({name: muon[name] for name in ("px", "py", "pz", "E")}))
+    computed = {"pt": momentum.pt, "eta": momentum.eta, "phi": momentum.phi, "mass": momentum.mass}
+    rest = {name: values for name, values in muon.items() if name not in ("px", "py", "pz", "E", *computed)}
+    return {name: np.asarray(values) for name, values in computed.items()} | rest
 
 
 def mass_of_pairs(pairs: Mapping[str, Any]) -> FloatArray:

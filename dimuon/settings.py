@@ -1,14 +1,65 @@
 """What every section of settings has in common; each wing declares the sections of what it holds."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler
-from pydantic_core import CoreSchema, PydanticKnownError, core_schema
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, GetCoreSchemaHandler
+from pydantic_core import CoreSchema, PydanticCustomError, PydanticKnownError, core_schema
 
 Positive = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
+
+MASS_UNITS = ("eV", "keV", "MeV", "GeV", "TeV")
+UNITS = (
+    *MASS_UNITS,
+    "fm",
+    "nm",
+    "um",
+    "mm",
+    "cm",
+    "m",
+    "ps",
+    "ns",
+    "us",
+    "ms",
+    "s",
+    "rad",
+    "mrad",
+    "deg",
+    "%",
+    "e",
+    "1",
+)
+
+
+def at(place: tuple[str | int, ...], message: str) -> PydanticCustomError:
+    """An error of one section that another section's value causes. place: the keys that lead to what is to change."""
+    return PydanticCustomError("elsewhere", "{message}", {"message": message, "place": place})
+
+
+def _known_unit(unit: str) -> str:
+    """A unit, or a product, quotient and power of units: "GeV", "cm^2/s"."""
+    for part in re.split(r"[*/ ]", unit) if unit else ():
+        base, _, power = part.partition("^")
+        if base not in UNITS or (power and not re.fullmatch(r"-?\d+", power)):
+            raise ValueError(f"unknown unit {part!r}; known: {', '.join(UNITS)}, and * / ^ of them")
+    return unit
+
+
+def _drawable(label: str) -> str:
+    """A label that matplotlib can set: its formulas between pairs of $, every brace closed."""
+    formulas = label.replace(r"\$", "").split("$")
+    if len(formulas) % 2 == 0:
+        raise ValueError("a formula stands between two $")
+    if any(formula.count("{") != formula.count("}") for formula in formulas[1::2]):
+        raise ValueError("a brace is not closed in the formula")
+    return label
+
+
+Unit = Annotated[str, AfterValidator(_known_unit)]
+Label = Annotated[str, Field(min_length=1), AfterValidator(_drawable)]
 
 
 class Section(BaseModel):

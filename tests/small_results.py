@@ -309,7 +309,7 @@ def _write_significance(run, tests, table, dimuons):
         features.append(_feature_histograms(events, table[table["charge"] == test.upper()], train, test))
         summary[name] = _summary(curve, train, test, len(events))
     inputs = [dimuons, *(run.data / f"scores_{train}_on_{test}.parquet" for train, test in tests)]
-    content = {"origin": "simulated", "settings": {"degree": 5, "n_bins_sr": 11}, "tests": summary}
+    content = {"origin": {"kind": "simulated"}, "settings": {"degree": 5, "n_bins_sr": 11}, "tests": summary}
     run.write_json(run.results / "significance.json", json.loads(json.dumps(content)), inputs)
     run.write_table(run.results / "significance_curves.parquet", pd.concat(curves, ignore_index=True), inputs)
     run.write_table(run.results / "mass_histograms.parquet", pd.concat(spectra, ignore_index=True), inputs)

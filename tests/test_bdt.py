@@ -253,7 +253,7 @@ def test_scores_of_another_charge_are_the_mean_of_all_models():
 @pytest.mark.parametrize(
     ("n_sr", "n_background", "message"),
     [
-        (3, 100, "3 SR dimuons"),
+        (3, 100, "3 SR events"),
         (100, 4, "4 sampled background events"),
         (100, 0, "0 sampled background events"),
     ],

@@ -9,7 +9,9 @@ import pytest
 from dimuon.__main__ import main
 from dimuon.bumphunt.result import Statistic
 from dimuon.commands import compare
+from dimuon.dataset import Dataset
 from dimuon.errors import UserError
+from dimuon.workflow.config import TOY
 from tests import small_results
 
 
@@ -49,7 +51,7 @@ def test_settings_that_differ_are_named(two):
 
 def test_curves_of_both_are_drawn(two):
     tables = [compare.read(folder).curves for folder in two]
-    figure = compare.curves(tables, ["first", "second"], "simulated")
+    figure = compare.curves(tables, ["first", "second"], Dataset(TOY))
     panels = [axes for axes in figure.axes if axes.get_legend() is not None]
     assert len(panels) == 4
     labels = [text.get_text() for text in panels[0].get_legend().get_texts()]
@@ -62,7 +64,7 @@ def test_curves_of_both_are_drawn(two):
 def test_variations_do_not_pass_for_the_result(two):
     table = compare.read(two[1]).curves
     other = table.assign(baseline=False, degree=3, p0=table["p0"] ** 2)
-    axes = compare.curves([table, pd.concat([other, table])], ["a", "b"], "simulated").axes[0]
+    axes = compare.curves([table, pd.concat([other, table])], ["a", "b"], Dataset(TOY)).axes[0]
     line = next(line for line in axes.lines if line.get_label().startswith("b"))
     np.testing.assert_allclose(line.get_ydata(), table.query("variable == 'cathode'").sort_values("fpr")["p0"])
 

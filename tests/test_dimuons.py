@@ -81,7 +81,7 @@ def test_region_of_step_2_is_taken_as_written(tmp_path, monkeypatch):
 def test_dimuons_outside_the_window_are_counted(tables, caplog):
     with caplog.at_level(logging.INFO):
         tables().events("os")
-    assert "table.parquet: 1 of 4 os dimuons lie outside the mass window" in caplog.text
+    assert "table.parquet: 1 of 4 OS dimuons lie outside the mass window" in caplog.text
 
 
 def test_one_table_a_charge(tables):

@@ -89,7 +89,11 @@ def test_every_table_has_the_columns_of_the_schema(finished):
         convergence.run(
             study.Study(provenance.Run(chosen, "-m dimuon study convergence", "small.yaml"), "convergence", None)
         )
-    further = {"": set(), "features": set(chosen.features.names), "triggers": {chosen.selection.trigger}}
+    further = {
+        "": set(),
+        "mass and features": {chosen.mass_axis.column, *chosen.features.names},
+        "triggers": {chosen.selection.trigger},
+    }
     tables = sorted(finished.glob("*/small/**/*.parquet"))
     assert len(tables) > 15
     for path in tables:
@@ -99,7 +103,7 @@ def test_every_table_has_the_columns_of_the_schema(finished):
 
 def test_whatever_comes_from_the_simulation_is_marked(finished):
     for path in (finished / "data" / "small").rglob("*.meta.json"):
-        assert json.loads(path.read_text())["origin"] == "simulated", path
+        assert json.loads(path.read_text())["origin"]["kind"] == "simulated", path
     assert "SIMULATED" in (finished / "results" / "small" / "report.html").read_text()
 
 

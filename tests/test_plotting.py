@@ -16,6 +16,7 @@ from scipy.stats import chi2, norm
 
 from dimuon import features
 from dimuon.bumphunt import cut_and_count
+from dimuon.dataset import Dataset
 from dimuon.figures import drawing as drawings
 from dimuon.figures import registry, style
 from dimuon.figures.checks.agreement import agreement
@@ -27,8 +28,10 @@ from dimuon.figures.paper.fit_variations import fit_variations
 from dimuon.figures.paper.mass_spectra import mass_spectra
 from dimuon.figures.paper.p_values import p_values
 from dimuon.figures.saved import Saved
+from dimuon.origin import KINDS, Origin
 from dimuon.statistics.working_points import CutVariable
 from dimuon.workflow import config, provenance
+from dimuon.workflow.config import TOY
 from tests import small_results
 
 IMAGES = {"baseline_dir": "images", "tolerance": 12, "style": style.STYLE, "savefig_kwargs": {"dpi": 40}}
@@ -82,10 +85,10 @@ def variations_table(saved):
     return pd.concat(frames, ignore_index=True)
 
 
-def mass_figure(saved, train, test, origin="simulated"):
+def mass_figure(saved, train, test, origin=TOY):
     spectra = chosen(saved, "mass_histograms.parquet", train=train, test=test, variable="cathode")
     points = chosen(saved, "mass_points.parquet", train=train, test=test, variable="cathode")
-    return mass_spectra(spectra, points, saved.config.window, origin)
+    return mass_spectra(spectra, points, saved.config.window, Dataset(origin))
 
 
 def of_test(saved, train, test):
@@ -93,9 +96,9 @@ def of_test(saved, train, test):
     return next(result for result in saved.results if (result.train, result.test) == (train, test))
 
 
-def p_figure(saved, train, test, origin="simulated"):
+def p_figure(saved, train, test, origin=TOY):
     curves = chosen(saved, "significance_curves.parquet", train=train, test=test)
-    return p_values(curves, of_test(saved, train, test), origin)
+    return p_values(curves, of_test(saved, train, test), Dataset(origin))
 
 
 @pytest.mark.mpl_image_compare(filename="fig1a.png", **IMAGES)
@@ -162,7 +165,7 @@ def test_figure_2b(saved):
 def test_figure_3(saved):
     """Every feature with its unit, a curve for each cut and the dashed one before anti-isolation."""
     histograms = chosen(saved, "feature_histograms.parquet", train="os", test="os")
-    figure = feature_spectra(histograms, "simulated")
+    figure = feature_spectra(histograms, Dataset(TOY))
     assert [axes.get_xlabel().split("[")[-1] for axes in figure.axes] == ["GeV]", "cm]", "cm]"]
     for axes, name in zip(figure.axes, small_results.TRAINING, strict=True):
         assert len(axes.patches) == 8
@@ -175,7 +178,7 @@ def test_figure_3(saved):
 @pytest.mark.mpl_image_compare(filename="fig4.png", **IMAGES)
 def test_figure_4(saved):
     """Nine curves, the baseline bold."""
-    figure = fit_variations(variations_table(saved), "polynomial of degree 5", "simulated")
+    figure = fit_variations(variations_table(saved), "polynomial of degree 5", Dataset(TOY))
     legend = figure.axes[0].get_legend()
     assert len(legend.get_texts()) == 9
     bold = [line for line in legend.get_lines() if line.get_linewidth() > 2]
@@ -196,32 +199,32 @@ def test_nine_features_and_nine_working_points_are_all_drawn(saved):
     fprs = np.geomspace(1, 1e-3, 9)
     curves = chosen(saved, "significance_curves.parquet", train="os", test="os")
     own = [curves[curves["variable"] == "cathode"], nine(curves[curves["variable"] == "dimu_pt"], "variable", names)]
-    legend = p_values(pd.concat(own), of_test(saved, "os", "os"), "simulated").axes[0].get_legend()
+    legend = p_values(pd.concat(own), of_test(saved, "os", "os"), Dataset(TOY)).axes[0].get_legend()
     shown = [line for line in legend.get_lines() if len(str(line.get_marker())) == 1]
     assert len(shown) == 10
     assert len({(str(line._unscaled_dash_pattern), line.get_marker()) for line in shown}) == 10
 
     spectra = nine(chosen(saved, "mass_histograms.parquet", train="os", test="os"), "fpr", fprs)
     points = nine(chosen(saved, "mass_points.parquet", train="os", test="os"), "fpr", fprs)
-    figure = mass_spectra(spectra, points, saved.config.window, "measured")
+    figure = mass_spectra(spectra, points, saved.config.window, Dataset(Origin("measured")))
     assert len(figure.axes[0].containers) == 9
     histograms = nine(nine(chosen(saved, "feature_histograms.parquet", train="os", test="os").dropna(), "fpr", fprs),
                       "feature", names)  # fmt: skip
-    panels = feature_spectra(histograms, "measured").axes
+    panels = feature_spectra(histograms, Dataset(Origin("measured"))).axes
     assert [len(axes.patches) for axes in panels] == [9] * 9
 
     kept = nine(saved.drawings["efficiency_os_on_os"].table, "fpr", np.geomspace(0.5, 1e-3, 9))
-    axes = efficiency(kept, saved.config.window, "os", "os", "measured").axes[0]
+    axes = efficiency(kept, saved.config.window, "os", "os", Dataset(Origin("measured"))).axes[0]
     assert len(axes.containers) == 9
     distances = saved.drawings["agreement_os"].table.assign(**{f"ks_{name}": 0.01 for name in names})
-    axes = agreement(distances, saved.config.window, "os", "measured").axes[1]
+    axes = agreement(distances, saved.config.window, "os", Dataset(Origin("measured"))).axes[1]
     n_features = sum(column.startswith("ks_") for column in distances)
     assert len(axes.get_legend().get_texts()) == n_features
 
     fits = [(degree, n_bins) for degree in range(1, 10) for n_bins in range(5, 14)]
     cathode = curves[curves["variable"] == "cathode"]
     others = [cathode.assign(baseline=False, degree=degree, n_bins_sr=n_bins) for degree, n_bins in fits]
-    axes = fit_variations(pd.concat([cathode, *others]), "own", "measured").axes[0]
+    axes = fit_variations(pd.concat([cathode, *others]), "own", Dataset(Origin("measured"))).axes[0]
     assert len(axes.get_legend().get_texts()) == 1 + 81
 
 
@@ -241,14 +244,18 @@ def test_every_drawing_draws_and_says_that_it_is_simulated(saved):
         assert len(drawing.caption) > 60
 
 
-@pytest.mark.parametrize("origin", provenance.ORIGINS)
-def test_the_origin_is_said(saved, origin):
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_origin_is_said(saved, kind):
+    origin = Origin(kind, "CMS Open Data", "2016", "13 TeV", "8.7 fb-1")
     figure = p_figure(saved, "os", "os", origin)
     said = figure_words(figure)
-    assert ("SIMULATED" in said) == (origin == "simulated")
-    assert ("Open Data 2016" in said) == (origin != "simulated")
-    assert ("8.7 fb" in said) == (origin != "simulated")
-    assert ("REBUILT" in said) == (origin == "rebuilt")
+    assert ("SIMULATED" in said) == (kind == "simulated")
+    assert ("not data" in said) == (kind == "simulated")
+    assert ("Origin not stated" in said) == (kind == "unknown")
+    assert ("REBUILT" in said) == (kind == "rebuilt")
+    assert "Open Data 2016" in said
+    assert "8.7 fb$^{-1}$ (13 TeV)" in said
+    assert not {"Open", "fb", "TeV"} & set(figure_words(p_figure(saved, "os", "os", Origin(kind))).split())
 
 
 def test_closure_scales_the_samples_to_the_data(saved):
@@ -308,7 +315,7 @@ def test_closure_draws_data_samples_their_error_and_ratios_beyond_the_axis(saved
     part = table[(table["feature"] == "dimu_pt") & (table["region"] == "SBL")].index
     table.loc[part[3], ["n_data", "n_sampled", "n_sampled_err"]] = 90, 30.0, 4.0  # 3 times too many
     table.loc[part[5], ["n_data", "n_sampled", "n_sampled_err"]] = 10, 100.0, 8.0  # 10 times too few
-    figure = closure(table, "os", "simulated")
+    figure = closure(table, "os", Dataset(TOY))
     assert "Dimuon $p_T$ [GeV]" in [axes.get_xlabel() for axes in figure.axes]
     top, ratio = figure.axes[0], figure.axes[3]
     part = table.loc[part]
@@ -483,7 +490,7 @@ def test_toy_values_are_starred_and_bounds_have_arrows(saved):
     curves = chosen(saved, "significance_curves.parquet", train="os", test="os")
     curves = curves.assign(n_toys=np.where(curves["valid"], 0, 1000), p0_toys=0.01, p0_toys_err=0.003)
     curves["toys_bound"] = curves["fpr"] < 2e-3
-    axes = p_values(curves, of_test(saved, "os", "os"), "simulated").axes[0]
+    axes = p_values(curves, of_test(saved, "os", "os"), Dataset(TOY)).axes[0]
     assert "CATHODE, from toys" in words(axes)
     cathode = curves[(curves["variable"] == "cathode") & (curves["n_toys"] > 0)]
     starred = axes.containers[0].lines[0].get_xdata()
@@ -589,12 +596,14 @@ def test_weighted_samples_are_drawn_with_their_weights():
     """Two sampled events of which one counts three times are four; unit weights change nothing."""
     data = pd.DataFrame({"region": "SBL", "dimu_pt": [30.0] * 8})
     drawn = pd.DataFrame({"region": "SBL", "dimu_pt": [30.0, 60.0], "weight": [3.0, 1.0]})
-    table = closure_table(data, drawn, ["dimu_pt"]).set_index("bin_low")
+    table = closure_table(data, drawn, {"dimu_pt": features.FEATURES["dimu_pt"]}).set_index("bin_low")
     filled = table[table["n_sampled"] > 0]
     assert filled["n_sampled"].tolist() == [6.0, 2.0]  # 8 real events for 4 sampled ones
     assert filled["n_sampled_err"].tolist() == [6.0, 2.0]
-    alike = closure_table(data, drawn.assign(weight=1.0), ["dimu_pt"])
-    pd.testing.assert_frame_equal(alike, closure_table(data, drawn.drop(columns="weight"), ["dimu_pt"]))
+    alike = closure_table(data, drawn.assign(weight=1.0), {"dimu_pt": features.FEATURES["dimu_pt"]})
+    pd.testing.assert_frame_equal(
+        alike, closure_table(data, drawn.drop(columns="weight"), {"dimu_pt": features.FEATURES["dimu_pt"]})
+    )
 
     events = pd.DataFrame(
         {"score": [0.11, 0.91, 0.91], "region": ["sampled", "sampled", "SR"], "weight": [3.0, 1.0, 1]}

@@ -18,8 +18,11 @@ from dimuon.errors import UserError
 from dimuon.figures import registry, report, style, wording
 from dimuon.figures.saved import Saved
 from dimuon.figures.verdicts import verdicts
+from dimuon.origin import Origin
 from dimuon.workflow import cli, config, provenance
 from tests import servers, small_results
+
+MEASURED = Origin("measured", "CMS Open Data", "2016", "13 TeV", "8.7 fb-1")
 
 CHROMIUM_FLAGS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
@@ -79,7 +82,7 @@ def test_the_page_tells_the_whole_story(tmp_path, monkeypatch):
         "Can it be believed",
         "Cutflow",
         "Settings",
-        "Opposite-sign search",
+        "Search",
         "Provenance",
     ):
         assert heading in words
@@ -104,7 +107,7 @@ def test_missing_parts_are_said_and_the_rest_is_shown(tmp_path, monkeypatch):
     assert "What is missing" in words
     assert "data/small/flow_losses_os.parquet run `python 03_train_flows.py small.yaml`" in words
     assert "2 files of this analysis are missing or out of date" in words
-    assert "Opposite-sign search" in words
+    assert "Search" in words
     assert "Same-sign control" not in words
     assert saved.summary["tests"].keys() == {"os_on_os"}
 
@@ -203,11 +206,11 @@ def test_warnings_stand_for_what_they_say(tmp_path, monkeypatch):
         best["valid"] = valid
         return " ".join(report.warnings(saved, origin, []))
 
-    assert "asymptotic" not in said("measured", valid=True)
-    assert "asymptotic" in said("measured", valid=False)
-    assert "REBUILT" in said("rebuilt")
-    assert "REBUILT" not in said("measured")
-    assert "SIMULATED" not in said("measured")
+    assert "asymptotic" not in said(MEASURED, valid=True)
+    assert "asymptotic" in said(MEASURED, valid=False)
+    assert "REBUILT" in said(Origin("rebuilt"))
+    assert "REBUILT" not in said(MEASURED)
+    assert "SIMULATED" not in said(MEASURED)
 
 
 def test_doubtful_numbers_are_marked_in_the_table_and_said(tmp_path, monkeypatch):
@@ -246,15 +249,15 @@ def test_simulated_signal_in_a_study_does_not_make_the_data_simulated(tmp_path, 
     small_results.write_studies(small_results.build(tmp_path, charges=("os",)), tmp_path, charges=("os",))
     for path in tmp_path.rglob("*.meta.json"):
         if not path.name.startswith("injection"):
-            path.write_text(path.read_text().replace('"origin": "simulated"', '"origin": "measured"'))
+            path.write_text(path.read_text().replace('"kind": "simulated"', '"kind": "measured"'))
     saved, page = make_page(tmp_path, monkeypatch)
     assert "Z0 over 4 seeds (0 failed): likelihood 0.52 ± 0.31; asked is a median and spread below 1" in text_of(page)
-    assert saved.origin == "measured"
-    assert '<span class="origin">CMS Open Data 2016</span>' in page
+    assert saved.origin.kind == "measured"
+    assert '<span class="origin">toy events (13 TeV)</span>' in page
     assert "SIMULATED signal is used in injection, and nowhere else on this page." in text_of(page)
     significance = saved.run.results / "significance.json.meta.json"
-    significance.write_text(significance.read_text().replace('"origin": "measured"', '"origin": "rebuilt"'))
-    assert saved.origin == "rebuilt"
+    significance.write_text(significance.read_text().replace('"kind": "measured"', '"kind": "rebuilt"'))
+    assert saved.origin.kind == "rebuilt"
 
 
 STUDIES = [
@@ -363,7 +366,7 @@ def drawn_page(tmp_path_factory):
 def test_every_figure_is_there_with_its_numbers_and_its_hash(drawn_page):
     figures = drawn_page.parent / "figures"
     index = json.loads((figures / "index.json").read_text())
-    assert index["fig2a_mass_cathode_os_on_os"]["origin"] == "simulated"
+    assert index["fig2a_mass_cathode_os_on_os"]["origin"]["kind"] == "simulated"
     listed = {name: digest for entry in index.values() for name, digest in entry["sha256"].items()}
     assert len(listed) == 3 * len(index)
     for name, digest in listed.items():

@@ -45,7 +45,7 @@ def analysis(tmp_path_factory):
 def test_headlines_and_files(analysis):
     folder, said = analysis
     content = json.loads((folder / "results/small/significance.json").read_text())
-    assert content["origin"] == "simulated"
+    assert content["origin"]["kind"] == "simulated"
     assert "one scale" in said
     assert f"{content['tests']['os_on_os']['likelihood_pooled']['z0']:.2f}" in said
     assert f"{content['tests']['os_on_os']['likelihood_calibration']['mean']:+.2f}" in said

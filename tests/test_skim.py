@@ -164,7 +164,7 @@ def test_dimuons_and_cutflow_agree(done):
     assert table["event"].is_monotonic_increasing or table["run"].is_monotonic_increasing
     sidecar = json.loads((done / "data/test/dimuons.parquet.meta.json").read_text())
     assert sidecar["units"]["dimu_mass"] == "GeV"
-    assert sidecar["origin"] == "measured"
+    assert sidecar["origin"]["kind"] == "unknown"
 
 
 def test_the_same_bytes_from_one_worker(done, inputs, tmp_path):

@@ -682,7 +682,7 @@ def test_injected_events_are_found(inside):
     study = make_study("injection", inside / "tiny.yaml")
     injection.run(study)
     table = pd.read_parquet(inside / "results/tiny/studies/injection.parquet")
-    assert provenance.sidecar(inside / "results/tiny/studies/injection.parquet")["origin"] == "simulated"
+    assert provenance.sidecar(inside / "results/tiny/studies/injection.parquet")["origin"]["kind"] == "simulated"
     assert set(table["method"]) == set(injection.METHODS)
     median = table.groupby(["method", "n_injected"])["z0"].median().unstack()
     assert (median.loc["supervised"] >= median.loc["supervised_fixed"]).all()

@@ -59,7 +59,8 @@ class ConditionalFlows:
             )
         mean, std = float(inside.mass.mean()), float(inside.mass.std())
         ensemble = FlowEnsemble(self.settings)
-        ensemble.fit(self.scaler.transform(inside.features), (inside.mass - mean) / std, stream, pool, checkpoint)
+        features = self.scaler.spread(inside.features, stream.child("discrete").generator())
+        ensemble.fit(self.scaler.transform(features), (inside.mass - mean) / std, stream, pool, checkpoint)
         return ConditionalBackground(self.scaler, mean, std, ensemble, events.names, int(outside.sum()))
 
 

@@ -37,10 +37,10 @@ class Sampled:
     member: IntArray
     use: NDArray[np.object_]
 
-    def frame(self, window: MassWindow) -> pd.DataFrame:
-        """One row an event: the features, dimu_mass [GeV], region, member, use, weight."""
+    def frame(self, window: MassWindow, mass: str = "dimu_mass") -> pd.DataFrame:
+        """One row an event: the features, the mass under its name, region, member, use, weight."""
         return pd.DataFrame(self.events.columns).assign(
-            dimu_mass=self.events.mass,
+            **{mass: self.events.mass},
             region=window.region(self.events.mass),
             member=self.member,
             use=self.use,

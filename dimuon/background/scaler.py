@@ -22,12 +22,19 @@ class LogitScaler:
 
     A value outside the fitted range but with 0 < v < 1 is transformed like any other; beyond that no finite
     image exists and `transform` raises: nothing is clipped.
+
+    lattices: {index of a discrete feature: its values, rising}. A density needs values in between: `spread` puts each
+    anywhere in its cell, half way to its neighbours, and `inverse` gives the nearest value back.
     """
 
+    lattices: Mapping[int, FloatArray]
     minimum: FloatArray
     span: FloatArray
     mean: FloatArray
     std: FloatArray
+
+    def __init__(self, lattices: Mapping[int, FloatArray] | None = None) -> None:
+        self.lattices = dict(lattices or {})
 
     def fit(
         self, x: FloatArray, sideband: BoolArray | None = None, limits_from_sidebands: bool = False
@@ -80,6 +87,20 @@ class LogitScaler:
         low, high = SQUEEZE
         u = (expit(_table(y) * self.std + self.mean) - low) / (high - low)
         features: FloatArray = self.minimum + u * self.span
+        for index, lattice in self.lattices.items():
+            middles = (lattice[1:] + lattice[:-1]) / 2
+            features[:, index] = lattice[np.searchsorted(middles, features[:, index])]
+        return features
+
+    def spread(self, x: ArrayLike, rng: np.random.Generator) -> FloatArray:
+        """x with the discrete features anywhere in their cells: same shape. x: (n_events, n_features)."""
+        features = _table(x)
+        if self.lattices:
+            features = features.copy()
+            for index, lattice in self.lattices.items():
+                below, above = _cells(lattice)
+                cell = np.searchsorted((lattice[1:] + lattice[:-1]) / 2, features[:, index])
+                features[:, index] = rng.uniform(below[cell], above[cell])
         return features
 
     def log_jacobian(self, x: ArrayLike) -> FloatArray:
@@ -91,12 +112,19 @@ class LogitScaler:
 
     def state(self) -> dict[str, list[float]]:
         """The fitted numbers as lists, for saving."""
-        return {name: getattr(self, name).tolist() for name in ("minimum", "span", "mean", "std")}
+        fitted = {name: getattr(self, name).tolist() for name in ("minimum", "span", "mean", "std")}
+        return fitted | {f"lattice_{index}": lattice.tolist() for index, lattice in self.lattices.items()}
 
     @classmethod
     def from_state(cls, state: Mapping[str, list[float]]) -> "LogitScaler":
         """The scaler that `state()` described."""
-        scaler = cls()
+        prefix = "lattice_"
+        lattices = {
+            int(name.removeprefix(prefix)): np.asarray(values, dtype=float)
+            for name, values in state.items()
+            if name.startswith(prefix)
+        }
+        scaler = cls(lattices)
         for name in ("minimum", "span", "mean", "std"):
             setattr(scaler, name, np.asarray(state[name], dtype=float))
         return scaler
@@ -104,6 +132,13 @@ class LogitScaler:
     def _squeezed(self, x: FloatArray) -> FloatArray:
         low, high = SQUEEZE
         return low + (high - low) * (x - self.minimum) / self.span
+
+
+def _cells(lattice: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """(lower, upper) ends of the cell of each value: (n_values,) each."""
+    middles = (lattice[1:] + lattice[:-1]) / 2
+    first, last = (lattice[1] - lattice[0]) / 2, (lattice[-1] - lattice[-2]) / 2
+    return np.append(lattice[0] - first, middles), np.append(middles, lattice[-1] + last)
 
 
 def _table(values: ArrayLike, finite: bool = True) -> FloatArray:
@@ -117,20 +152,26 @@ def _table(values: ArrayLike, finite: bool = True) -> FloatArray:
 
 
 def fit_scaler(
-    features: FloatArray, in_sidebands: BoolArray, names: Sequence[str], limits_from_sidebands: bool = False
+    features: FloatArray,
+    in_sidebands: BoolArray,
+    names: Sequence[str],
+    limits_from_sidebands: bool = False,
+    discrete: Sequence[str] = (),
 ) -> LogitScaler:
-    """The `LogitScaler` fitted to events of one charge.
+    """The `LogitScaler` fitted to events of one sample.
 
     features: (n_events, n_features), physical units; in_sidebands: (n_events,). limits_from_sidebands: no SR event
-    enters. Raises `AnalysisError` for values that are not finite and for a feature that is constant in the sidebands.
+    enters. discrete: the names of those that take few values. Raises `AnalysisError` for values that are not finite
+    and for a feature that is constant in the sidebands.
     """
     features = np.asarray(features, dtype=float)
     for name, values, inside in zip(names, features.T, features[in_sidebands].T, strict=True):
         if not np.isfinite(values).all():
-            raise AnalysisError(
-                f"feature {name}: {(~np.isfinite(values)).sum()} values are not finite; mend the dimuon table"
-            )
+            raise AnalysisError(f"feature {name}: {(~np.isfinite(values)).sum()} values are not finite; mend the table")
         if inside.size == 0 or inside.min() == inside.max():
             content = f"{inside[0]:g} in every event" if inside.size else "no event"
             raise AnalysisError(f"feature {name} is constant in the sidebands ({content}); leave it out", setting="set")
-    return LogitScaler().fit(features, in_sidebands, limits_from_sidebands)
+    lattices = {index: np.unique(features[:, index]) for index, name in enumerate(names) if name in discrete}
+    scaler = LogitScaler(lattices)
+    spread = scaler.spread(features, np.random.default_rng(0))  # their distribution is all that is taken from them
+    return scaler.fit(spread, in_sidebands, limits_from_sidebands)

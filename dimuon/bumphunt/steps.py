@@ -10,6 +10,7 @@ from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from dimuon.arrays import FloatArray
@@ -36,6 +37,9 @@ from dimuon.workflow.config import Config
 from dimuon.workflow.products import Product
 from dimuon.workflow.provenance import Run
 
+KNOWS_THE_MASS = 0.2  # distance correlation with the mass in the sidebands
+N_PERMUTATIONS = 20  # their p-value is not asked for
+MANY_ALIKE = 0.05  # share of events with one and the same value of a feature that is taken for continuous
 NO_TOYS = Toys(local=0, scan=0, weights=0)
 
 
@@ -58,8 +62,45 @@ def scaler_of(config: Config, events: Mapping[str, Events]) -> LogitScaler:
     """The feature transform of all charges: fitted to the OS events alone, where there are any."""
     fitted_to = events["os"] if "os" in events else next(iter(events.values()))
     in_sidebands = ~config.window.in_sr(fitted_to.mass)
-    limits_from_sidebands = config.features.limits_from == "sidebands"
-    return fit_scaler(fitted_to.features, in_sidebands, fitted_to.names, limits_from_sidebands)
+    limits_from_sidebands, data = config.features.limits_from == "sidebands", config.dataset
+    complete = {name: data.feature(name).completed(values) for name, values in fitted_to.columns.items()}
+    discrete = [name for name, feature in complete.items() if feature.discrete]
+    return fit_scaler(fitted_to.features, in_sidebands, fitted_to.names, limits_from_sidebands, discrete)
+
+
+def feature_doubts(config: Config, charge: str, events: Events, stream: Stream) -> list[str]:
+    """What to know of the features before anything is trained on them, one sentence each.
+
+    What was chosen from the data because it was not declared; a feature that knows the mass in the sidebands; values
+    that many events share, where a density makes no sense; fewer events than the estimator has parameters.
+    """
+    in_sidebands, data = ~config.window.in_sr(events.mass), config.dataset
+    own = stream.child("feature doubts", charge)
+    sentences = []
+    for name, values in events.columns.items():
+        declared, sidebands = data.feature(name), values[in_sidebands]
+        feature = declared.completed(values)
+        if not declared.is_complete:
+            kind = "discrete" if feature.discrete else "on a logarithmic axis" if feature.log else "on a linear axis"
+            sentences.append(
+                f"{name}: drawn from {feature.low:.4g} to {feature.high:.4g} {feature.unit}, {kind}; the signal is "
+                f"taken to lie {feature.signal_side} a cut; features.define can say otherwise"
+            )
+        rng = own.child(name).generator()
+        known = sculpting.distance_correlation(events.mass[in_sidebands], sidebands, rng, N_PERMUTATIONS).value
+        if known > KNOWS_THE_MASS:
+            sentences.append(
+                f"WARNING: {name} knows the mass: their distance correlation in the sidebands is {known:.2f} (above "
+                f"{KNOWS_THE_MASS:g} is said); a classifier that sees it can shape the spectrum"
+            )
+        alike, counts = np.unique(sidebands, return_counts=True)
+        share = counts.max() / len(sidebands)
+        if not feature.discrete and share > MANY_ALIKE:
+            sentences.append(
+                f"WARNING: {name} is {alike[counts.argmax()]:g} in {100 * share:.0f} % of the sideband events, where a "
+                "density makes no sense; declare it discrete, or leave it out"
+            )
+    return sentences
 
 
 def train_background(
@@ -132,7 +173,7 @@ def close(
     sampled = mass_model.sample_at(model, sidebands.mass, copies, at_real)
     by_place = closure.in_sidebands(sidebands, sampled.events, window, at_real, pool)
     half_split = held_out.half_split(own.child("half split").rooted()) if settings.half_split else {}
-    shifted = {f"{low:g}-{high:g} GeV": (low, high) for low, high in settings.shifted_windows}
+    shifted = {config.mass_axis.between(low, high): (low, high) for low, high in settings.shifted_windows}
     windows = {
         place: held_out.shifted_window(low, high, own.child(place).rooted()) for place, (low, high) in shifted.items()
     }
@@ -244,7 +285,8 @@ def measure(
     model = model_choice.model_of(settings, config.window)
     own, fprs = stream.child(sample.name), rates(settings.n_working_points, settings.fpr_min)
     rng = own.child("random cut").generator()
-    variables = cut_and_count.cut_variables(sample.score, sample.features, rng, sample.members)
+    declared = config.dataset.features
+    variables = cut_and_count.cut_variables(sample.score, sample.features, rng, sample.members, declared)
     curves, spectra = cut_and_count.cut_and_count(mass, variables, fprs, model)
     curves = cut_and_count.add_toys(curves, spectra, model, toys.local, own.child("toys").generator())
     if for_figures:
@@ -272,7 +314,7 @@ def _figure_tables(
         products.MASS_POINTS: cut_and_count.figure_points(mass, classifier, shown, model, weights),
         products.EFFICIENCIES: cut_and_count.efficiencies(mass, classifier, shown, model.bins, curves),
         products.FEATURE_HISTOGRAMS: cut_and_count.feature_histograms(
-            mass, sample.features, classifier, shown, config.window, sample.before
+            mass, sample.features, classifier, shown, config.window, sample.before, config.dataset.features
         ),
     }
     labels = {"train": sample.train, "test": sample.test}

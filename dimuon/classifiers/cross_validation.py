@@ -120,8 +120,8 @@ def train(
     """
     others = others or {}
     in_sr = np.asarray(in_sr, dtype=bool)
-    classes = {"SR dimuons": events[in_sr], "sampled background events": background}
-    for name, table in {**classes, "dimuons": events, **others}.items():
+    classes = {"SR events": events[in_sr], "sampled background events": background}
+    for name, table in {**classes, "events": events, **others}.items():
         _check(name, table)
     for name, table in classes.items():
         if len(table) < n_folds:

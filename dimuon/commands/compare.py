@@ -18,9 +18,11 @@ from matplotlib.figure import Figure
 
 from dimuon.bumphunt.result import HEADLINES, Statistic, TestResult
 from dimuon.commands import inspect
+from dimuon.dataset import Dataset, MassAxis
 from dimuon.errors import UserError
 from dimuon.figures.p_value_axes import FLOOR, p_value_axes, variable_label
-from dimuon.figures.style import COLOURS, LINES, MARKERS, describe_test, panels, save, say_origin, styled
+from dimuon.figures.style import COLOURS, LINES, MARKERS, panels, save, say_origin, styled
+from dimuon.origin import Origin, merged
 from dimuon.studies import standing
 from dimuon.workflow import products, provenance
 
@@ -29,9 +31,9 @@ log = logging.getLogger("dimuon")
 
 @dataclass(frozen=True)
 class Results:
-    """The results of one analysis. origin: of `provenance.ORIGINS`. curves: as their table. sidecar: of the tests."""
+    """The results of one analysis. data: what its events are. curves: as their table. sidecar: of the tests."""
 
-    origin: str
+    data: Dataset
     tests: list[TestResult]
     curves: pd.DataFrame
     sidecar: dict[str, Any]
@@ -46,7 +48,9 @@ def read(folder: Path | str) -> Results:
             raise UserError(f"{path}: not found; give a folder results/<name>/ in which step 6 has written")
     curves = provenance.load_table(paths[1], products.CURVES.column_names)
     content = provenance.load_json(paths[0])
-    return Results(content["origin"], inspect.tests(content, paths[0]), curves, provenance.sidecar(paths[0]))
+    mass = MassAxis.from_json(content["mass"]) if "mass" in content else MassAxis()
+    data = Dataset(Origin.read(content["origin"]), mass, content.get("events", "dimuons"))
+    return Results(data, inspect.tests(content, paths[0]), curves, provenance.sidecar(paths[0]))
 
 
 def headlines(first: Sequence[TestResult], second: Sequence[TestResult]) -> pd.DataFrame:
@@ -111,7 +115,7 @@ def text(folders: Sequence[Path | str]) -> str:
     named = dict(zip(("first", "second"), labels(folders), strict=True))
     said = []
     for folder, results in zip(folders, (first, second), strict=True):
-        said += [f"{folder}: {provenance.ORIGIN_LABELS[results.origin]}"]
+        said += [f"{folder}: {results.data.origin.label}"]
         said += [f"  {line}" for line in standing.lines(Path(folder))]
     changed = differing.rename(columns=named).to_string(index=False) if len(differing) else "no setting differs"
     table = numbers.rename(columns=named).to_string(index=False, float_format="%.2f", na_rep="–")
@@ -122,7 +126,7 @@ def text(folders: Sequence[Path | str]) -> str:
 
 
 @styled
-def curves(tables: Sequence[pd.DataFrame], names: Sequence[str], origin: str) -> Figure:
+def curves(tables: Sequence[pd.DataFrame], names: Sequence[str], data: Dataset) -> Figure:
     """The classifier's p-value against the false-positive rate in two results, one panel per train-test combination.
 
     tables: two DataFrames as `significance_curves.parquet`. names: of the two, for the legend. Faint: their variations.
@@ -138,10 +142,11 @@ def curves(tables: Sequence[pd.DataFrame], names: Sequence[str], origin: str) ->
             for _, curve in part[~part["baseline"]].groupby(["degree", "n_bins_sr"]):
                 axis.plot(curve["fpr"], curve["p0"].clip(lower=FLOOR), color=colour, linestyle=line, alpha=0.25)
             look = {"color": colour, "linestyle": line, "marker": marker, "markersize": 6}
-            axis.plot(own["fpr"], own["p0"].clip(lower=FLOOR), label=f"{name}: {variable_label('cathode')}", **look)
+            label = f"{name}: {variable_label('cathode', data)}"
+            axis.plot(own["fpr"], own["p0"].clip(lower=FLOOR), label=label, **look)
         p_value_axes(axis, lowest)
         axis.legend(loc="lower right", fontsize=11)
-        say_origin(figure if axis is axes[0, 0] else None, axis, origin, describe_test(train, test))
+        say_origin(figure if axis is axes[0, 0] else None, axis, data.origin, data.describe(train, test))
     return figure
 
 
@@ -156,7 +161,7 @@ def main(arguments: argparse.Namespace) -> None:
     log.info("%s", text(arguments.folders))
     if arguments.plot:
         names = labels(arguments.folders)
-        tables = [read(folder).curves for folder in arguments.folders]
-        origin = provenance.origin_of(*map(products.SIGNIFICANCE.at, arguments.folders))
+        both = [read(folder) for folder in arguments.folders]
+        data = both[0].data.of(merged(results.data.origin for results in both))
         stem = arguments.folders[0].parent / f"compare_{'_'.join(names).replace('/', '_')}"
-        log.info("wrote %s", ", ".join(map(str, save(curves(tables, names, origin), stem))))
+        log.info("wrote %s", ", ".join(map(str, save(curves([results.curves for results in both], names, data), stem))))

@@ -24,6 +24,7 @@ from dimuon.data import schema
 from dimuon.errors import UserError
 from dimuon.features import FEATURES
 from dimuon.figures.style import COLOURS, LINES, panels, save, say_origin, styled
+from dimuon.origin import Origin
 from dimuon.studies import standing
 from dimuon.workflow import config, products, provenance
 from dimuon.workflow.config import Config
@@ -61,12 +62,12 @@ def origin_lines(path: Path, chosen: Config | None = None) -> list[str]:
     meta = provenance.sidecar(path)
     if not meta:
         return [
-            f"origin: {provenance.ORIGIN_LABELS[provenance.origin_of(path)]}",
+            f"origin: {provenance.origin_of(path).label}",
             "no sidecar: not made by one of the steps",
         ]
     inputs = [f"  {name} {digest[:12]}" for name, digest in meta["inputs"].items()]
     return [
-        f"origin: {provenance.ORIGIN_LABELS[meta['origin']]}",
+        f"origin: {Origin.read(meta['origin']).label}",
         f"made by {meta['step']} on {meta['written']} in {meta['wall_time_s']:.1f} s, seed {meta['seed']}, "
         f"commit {meta['git_commit'] or 'unknown'}",
         *([f"shared with {meta['shared_with']}, which was made first"] if "shared_with" in meta else []),
@@ -253,7 +254,7 @@ def histogram_page(path: Path) -> Figure:
 
 
 @styled
-def draw_columns(frame: pd.DataFrame, names: Sequence[str], origin: str) -> Figure:
+def draw_columns(frame: pd.DataFrame, names: Sequence[str], origin: Origin) -> Figure:
     """One small histogram per named column, overlaid per charge and region where the table has them."""
     keys = [key for key in OVERLAYS if key in frame and frame[key].nunique() > 1]
     groups = list(frame.groupby(keys)) if keys else [((), frame)]
@@ -282,7 +283,7 @@ def draw_columns(frame: pd.DataFrame, names: Sequence[str], origin: str) -> Figu
 def _edges(values: "pd.Series[float]", name: str) -> tuple[FloatArray, bool]:
     """(edges, whether the axis is logarithmic): the feature's own, else the range of the values."""
     if name in FEATURES:
-        return FEATURES[name].edges, FEATURES[name].log
+        return FEATURES[name].edges, bool(FEATURES[name].log)
     low, high = values.min(), values.max()
     if low > 0 and high / low > 1000:
         return np.geomspace(low, high, 51), True

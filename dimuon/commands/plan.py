@@ -53,8 +53,7 @@ class Analysis:
     @property
     def steps(self) -> tuple[Maker, ...]:
         """The steps that its input needs."""
-        given = self.config.input
-        return STEPS[5 if given.scores is not None else 2 if given.dimuons is not None else 0 :]
+        return STEPS[self.config.input.first_step - 1 :]
 
     def run(self, step: Maker) -> provenance.Run:
         """The `Run` of a step."""

@@ -23,7 +23,8 @@ def read(run: Run, charge: str, names: Sequence[str]) -> Events:
     finite, or no SR event.
     """
     file = run.require(path(run, charge))
-    columns = ["dimu_mass", *names, *(["weight"] if "weight" in table_columns(file) else [])]
+    mass = run.config.mass_axis.column
+    columns = [mass, *names, *(["weight"] if "weight" in table_columns(file) else [])]
     frame = run.read_table(file, [*columns, "region", "use"])
     frame = frame[(frame["region"] == "SR") & frame["use"].isin(["train", "validation"])][columns]
     if frame.empty:
@@ -37,7 +38,7 @@ def read(run: Run, charge: str, names: Sequence[str]) -> Events:
             "run 04_sample_background.py again"
         )
     return Events.of(
-        frame["dimu_mass"].to_numpy(dtype=float),
+        frame[mass].to_numpy(dtype=float),
         frame[list(names)].to_numpy(dtype=float),
         names,
         weight=frame["weight"].to_numpy(dtype=float) if "weight" in columns else None,

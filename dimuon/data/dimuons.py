@@ -1,4 +1,4 @@
-"""The table of selected dimuons, from step 2 or handed in by the user: one way to read it for every later step."""
+"""The table that steps 3 to 6 begin with, from step 2 or handed in by the user: one way to read it for every step."""
 
 import logging
 from collections.abc import Sequence
@@ -9,6 +9,9 @@ import numpy as np
 import pandas as pd
 
 from dimuon.arrays import BoolArray
+from dimuon.data import handed_in
+from dimuon.data.tables import TableColumns
+from dimuon.dataset import SAMPLES
 from dimuon.errors import UserError
 from dimuon.events import Events
 from dimuon.regions import REGIONS
@@ -21,7 +24,9 @@ CHOOSING = ("charge", "anti_isolated")  # columns, where a table has them
 
 
 def paths(run: Run) -> dict[str, Path]:
-    """{charge: file} of the dimuon tables of this analysis, for the charges that it has."""
+    """{sample: file} of the tables of this analysis. The samples are the charges, or those of the split of a table."""
+    if run.config.input.table is not None:
+        return dict.fromkeys(run.config.input.table.samples, handed_in.path(run))
     given = run.config.input.dimuons
     if given is None:
         return {charge: run.path(products.DIMUONS) for charge in run.config.selection.charges}
@@ -32,51 +37,68 @@ def paths(run: Run) -> dict[str, Path]:
 
 
 class Dimuons:
-    """The selected dimuons of one analysis. Each column of each file is read once, when it is first asked for.
+    """The selected events of one analysis, dimuons mostly. Each column of each file is read once, when first asked for.
 
-    Only the dimuons inside the mass window are given, by default only the anti-isolated of them (a table without the
+    Only the events inside the mass window are given, by default only the anti-isolated of them (a table without the
     column anti_isolated is taken to hold no others). Both methods raise `UserError` for a file or column that is
     missing, stale or damaged, a value that is not finite, and a region without events.
     """
 
     def __init__(self, run: Run) -> None:
         self.run, self.paths = run, paths(run)
+        self.mass = run.config.mass_axis.column
         self._tables: dict[Path, pd.DataFrame] = {}
+        self._columns: TableColumns | None = None
 
     @property
     def charges(self) -> list[str]:
-        """The charges that there are dimuons of, "os" and "ss"."""
+        """The samples that there are events of: "os" and "ss", or those of the split."""
         return list(self.paths)
 
     def events(self, charge: str, names: Sequence[str] | None = None, anti_isolated: bool = True) -> Events:
-        """The dimuons of one charge. names: of their features; None: those of the configuration."""
+        """The events of one sample. names: of their features; None: those of the configuration."""
         names = list(self.run.config.features.names if names is None else names)
         frame = self.frame(charge, names, anti_isolated)
-        mass, features = frame["dimu_mass"].to_numpy(dtype=float), frame[names].to_numpy(dtype=float)
+        mass, features = frame[self.mass].to_numpy(dtype=float), frame[names].to_numpy(dtype=float)
         return Events.of(mass, features, names, row=frame["row"].to_numpy())
 
     def frame(self, charge: str, names: Sequence[str] = (), anti_isolated: bool = True) -> pd.DataFrame:
-        """The dimuons of one charge with the columns row (of the file), dimu_mass [GeV] and those named.
+        """The events of one sample with the columns row (of the file), the mass and those named.
 
         region, where it is named, is that of the window of the configuration.
         """
-        path, window = self.run.require(self.paths[charge]), self.run.config.window
-        measured = [name for name in dict.fromkeys(["dimu_mass", *names]) if name != "region"]
-        table = self._read(path, measured)
-        table = table[self._chosen(path, charge, anti_isolated)]
-        _require_finite(path, table[measured])
-        inside = window.in_window(table["dimu_mass"])
-        if not inside.all():
-            log.info("%s: %d of %d %s dimuons lie outside the mass window", path, (~inside).sum(), len(table), charge)
-        table = table[inside]
+        path, window = self.paths[charge], self.run.config.window
+        measured = [name for name in dict.fromkeys([self.mass, *names]) if name != "region"]
+        if self.run.config.input.table is not None:
+            table = self._of_table(path, charge, measured)
+        else:
+            table = self._read(self.run.require(path), measured)
+            table = table[self._chosen(path, charge, anti_isolated)]
+            _require_finite(path, table[measured])
+            inside = window.in_window(table[self.mass])
+            if not inside.all():
+                counts = (~inside).sum(), len(table)
+                log.info("%s: %d of %d %s lie outside the mass window", path, *counts, self._said(charge) + "s")
+            table = table[inside]
         in_regions = (window.in_sbl, window.in_sr, window.in_sbh)
         for region, is_in in zip(REGIONS, in_regions, strict=True):
-            if not is_in(table["dimu_mass"]).any():
-                raise UserError(f"{path}: no {charge.upper()} dimuon in {region} ({window}); check cuts and window")
+            if not is_in(table[self.mass]).any():
+                raise UserError(f"{path}: no {self._said(charge)} in {region} ({window}); check cuts and window")
         frame = table[measured].assign(row=table.index)
         if "region" in names:
             frame["region"] = self._regions(path, table)
-        return frame[["row", *dict.fromkeys(["dimu_mass", *names])]].reset_index(drop=True)
+        return frame[["row", *dict.fromkeys([self.mass, *names])]].reset_index(drop=True)
+
+    def _said(self, charge: str) -> str:
+        """One event of a sample, in words: "OS dimuon", "event"."""
+        noun = self.run.config.dataset.events.removesuffix("s")
+        return f"{SAMPLES.get(charge, charge)} {noun}".strip()
+
+    def _of_table(self, path: Path, charge: str, names: Sequence[str]) -> pd.DataFrame:
+        """The columns of a table that was handed in, of the events of one sample inside the window."""
+        if self._columns is None:
+            self._columns = handed_in.open_table(self.run)
+        return handed_in.chosen(self._columns, self.run.config, charge, names)
 
     def _chosen(self, path: Path, charge: str, anti_isolated: bool) -> BoolArray:
         """(n_rows,) True for the dimuons of one charge, where asked for the anti-isolated ones alone."""
@@ -92,9 +114,9 @@ class Dimuons:
 
     def _regions(self, path: Path, table: pd.DataFrame) -> Any:
         """(n_events,) the region as step 2 wrote it; a table handed in may have been made with another window."""
-        if self.run.config.input.dimuons is None:
+        if self.run.config.input.first_step == 1:
             return self._read(path, ["region"]).loc[table.index, "region"].to_numpy()
-        return self.run.config.window.region(table["dimu_mass"])
+        return self.run.config.window.region(table[self.mass])
 
     def _read(self, path: Path, names: Sequence[str]) -> pd.DataFrame:
         """The columns of a file that were asked for up to now, and those that choose, in the file's rows."""

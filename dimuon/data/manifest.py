@@ -124,7 +124,7 @@ class Manifest:
             raise UserError(f"{problem}; nothing was written")
         self._report()
         skims = self.done()
-        origin = "simulated" if simulated or any(skimmed.simulated for skimmed in skims) else "measured"
+        origin = "simulated" if simulated or any(skimmed.simulated for skimmed in skims) else None
         outputs = [self.path.parent / skimmed.output for skimmed in skims]
         for path in set(self.path.parent.glob("*")) - {*outputs, self.path}:
             path.unlink()  # of inputs that are no longer asked for, or left by an interrupted run

@@ -3,9 +3,9 @@
 import json
 import logging
 import math
+import os
 import zlib
-from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -81,22 +81,49 @@ def certified_luminosity(record: Record, path: Path) -> Path:
     return path
 
 
+def named(record: Record, name: str) -> sources.Source:
+    """The file of that name of a record, over https where that can be. `UserError` names those that the record has."""
+    every = {source.address.rpartition("/")[2]: source for source in files(record)}
+    if name not in every:
+        shown = ", ".join(list(every)[:20]) or "none"
+        raise UserError(f"input.table.file: record {record.number} has no file {name}; its files are {shown}")
+    whole = every[name]
+    return replace(whole, addresses=tuple(sorted(whole.addresses, key=lambda address: address.startswith("root://"))))
+
+
+def agrees(source: sources.Source, path: Path) -> bool:
+    """Whether a file is what a source should be, as far as its size and checksum are known."""
+    if source.size not in (None, path.stat().st_size):
+        return False
+    return source.adler32 is None or adler32(path) == source.adler32
+
+
 def fetch(source: sources.Source, path: Path, attempts: int, timeout: float) -> None:
-    """Copy a source to `path`, whole, with the size and adler32 that the portal gives; `sources.ReadFailed` if not."""
+    """Copy a source to `path`, whole, with the size and adler32 that the portal gives; `sources.ReadFailed` if not.
+
+    What an interrupted copy has reached is kept beside it where there is a checksum that tells whether the rest fits.
+    """
+    partial = path.with_name(f".{path.name}.partial")
+    path.parent.mkdir(parents=True, exist_ok=True)
 
     def copy(attempt: int) -> None:
+        if source.adler32 is None or (source.size is not None and partial.exists() and _size(partial) > source.size):
+            partial.unlink(missing_ok=True)
         address = source.addresses[(attempt - 1) % len(source.addresses)]
-        with atomic(path) as temporary:
-            with open(temporary, "wb") as target:
-                for block in _blocks(address, timeout):
-                    target.write(block)
-            size = temporary.stat().st_size
-            if source.size not in (None, size):
-                raise OSError(f"{address}: {size:,} bytes where {source.size:,} are due")
-            if source.adler32 and (found := adler32(temporary)) != source.adler32:
-                raise OSError(f"{address}: checksum {found} where {source.adler32} is due")
+        if not partial.exists() or source.size is None or _size(partial) < source.size:
+            _append(address, partial, timeout)
+        if source.size not in (None, _size(partial)):
+            raise OSError(f"{address}: {_size(partial):,} bytes where {source.size:,} are due")
+        if source.adler32 and (found := adler32(partial)) != source.adler32:
+            partial.unlink()
+            raise OSError(f"{address}: checksum {found} where {source.adler32} is due")
+        os.replace(partial, path)
 
     sources.retry(copy, source, attempts)
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size
 
 
 def adler32(path: Path) -> str:
@@ -126,12 +153,18 @@ def _ask(record: Record) -> list[dict[str, Any]]:
         raise UserError(f"{error}; is the portal reachable? `input.files` takes files on disk") from error
 
 
-def _blocks(address: str, timeout: float) -> Iterator[bytes]:
+def _append(address: str, partial: Path, timeout: float) -> None:
+    """Add to a file what an address has beyond it; all of it where the server cannot begin in the middle."""
+    start = _size(partial) if partial.exists() else 0
     if address.startswith("root://"):
-        with fsspec.open(address, timeout=math.ceil(timeout)) as handle:
+        with fsspec.open(address, timeout=math.ceil(timeout)) as handle, open(partial, "ab") as target:
+            handle.seek(start)
             while block := handle.read(BLOCK):
-                yield block
+                target.write(block)
         return
-    with requests.get(address, stream=True, timeout=timeout) as answer:
+    headers = {"Range": f"bytes={start}-"} if start else {}
+    with requests.get(address, stream=True, timeout=timeout, headers=headers) as answer:
         answer.raise_for_status()
-        yield from answer.iter_content(BLOCK)
+        with open(partial, "ab" if answer.status_code == requests.codes.partial_content else "wb") as target:
+            for block in answer.iter_content(BLOCK):
+                target.write(block)

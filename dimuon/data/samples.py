@@ -91,25 +91,25 @@ def _read(run: Run, train: str, test: str, events: Events, before: Events, file:
 
 
 def _read_handed_in(run: Run, path: Path) -> list[Sample]:
-    """The samples in a table with dimu_mass and score, one for each charge where it has a column charge."""
-    table = load_table(run.require(path))
-    for name in ("dimu_mass", "score"):
+    """The samples in a table with mass and score, one for each charge where it has a column charge."""
+    table, mass = load_table(run.require(path)), run.config.mass_axis.column
+    for name in (mass, "score"):
         if name not in table:
             raise UserError(f"{path}: column {name} is missing; found {', '.join(map(str, table.columns))}")
     names = [name for name in run.config.features.names if name in table]
-    for name in ["dimu_mass", "score", *names, *(["weight"] if "weight" in table else [])]:
+    for name in [mass, "score", *names, *(["weight"] if "weight" in table else [])]:
         bad = ~np.isfinite(table[name].to_numpy(dtype=float))
         if bad.any():
             raise UserError(f"{path}: {name} is not finite in row {np.argmax(bad)} ({bad.sum()} such values); mend it")
     table = table.reset_index(drop=True)
     charges = run.config.selection.charges
     if "charge" not in table:
-        return [_handed_in(charges[0], table, names, path)]
-    return [_handed_in(charge, table[table["charge"] == charge.upper()], names, path) for charge in charges]
+        return [_handed_in(charges[0], table, mass, names, path)]
+    return [_handed_in(charge, table[table["charge"] == charge.upper()], mass, names, path) for charge in charges]
 
 
-def _handed_in(charge: str, table: pd.DataFrame, names: list[str], path: Path) -> Sample:
-    mass, features = table["dimu_mass"].to_numpy(dtype=float), table[names].to_numpy(dtype=float)
+def _handed_in(charge: str, table: pd.DataFrame, mass_column: str, names: list[str], path: Path) -> Sample:
+    mass, features = table[mass_column].to_numpy(dtype=float), table[names].to_numpy(dtype=float)
     return Sample(
         train=charge,
         test=charge,

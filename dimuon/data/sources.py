@@ -71,7 +71,7 @@ class Source:
     @property
     def is_remote(self) -> bool:
         """True where it is read over the network."""
-        return self.address.startswith(REMOTE)
+        return is_remote(self.address)
 
     @property
     def adler32(self) -> str | None:
@@ -242,14 +242,21 @@ def has_xrootd() -> bool:
     return importlib.util.find_spec("XRootD") is not None and importlib.util.find_spec("fsspec_xrootd") is not None
 
 
+def is_remote(address: str) -> bool:
+    """True for what is read over a network."""
+    return address.startswith(REMOTE)
+
+
+def digest_of(address: str) -> str:
+    """A few characters that tell an address from others."""
+    return hashlib.sha256(address.encode()).hexdigest()[:8]
+
+
 def names(addresses: Iterable[str]) -> dict[str, str]:
     """{address: name of its skim}: the file's own name, with a short hash where it is another's, too."""
     stems = [(address, Path(address).stem) for address in addresses]
     count = Counter([*RESERVED, *(stem for _, stem in stems)])
-    return {
-        address: stem if count[stem] == 1 else f"{stem}_{hashlib.sha256(address.encode()).hexdigest()[:8]}"
-        for address, stem in stems
-    }
+    return {address: stem if count[stem] == 1 else f"{stem}_{digest_of(address)}" for address, stem in stems}
 
 
 def _options(address: str, timeout: float) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
+from dimuon.dataset import Dataset
 from dimuon.figures import style
 from dimuon.workflow import executor, provenance
 
@@ -16,8 +17,8 @@ from dimuon.workflow import executor, provenance
 class Plot(Protocol):
     """Draws a table; `functools.partial` of a figure function that has further arguments."""
 
-    def __call__(self, table: pd.DataFrame, /, *, origin: str) -> Figure:
-        """The figure. origin: of `provenance.ORIGINS`."""
+    def __call__(self, table: pd.DataFrame, /, *, data: Dataset) -> Figure:
+        """The figure. data: what the events are."""
 
 
 @dataclass(frozen=True)
@@ -25,8 +26,8 @@ class Drawing:
     """One figure: files `<name>.pdf`, `.png` and `.csv`, and what the report says of it.
 
     inputs: the files it was drawn from. table: the numbers it shows. section, caption: empty where those of its kind
-    (`dimuon.figures.registry.figure`) hold; the caption says what is seen and how to read it. origin: of
-    `provenance.ORIGINS`, that of the inputs.
+    (`dimuon.figures.registry.figure`) hold; the caption says what is seen and how to read it. data: what the events
+    are, their origin that of the inputs.
     """
 
     name: str
@@ -36,11 +37,11 @@ class Drawing:
     plot: Plot = field(repr=False)
     section: str = ""
     caption: str = ""
-    origin: str = ""
+    data: Dataset = Dataset()
 
     def draw(self) -> Figure:
         """The figure itself."""
-        return self.plot(self.table, origin=self.origin)
+        return self.plot(self.table, data=self.data)
 
 
 def write_all(drawings: Sequence[Drawing], folder: Path, workers: int | None = None) -> dict[str, dict[str, Path]]:
@@ -75,7 +76,7 @@ def index(drawings: Iterable[Drawing], files: dict[str, dict[str, Path]]) -> dic
             "title": drawing.title,
             "section": drawing.section,
             "caption": drawing.caption,
-            "origin": drawing.origin,
+            "origin": drawing.data.origin.to_json(),
             "inputs": [str(path) for path in drawing.inputs],
             "sha256": {path.name: provenance.file_hash(path) for path in files[drawing.name].values()},
         }

@@ -10,7 +10,7 @@ from matplotlib.ticker import NullLocator
 from scipy.stats import norm
 
 from dimuon.bumphunt.result import Statistic
-from dimuon.features import FEATURES
+from dimuon.dataset import Dataset
 from dimuon.figures.style import Colour, Line
 
 FLOOR = 1e-280  # smaller p-values are drawn here: beyond it floating point gives zero
@@ -26,13 +26,13 @@ class Look:
     strong: bool = False
 
 
-def variable_label(name: str) -> str:
+def variable_label(name: str, data: Dataset) -> str:
     """What a significance curve is of, in the words of a legend."""
     if name == Statistic.WORKING_POINT:
         return Statistic.WORKING_POINT.label
     if name == "random":
         return "Random cut"
-    return FEATURES[name].label if name in FEATURES else name
+    return data.feature(name).label
 
 
 def curve(axes: Axes, points: pd.DataFrame, look: Look, label: str) -> None:

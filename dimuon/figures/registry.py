@@ -16,7 +16,6 @@ from dimuon.figures.saved import Saved
 from dimuon.figures.sections import Section
 from dimuon.registry import Registry
 from dimuon.statistics import model_choice
-from dimuon.workflow import provenance
 from dimuon.workflow.config import Config
 
 Generator = Callable[[Saved], Iterable[Drawing]]
@@ -28,7 +27,7 @@ class Kind:
     """A kind of figure: the drawings of `drawings` have its section and caption unless they bring their own.
 
     section: None where each drawing has its own. order: among the kinds, rising. caption: `{model}` in it becomes the
-    background function in words. condition: which analyses have such figures.
+    background function in words, `{events}` what the events are called. condition: which analyses have such figures.
     """
 
     section: Section | None
@@ -44,8 +43,8 @@ class Kind:
             yield replace(
                 drawing,
                 section=drawing.section or self.section or "",
-                caption=(drawing.caption or self.caption).format(model=model),
-                origin=provenance.origin_of(*drawing.inputs),
+                caption=(drawing.caption or self.caption).format(model=model, events=saved.data.events),
+                data=saved.data.of(saved.run.origin(drawing.inputs)),
             )
 
 
@@ -64,7 +63,7 @@ def with_classifier(config: Config) -> bool:
 
 def with_selection(config: Config) -> bool:
     """Analyses that select their dimuons here, rather than begin with a given table."""
-    return with_classifier(config) and config.input.dimuons is None
+    return config.input.first_step == 1
 
 
 def figure(

@@ -15,9 +15,10 @@ from dimuon.bumphunt.result import TestResult
 from dimuon.figures.drawing import Drawing
 from dimuon.figures.saved import Saved
 from dimuon.figures.sections import Section
-from dimuon.figures.style import describe_test, fpr_name
+from dimuon.figures.style import fpr_name
 from dimuon.figures.verdicts import Verdict, verdicts
 from dimuon.figures.wording import count_text, events_text, p_text, percent_text, settings_in_words, z_text
+from dimuon.origin import Origin
 from dimuon.studies import standing
 from dimuon.workflow import products, provenance
 from dimuon.workflow.config import Config
@@ -28,8 +29,8 @@ def page(saved: Saved, drawings: Sequence[Drawing], files: Mapping[str, Mapping[
     config, origin, checks = saved.config, saved.origin, verdicts(saved)
     context = {
         "name": config.name,
-        "origin": origin,
-        "origin_label": provenance.ORIGIN_LABELS[origin],
+        "data": saved.data,
+        "origin_label": origin.label,
         "warnings": list(warnings(saved, origin, checks)),
         "headline": headline(saved),
         "cutflow": cutflow(saved),
@@ -53,7 +54,7 @@ def steps(config: Config) -> list[tuple[str, bool]]:
     """[(command, whether it is optional)] that an analysis takes, in the order in which they are run."""
     given = config.input
     numbered = [maker.command for maker in products.STEPS]
-    first = 5 if given.scores is not None else 2 if given.dimuons is not None else 0
+    first = given.first_step - 1
     convergence = products.PRODUCTS["convergence"].maker
     studies = sorted(products.PRODUCTS.studies(), key=lambda maker: (maker != convergence, maker.name))
     optional = [
@@ -78,29 +79,30 @@ def _environment() -> jinja2.Environment:
 def headline(saved: Saved) -> list[tuple[str, HeadlineRow]]:
     """(train-test combination in words, its headline numbers), the matched ones first."""
     rows = headline_rows(matched_first(saved.results))
-    return [(describe_test(row.result.train, row.result.test), row) for row in rows]
+    return [(saved.data.describe(row.result.train, row.result.test), row) for row in rows]
 
 
-def warnings(saved: Saved, origin: str, checks: Sequence[Verdict]) -> Iterator[str]:
+def warnings(saved: Saved, origin: Origin, checks: Sequence[Verdict]) -> Iterator[str]:
     """What must be known before any number is believed, one sentence each. origin: of the headline."""
-    if origin == "simulated":
+    if origin.is_simulated:
+        toy = "the events are a toy, made by dimuon.simulation.nanoaod_files. "
+        yield f"SIMULATED: {toy if saved.config.input.simulation else ''}No number here is a measurement."
+    if origin.kind == "rebuilt":
         yield (
-            "SIMULATED: the events are a toy, made by dimuon.simulation.nanoaod_files. No number here is a measurement."
+            "Part of the features is REBUILT (column features_measured of the table). Significances after a cut depend "
+            "on them and are not a measurement."
         )
-    if origin == "rebuilt":
-        yield (
-            "The masses are measured CMS data; part of the features is REBUILT (column features_measured of the dimuon "
-            "table). Significances after a cut depend on them and are not a measurement."
-        )
-    simulated = [path.stem for path in saved.used if provenance.origin_of(path) == "simulated"]
-    if origin != "simulated" and simulated:
+    if origin.kind == "unknown":
+        yield "Where the events come from is not stated; the section origin of the configuration is the place for it."
+    simulated = [path.stem for path in saved.used if saved.run.origin([path]).is_simulated]
+    if not origin.is_simulated and simulated:
         yield f"SIMULATED signal is used in {', '.join(simulated)}, and nowhere else on this page."
     failed = [verdict.check for verdict in checks if not verdict.passed]
     if failed:
         yield f"Checks that fail: {'; '.join(failed)}."
     for result in matched_first(saved.results):
         for sentence in doubts(result):
-            yield f"{describe_test(result.train, result.test)}: {sentence}"
+            yield f"{saved.data.describe(result.train, result.test)}: {sentence}"
     if saved.missing:
         yield f"{len(saved.missing)} files of this analysis are missing or out of date; see “What is missing”."
     commits = {provenance.sidecar(path).get("git_commit") for path in saved.used} - {None}
@@ -136,7 +138,7 @@ def not_made(saved: Saved) -> list[tuple[str, str]]:
     config, path = saved.config, saved.run.config_path
     first = next(step for step, _ in steps(config) if not step.startswith("01"))
     parts = []
-    if "ss" not in saved.charges:
+    if "ss" not in saved.charges and saved.data.events == "dimuons" and saved.config.input.table is None:
         remedy = f"add ss to selection.charges, run `python {first} {path}` and the steps after it"
         parts.append(("same-sign control", remedy))
     if config.significance.toys.scan == 0:
@@ -149,7 +151,7 @@ def not_made(saved: Saved) -> list[tuple[str, str]]:
 
 def cutflow(saved: Saved) -> dict[str, list[Any]] | None:
     """Header and rows of the cutflow table in words, or None where the analysis starts later."""
-    if saved.config.input.dimuons is not None or saved.config.input.scores is not None:
+    if saved.config.input.first_step > 2:
         return None
     content = saved.json(saved.run.path(products.CUTFLOW))
     if content is None:
@@ -181,7 +183,7 @@ def _embedded(drawing: Drawing, paths: Mapping[str, Path]) -> dict[str, Any]:
         "name": drawing.name,
         "title": drawing.title,
         "caption": drawing.caption,
-        "origin": provenance.ORIGIN_LABELS[drawing.origin],
+        "origin": drawing.data.origin.label,
         "png": base64.b64encode(paths["png"].read_bytes()).decode(),
         "csv": base64.b64encode(paths["csv"].read_bytes()).decode(),
         "rows": len(drawing.table),
@@ -196,7 +198,7 @@ def provenance_table(saved: Saved) -> list[dict[str, Any]]:
         row = {
             "path": str(path),
             "step": meta.get("step", "given by the user"),
-            "origin": meta.get("origin", "–"),
+            "origin": Origin.read(meta["origin"]).label if meta else saved.run.origin([path]).label,
             "sha256": provenance.file_hash(path),
             "commit": meta.get("git_commit"),
             "written": meta.get("written", "–"),

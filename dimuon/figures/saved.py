@@ -12,7 +12,9 @@ from dimuon.arrays import FloatArray
 from dimuon.bumphunt.result import TestResult
 from dimuon.data import scores
 from dimuon.data.dimuons import Dimuons
+from dimuon.dataset import Dataset
 from dimuon.errors import UserError
+from dimuon.origin import Origin
 from dimuon.workflow import products, provenance
 from dimuon.workflow.config import Config
 
@@ -55,7 +57,7 @@ class Saved:
         return self.json(path) if self._has_optional(path) else None
 
     def events(self, test: str, names: Sequence[str] = ()) -> pd.DataFrame | None:
-        """The dimuons of one charge with row, dimu_mass, region and the named columns, or None where there are none."""
+        """The events of one sample with row, mass, region and the named columns, or None where there are none."""
         if self._content(self._dimuons.paths[test], self.run.require) is None:
             return None
         return self._dimuons.frame(test, ["region", *names])
@@ -99,14 +101,19 @@ class Saved:
         return matched + [(train, test) for train in self.charges for test in self.charges if train != test]
 
     @property
-    def origin(self) -> str:
-        """What must be said of the headline (of `provenance.ORIGINS`): that of `significance.json` and of the dimuons.
+    def data(self) -> Dataset:
+        """What the events are, as the configuration states it."""
+        return self.config.dataset
+
+    @property
+    def origin(self) -> Origin:
+        """What must be said of the headline: the origin of `significance.json` and of the dimuons.
 
         Studies with simulated signal say SIMULATED themselves; they do not make the data so. Where neither file was
         read, that of all that were.
         """
         headline = {self.run.path(products.SIGNIFICANCE), *self._dimuons.paths.values()}
-        return provenance.origin_of(*([path for path in self.used if path in headline] or self.used))
+        return self.run.origin([path for path in self.used if path in headline] or self.used)
 
     @cached_property
     def curves(self) -> pd.DataFrame | None:

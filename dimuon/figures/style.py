@@ -7,6 +7,7 @@ a grey print reads the same.
 
 import functools
 import logging
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ParamSpec
@@ -15,6 +16,7 @@ import matplotlib
 import matplotlib.style
 import mplhep
 import numpy as np
+import pandas as pd
 from hist.intervals import poisson_interval
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -23,6 +25,7 @@ from matplotlib.patches import StepPatch
 from numpy.typing import ArrayLike
 
 from dimuon.arrays import FloatArray
+from dimuon.origin import Origin
 from dimuon.regions import MassWindow
 from dimuon.statistics.spectra import scale_factors
 from dimuon.workflow.provenance import atomic
@@ -34,8 +37,6 @@ Line = str | tuple[int, tuple[int, ...]]
 matplotlib.use("Agg")  # no window, wherever the figures are made
 logging.getLogger("fontTools").setLevel(logging.WARNING)  # it logs every table of every font embedded
 
-LUMINOSITY = 8.7  # fb^-1, DoubleMuon 2016 of the open data (paper, "Anti-Isolated Upsilon Selection")
-ENERGY = 13  # TeV
 PNG_DPI = 110
 
 # TrueType, so that PDF readers and printers take it as it is: the CMS style's TeX Gyre Heros is OpenType with
@@ -70,10 +71,6 @@ STYLE = {
 COLOURS = ("#5790fc", "#e42536", "#f89c20", "#964a8b", "#7a21dd", "#9c9ca1", "#2b7a3e", "#8b5a2b")
 MARKERS = ("o", "s", "^", "v", "D", "P", "X", "<")
 LINES: tuple[Line, ...] = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)), (0, (8, 3)), (0, (3, 1)))
-CHARGE_NAMES = {"os": "OS", "ss": "SS"}
-
-
-MASS_LABEL = r"Dimuon mass $m_{\mu\mu}$ [GeV]"
 Z0_LABEL = r"$Z_0$ [$\sigma$]"
 
 
@@ -107,32 +104,35 @@ def stacked(figure: Figure) -> None:
     figure.set_layout_engine("constrained", h_pad=0.01)
 
 
-HEADINGS = {  # of each of `dimuon.workflow.provenance.ORIGINS`: in bold, and after it
-    "measured": ("CMS", "Open Data 2016"),
-    "rebuilt": ("CMS", "Open Data 2016, features partly REBUILT"),
-    "simulated": ("SIMULATED", "toy events, not data"),
-}
+def heading(origin: Origin) -> tuple[str, str, str]:
+    """What stands over a figure: in bold, after it, and at the right end."""
+    exposure = re.sub(r"\b([fpn]b)(-1|⁻¹)", r"\1$^{-1}$", origin.exposure)
+    if origin.is_simulated:
+        return "SIMULATED", f"{origin.data}, not data" if origin.data else "not data", exposure
+    if origin.kind == "unknown":
+        return "Origin not stated", origin.data, exposure
+    first, _, rest = origin.data.partition(" ")
+    doubt = "features partly REBUILT" if origin.kind == "rebuilt" else ""
+    return first or doubt, ", ".join(filter(None, (rest, doubt if first else ""))), exposure
 
 
-def say_origin(figure: Figure | None, axes: Axes, origin: str, note: str = "", last: Axes | None = None) -> None:
+def say_origin(figure: Figure | None, axes: Axes, origin: Origin, note: str = "", last: Axes | None = None) -> None:
     """Write over `axes` what the data are, and SIMULATED across the figure where they are not measured.
 
-    origin: of `dimuon.workflow.provenance.ORIGINS`. note: what the figure shows of them, in a few words, top right in
-    the axes. figure: None for a further panel of a figure that says it across already. last: the panel over whose right
-    end the luminosity stands (None: `axes`).
+    note: what the figure shows of them, in a few words, top right in the axes. figure: None for a further panel of a
+    figure that says it across already. last: the panel over whose right end luminosity and energy stand (None: `axes`).
     """
-    heading, rest = HEADINGS[origin]
-    right = f"{ENERGY} TeV" if origin == "simulated" else rf"{LUMINOSITY} fb$^{{-1}}$ ({ENERGY} TeV)"
+    bold, rest, right = heading(origin)
     above: dict[str, Any] = {"textcoords": "offset points", "va": "bottom"}
     # one line of two fonts, placed by matplotlib itself so that it stays put at any size of figure
     first = axes.annotate(
-        heading, (0, 1), (0, 6), xycoords="axes fraction", ha="left", weight="bold", fontsize=19, **above
+        bold, (0, 1), (0, 6), xycoords="axes fraction", ha="left", weight="bold", fontsize=19, **above
     )
     axes.annotate(rest, (1, 0), (6, 0), xycoords=first, ha="left", style="italic", fontsize=15, **above)
     (last or axes).annotate(right, (1, 1), (0, 6), xycoords="axes fraction", ha="right", fontsize=15, **above)
     if note:
         axes.text(0.97, 0.96, note, transform=axes.transAxes, ha="right", va="top", fontsize=14)
-    if origin == "simulated" and figure is not None:
+    if origin.is_simulated and figure is not None:
         across: dict[str, Any] = {"rotation": 30, "ha": "center", "va": "center", "alpha": 0.10, "zorder": 100}
         figure.text(0.5, 0.5, "SIMULATED", fontsize=80, weight="bold", color="black", **across)
 
@@ -182,16 +182,16 @@ def bin_edges(low: ArrayLike, high: ArrayLike) -> FloatArray:
     return np.append(np.asarray(low), np.asarray(high)[-1])
 
 
+def has_log_bins(table: pd.DataFrame) -> bool:
+    """Whether bins bin_low to bin_high are equal on a logarithmic axis, rather than on a linear one."""
+    low, high = table["bin_low"].min(), table["bin_high"].max()
+    width = (table["bin_high"] - table["bin_low"]).to_numpy()
+    return bool(low > 0 and high > low and width.max() > 1.5 * width.min())
+
+
 def step_line(axes: Axes, low: ArrayLike, high: ArrayLike, values: ArrayLike, **keywords: Any) -> StepPatch:
     """A histogram outline of bins low to high: (n_bins,) each, rising and adjacent."""
     return axes.stairs(np.asarray(values), bin_edges(low, high), **keywords)
-
-
-def describe_test(train: str, test: str) -> str:
-    """A train-test combination in words, as it stands in a figure."""
-    if train == test:
-        return f"{CHARGE_NAMES[test]} dimuons"
-    return f"{CHARGE_NAMES[train]} classifier on {CHARGE_NAMES[test]} dimuons"
 
 
 def fpr_name(fpr: float) -> str:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dimuon.figures.saved import Saved
-from dimuon.figures.style import CHARGE_NAMES, describe_test, fpr_name
+from dimuon.figures.style import fpr_name
 from dimuon.figures.wording import capital, p_text, z_text
 from dimuon.statistics import model_choice
 from dimuon.workflow import products
@@ -48,7 +48,7 @@ def _fits_and_control(saved: Saved) -> Iterator[Verdict]:
             continue
         fit, best = result.sidebands, result.cathode_max
         yield Verdict(
-            f"{model} describes the sidebands, {describe_test(result.train, result.test)}",
+            f"{model} describes the sidebands, {saved.data.describe(result.train, result.test)}",
             fit.p_chi2 >= P_DOUBTFUL,
             f"χ² = {fit.chi2:.1f} for {fit.ndf} degrees of freedom, p = {p_text(fit.p_chi2)}",
         )
@@ -67,13 +67,13 @@ def _closures(saved: Saved) -> Iterator[Verdict]:
         if whole := tests.get("sidebands", {}).get("sidebands"):
             largest = max(value["distance"] for value in whole["ks"].values())
             yield Verdict(
-                f"Samples agree with the {CHARGE_NAMES[charge]} sidebands",
+                f"Samples agree with the {saved.data.short(charge)} sidebands",
                 whole["auc"] < AUC_CLOSED and largest < KS_CLOSED,
                 f"{_auc_text(whole, 'AUC ')}, largest KS distance {largest:.3f}",
             )
         for test, where, limit in (
-            ("half_split", f"half of the {CHARGE_NAMES[charge]} sidebands", AUC_CLOSED),
-            ("shifted_windows", f"{CHARGE_NAMES[charge]} windows of mass", AUC_INTERPOLATED),
+            ("half_split", f"half of the {saved.data.short(charge)} sidebands", AUC_CLOSED),
+            ("shifted_windows", f"{saved.data.short(charge)} windows of mass", AUC_INTERPOLATED),
         ):
             records = {place: record for place, record in tests.get(test, {}).items() if "auc" in record}
             if records:
@@ -101,7 +101,7 @@ def _sculpting(saved: Saved) -> Iterator[Verdict]:
             for name in ("spearman", "distance_correlation")
         )
         yield Verdict(
-            f"Cuts do not sculpt the mass in the {CHARGE_NAMES[charge]} sidebands",
+            f"Cuts do not sculpt the mass in the {saved.data.short(charge)} sidebands",
             bool(flagged.sum() <= N_FLAGGED),
             f"{flagged.sum()} of {len(flagged)} working points flagged; score against mass: {p_values}",
         )

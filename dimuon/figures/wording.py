@@ -1,7 +1,7 @@
 """How numbers and settings are written in the report."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from dimuon.statistics import model_choice
@@ -48,16 +48,12 @@ def capital(sentence: str) -> str:
 def settings_in_words(config: Config) -> list[str]:
     """The settings of an analysis as sentences, in the order of the steps."""
     window, bdt, test = config.window, config.bdt, config.significance
-    given = config.input.model_dump(exclude_none=True)
-    source = next(
-        f"{name} = {value}" for name, value in given.items() if name not in ("certified_luminosity", "triggers")
-    )
+    unit = config.mass_axis.unit
     return [
-        f"Input: {source}.",
-        f"Selection: the two hardest muons that pass {config.selection.muon_id}, trigger {config.selection.trigger}, "
-        f"{_cuts(config.selection.cuts)}; anti-isolation {_cuts(config.selection.anti_isolation)}.",
-        f"Mass window: low sideband {window.sb_low:g}–{window.sr_low:g} GeV, signal region {window.sr_low:g}–"
-        f"{window.sr_high:g} GeV, high sideband {window.sr_high:g}–{window.sb_high:g} GeV.",
+        f"Input: {_source(config)}.",
+        *_selection(config),
+        f"Mass window: low sideband {window.sb_low:g}–{window.sr_low:g} {unit}, signal region {window.sr_low:g}–"
+        f"{window.sr_high:g} {unit}, high sideband {window.sr_high:g}–{window.sb_high:g} {unit}.",
         f"Features: {', '.join(config.features.names)}; scaled with limits from {config.features.limits_from} events.",
         config.estimator.sentence,
         f"Background: a polynomial of degree {config.background.degree} in the sidebands, "
@@ -67,6 +63,30 @@ def settings_in_words(config: Config) -> list[str]:
         f"Test: {model_choice.describe(test)}, {test.n_bins_sr} bins over the signal region, "
         f"{test.n_working_points} working points from FPR 1 to {test.fpr_min:g}.",
     ]
+
+
+def _source(config: Config) -> str:
+    """Where the events were read from."""
+    given = config.input
+    if given.table is not None:
+        record = f" of record {given.table.record} of {given.portal}" if given.table.record else ""
+        return f"the table {given.table.file}{record}"
+    return f"{given.source} = {given.model_dump()[given.source]}"
+
+
+def _selection(config: Config) -> Iterator[str]:
+    """What was done here to select events; nothing where they were handed in selected."""
+    table, chosen = config.input.table, config.selection
+    if config.input.first_step == 1:
+        yield (
+            f"Selection: the two hardest muons that pass {chosen.muon_id}, trigger {chosen.trigger}, "
+            f"{_cuts(chosen.cuts)}; anti-isolation {_cuts(chosen.anti_isolation)}."
+        )
+    elif table is not None:
+        cuts = f" with {_cuts(table.cuts)}" if table.cuts else ""
+        yield f"Selection: all events of the table inside the mass window{cuts}."
+    else:
+        yield "Selection: made before this analysis, which begins with the table of selected events."
 
 
 def _cuts(cuts: Mapping[str, Any]) -> str:

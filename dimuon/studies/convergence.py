@@ -37,7 +37,7 @@ def run(study: Study) -> str:
     fprs = rates(config.significance.n_working_points, config.significance.fpr_min)
     for test in study.dimuons.charges:
         table = study.dimuons.frame(test)
-        mass = table["dimu_mass"].to_numpy(dtype=float)
+        mass = table[study.config.mass_axis.column].to_numpy(dtype=float)
         for train in study.dimuons.charges:
             members = scores.read_members(study.run, train, test, table["row"])
             rng = Stream(config.seed).child("convergence", train, test).generator()

@@ -4,6 +4,7 @@ An unknown or repeated key, a wrong type or a value out of range stops with file
 known key. A default below is the paper's value unless its comment says otherwise.
 """
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -11,18 +12,54 @@ from pydantic import AliasChoices, Field, field_validator, model_validator
 
 from dimuon.background.kinds import DEFAULT, ESTIMATORS, AnyEstimator
 from dimuon.classifiers.settings import Bdt
-from dimuon.data.settings import Input, Selection
-from dimuon.features import FEATURE_SETS, FEATURES
+from dimuon.columns import Column
+from dimuon.data.settings import Input, OriginSettings, Selection
+from dimuon.dataset import Dataset, MassAxis
+from dimuon.features import FEATURE_SETS, FEATURES, Feature
+from dimuon.origin import Origin, of_kind
 from dimuon.regions import MassWindow
-from dimuon.settings import Positive, Section
+from dimuon.settings import MASS_UNITS, Label, Positive, Section, Unit, at
 from dimuon.statistics.settings import Significance
 from dimuon.workflow import yaml_file
+
+
+class Declaration(Section):
+    """What is said of a feature; the rest is that of its name in `FEATURES`, or chosen from the data."""
+
+    label: Label | None = None
+    unit: Unit | None = None
+    range: Annotated[list[float], Field(min_length=2, max_length=2)] | None = None  # drawn
+    side: Literal["above", "below"] | None = None  # that a classical cut keeps
+    log: bool | None = None
+    discrete: bool | None = None  # few values, nothing between them
+
+    @field_validator("range")
+    @classmethod
+    def _rising(cls, value: list[float] | None) -> list[float] | None:
+        if value is not None and not value[0] < value[1]:
+            raise ValueError("the range must rise")
+        return value
+
+    def of(self, feature: Feature) -> Feature:
+        """A feature with what is said of it."""
+        low, high = self.range or (feature.low, feature.high)
+        return replace(
+            feature,
+            label=feature.label if self.label is None else self.label,
+            unit=feature.unit if self.unit is None else self.unit,
+            low=low,
+            high=high,
+            signal_side=feature.signal_side if self.side is None else self.side,
+            log=feature.log if self.log is None else self.log,
+            discrete=feature.discrete if self.discrete is None else self.discrete,
+        )
 
 
 class Features(Section):
     """What the flows and classifiers see; the mass is never among it."""
 
     set: str | list[str] = "paper"  # a name of FEATURE_SETS, or a list of features
+    define: dict[str, Declaration] = {}  # label, unit, range ... of features and other columns of the table
     limits_from: Literal["all", "sidebands"] = "all"  # events that give the scaler's minimum and maximum
 
     @field_validator("set")
@@ -30,9 +67,6 @@ class Features(Section):
     def _known(cls, value: str | list[str]) -> str | list[str]:
         if isinstance(value, str) and value not in FEATURE_SETS:
             raise ValueError(f"unknown feature set{yaml_file.nearest(value, FEATURE_SETS)}")
-        for name in [] if isinstance(value, str) else value:
-            if name not in FEATURES:
-                raise ValueError(f"unknown feature {name!r}{yaml_file.nearest(name, FEATURES)}")
         if not value or (isinstance(value, list) and len({*value}) < len(value)):
             raise ValueError("name at least one feature, each once")
         return value
@@ -41,6 +75,13 @@ class Features(Section):
     def names(self) -> list[str]:
         """The features in their order."""
         return list(FEATURE_SETS[self.set]) if isinstance(self.set, str) else list(self.set)
+
+
+class Mass(Section):
+    """How the mass is called; None: as that of a dimuon in GeV, or the name of its column."""
+
+    label: Label | None = None
+    unit: Literal[MASS_UNITS] | None = None  # type: ignore[valid-type]  # a tuple of texts
 
 
 class Background(Section):
@@ -87,6 +128,9 @@ class Execution(Section):
     download: bool = False  # fetch remote files whole and check their checksum, instead of reading what is needed
 
 
+TOY = Origin("simulated", experiment="toy events", energy="13 TeV")  # of `input.simulation`
+
+
 class Config(Section):
     """One analysis."""
 
@@ -95,7 +139,9 @@ class Config(Section):
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
     seed: Annotated[int, Field(ge=0)]
     input: Input
+    origin: OriginSettings | None = None
     selection: Selection = Selection()
+    mass: Mass = Mass()
     window: MassWindow = MassWindow(5.0, 9.0, 10.6, 16.0)
     features: Features = Features()
     estimator: AnyEstimator = Field(
@@ -114,6 +160,57 @@ class Config(Section):
         if isinstance(values, dict) and {"flow", "estimator"} <= values.keys():
             raise ValueError("flow is the earlier name of the section estimator; keep one of the two")
         return values
+
+    @model_validator(mode="after")
+    def _known_features(self) -> "Config":
+        """A table brings features of its own: whether they are there is seen when it is read."""
+        if self.input.table is not None:
+            return self
+        given = self.features.set if isinstance(self.features.set, list) else []
+        for name in given:
+            if name not in FEATURES and name not in self.features.define:
+                message = f"unknown feature {name!r}{yaml_file.nearest(name, FEATURES)}"
+                raise at(("features", "set"), message)
+        return self
+
+    @property
+    def mass_axis(self) -> MassAxis:
+        """The quantity that a resonance is looked for in."""
+        table, given = self.input.table, self.mass
+        usual = MassAxis()
+        if table is not None and table.mass is not None:
+            column = table.mass if table.mass.isidentifier() else "mass"
+            usual = MassAxis(column, column, "GeV", given.label or column)
+        return replace(usual, label=given.label or usual.label, unit=given.unit or usual.unit)
+
+    @property
+    def dataset(self) -> Dataset:
+        """What the events are, as figures and pages name them; their origin as the configuration states it."""
+        table = self.input.table
+        are_dimuons = table is None or table.muons is not None
+        known = {
+            name: feature if table is None else replace(feature, low=None, high=None, log=None)
+            for name, feature in FEATURES.items()
+        }
+        declared = {name: given.of(known.get(name, Feature(name))) for name, given in self.features.define.items()}
+        events = "dimuons" if are_dimuons else "events"
+        return Dataset(self.stated_origin, self.mass_axis, events, known | declared)
+
+    @property
+    def stated_origin(self) -> Origin:
+        """What the configuration says of where the events come from."""
+        if self.origin is not None:
+            stated = self.origin.origin
+            return of_kind(stated, "simulated") if self.input.simulation is not None else stated
+        return TOY if self.input.simulation is not None else Origin()
+
+    @property
+    def declared_columns(self) -> dict[str, Column]:
+        """The columns that this configuration alone has: its mass, and the features that it uses or defines."""
+        data = self.dataset
+        names = {*self.features.names, *self.features.define}
+        own = {name: Column(data.feature(name).unit, data.feature(name).meaning or name) for name in names}
+        return own | {data.mass.column: Column(data.mass.unit, "invariant mass")}
 
 
 def load(path: Path | str) -> Config:

@@ -15,6 +15,7 @@ import subprocess
 import time
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -26,6 +27,7 @@ import pyarrow.parquet as pq
 
 from dimuon import columns
 from dimuon.errors import UserError
+from dimuon.origin import Origin, merged, of_kind
 from dimuon.workflow.config import Config
 from dimuon.workflow.products import PRODUCTS, Maker, Product
 
@@ -34,13 +36,8 @@ log = logging.getLogger("dimuon")
 Paths = Iterable[Path | str]
 Filters = Any  # as pyarrow's, which has no types
 
-# where the numbers come from, in rising order of what must be said about them
-ORIGINS = ("measured", "rebuilt", "simulated")
-ORIGIN_LABELS = {
-    "measured": "CMS Open Data 2016",
-    "rebuilt": "CMS Open Data 2016, features partly REBUILT",
-    "simulated": "SIMULATED",
-}
+NOT_STATED = Origin()
+ORIGIN_KEY = b"dimuon.origin"  # in the metadata of a parquet file, so that what is copied alone tells it still
 PACKAGES = ("numpy", "scipy", "pandas", "pyarrow", "torch", "nflows", "xgboost", "uproot", "awkward")
 
 
@@ -83,10 +80,12 @@ class Run:
 
     def write_table(self, path: Path | str, frame: pd.DataFrame, inputs: Paths = (), origin: str | None = None) -> Path:
         """Write a DataFrame as parquet; every column must be in `dimuon.columns`. inputs: paths it was made from."""
-        units = columns.units(frame.columns)
+        units, inputs = columns.units(frame.columns, self.config.declared_columns), list(inputs)
         table = pa.Table.from_pandas(frame, preserve_index=False)
+        said = json.dumps(self.origin(inputs, origin).to_json()).encode()
         with atomic(path) as temporary:
-            pq.write_table(table, temporary, compression="zstd")
+            marked = table.replace_schema_metadata({**(table.schema.metadata or {}), ORIGIN_KEY: said})
+            pq.write_table(marked, temporary, compression="zstd")
         return self.seal(path, inputs, origin, rows=len(frame), units=units)
 
     def write_json(self, path: Path | str, content: Any, inputs: Paths = (), origin: str | None = None) -> Path:
@@ -110,7 +109,7 @@ class Run:
     ) -> Path:
         """Write the sidecar of a finished file; returns the file's path.
 
-        inputs: paths it was made from. origin: of `ORIGINS`; None: the inputs' own (the one with most to be said).
+        inputs: paths it was made from. origin: a kind of `dimuon.origin.KINDS` that must be said at least.
         """
         path, inputs, settings = Path(path), list(inputs), dict[str, Any]()
         for item in inputs:
@@ -119,7 +118,7 @@ class Run:
         content = {
             "file": path.name,
             "step": self.step,
-            "origin": origin or origin_of(*inputs),
+            "origin": self.origin(inputs, origin).to_json(),
             "sha256": file_hash(path),
             "inputs": {str(item): file_hash(item) for item in inputs},
             "settings": settings,
@@ -136,6 +135,17 @@ class Run:
             temporary.write_text(json.dumps(content, indent=1) + "\n")
         self.written.append((path, rows))
         return path
+
+    def origin(self, paths: Paths, at_least: str | None = None) -> Origin:
+        """Where the events of some files come from: what the configuration states, of the kind that the files say.
+
+        at_least: a kind of `dimuon.origin.KINDS` that must be said. Of files from elsewhere that say nothing themselves
+        it is what the configuration says.
+        """
+        stated = self.config.stated_origin
+        own = merged(origin_of(path, stated=stated) for path in paths) if (paths := list(paths)) else stated
+        texts = stated if self.config.origin is not None else own
+        return of_kind(replace(texts, kind=own.kind), at_least or own.kind)
 
     def summary(self) -> str:
         """What was written, in words, for the last line of a step."""
@@ -246,8 +256,12 @@ def load_table(path: Path | str, names: Iterable[str] | None = None, filters: Fi
 
 def table_columns(path: Path | str) -> list[str]:
     """The names of the columns of a parquet file; `UserError` where it cannot be read."""
+    return list(_schema(path).names)
+
+
+def _schema(path: Path | str) -> Any:
     try:
-        return list(pq.read_schema(path).names)
+        return pq.read_schema(path)
     except (OSError, pa.ArrowException) as error:
         raise UserError(f"{path}: not a readable parquet file ({error})") from error
 
@@ -273,17 +287,22 @@ def sidecar(path: Path | str) -> dict[str, Any]:
     return content
 
 
-def origin_of(*paths: Path | str) -> str:
-    """What must be said of the numbers in these files: the one of `ORIGINS` furthest from "measured"."""
-    return max((_origin(Path(path)) for path in paths), key=ORIGINS.index, default="measured")
+def origin_of(*paths: Path | str, stated: Origin = NOT_STATED) -> Origin:
+    """What must be said of the numbers in these files. stated: of a file that says nothing itself."""
+    return merged(_origin(Path(path), stated) for path in paths) if paths else stated
 
 
-def _origin(path: Path) -> str:
+def _origin(path: Path, stated: Origin) -> Origin:
     if meta := sidecar(path):
-        return str(meta["origin"])
-    if path.suffix == ".parquet" and "features_measured" in pq.read_schema(path).names:
-        return "measured" if load_table(path, ["features_measured"])["features_measured"].all() else "rebuilt"
-    return "measured"
+        return Origin.read(meta["origin"])
+    if path.suffix != ".parquet":
+        return stated
+    schema = _schema(path)
+    own = (schema.metadata or {}).get(ORIGIN_KEY)
+    origin = Origin.from_json(json.loads(own)) if own is not None else stated
+    if "features_measured" in schema.names and not load_table(path, ["features_measured"])["features_measured"].all():
+        return of_kind(origin, "rebuilt")
+    return origin
 
 
 def file_hash(path: Path | str) -> str:

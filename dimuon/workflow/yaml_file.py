@@ -57,12 +57,18 @@ _Loader.add_implicit_resolver(
 )
 
 
+# an unquoted value with a formula between two $; YAML itself would take its braces for a mapping
+_FORMULA = re.compile(
+    r"""(?<=:[ ])([^'"\[\]{},#\n$]*\$[^$'\n]*\$[^'"\[\]{},#\n$]*?)(?=\s*(?:[,}\]]|$|\s\#))""", re.MULTILINE
+)
+
+
 def parse(text: str, path: Path | str) -> tuple[dict[str, Any], dict[Place, int]]:
     """(values, {place: line}) of a YAML text; refuses repeated keys, which YAML itself would let pass.
 
-    path: of the file, for the messages.
+    path: of the file, for the messages. A formula need not be quoted: {label: $m_{jj}$, unit: TeV}.
     """
-    loader, lines = _Loader(text), dict[Place, int]()
+    loader, lines = _Loader(_FORMULA.sub(r"'\1'", text)), dict[Place, int]()
 
     def build(node: yaml.Node, place: Place) -> Any:
         lines[place] = node.start_mark.line + 1
@@ -129,7 +135,8 @@ class _Explanation:
 
     def of(self, error: ErrorDetails) -> str:
         """The line."""
-        place = self._place(error["loc"])
+        elsewhere = error["ctx"]["place"] if error["type"] == "elsewhere" else error["loc"]
+        place = self._place(elsewhere)
         key, where = ".".join(map(str, place)) or "the file", f"{self.path}:{self.lines.get(place, 1)}"
         if error["type"] == "missing":
             missing = ".".join(map(str, (*place, error["loc"][-1])))

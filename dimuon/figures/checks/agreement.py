@@ -9,16 +9,14 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from dimuon.features import FEATURES
+from dimuon.dataset import Dataset
 from dimuon.figures.drawing import Drawing
 from dimuon.figures.registry import figure, with_classifier
 from dimuon.figures.saved import Saved
 from dimuon.figures.sections import Section
 from dimuon.figures.style import (
-    CHARGE_NAMES,
     COLOURS,
     MARKERS,
-    MASS_LABEL,
     mark_signal_region,
     panels,
     say_origin,
@@ -48,7 +46,7 @@ def drawings(saved: Saved) -> Iterator[Drawing]:
         path = saved.run.path(products.CLOSURE, charge=charge)
         table = agreement_table(saved.json(path) or {})
         if len(table):
-            title = f"Agreement of sampled and real events, {CHARGE_NAMES[charge]}"
+            title = f"Agreement of sampled and real events, {saved.data.short(charge)}"
             plot = partial(agreement, window=saved.config.window, charge=charge)
             yield Drawing(f"agreement_{charge}", title, [path], table, plot)
 
@@ -70,7 +68,7 @@ def agreement_table(content: dict[str, Any]) -> pd.DataFrame:
 
 
 @styled
-def agreement(table: pd.DataFrame, window: MassWindow, charge: str, origin: str) -> Figure:
+def agreement(table: pd.DataFrame, window: MassWindow, charge: str, data: Dataset) -> Figure:
     """How well sampled and real events agree in slices of the mass: AUC of a classifier, and KS distances.
 
     table: of `agreement_table`. Horizontal bars are the mass ranges; dashed, what perfect agreement gives. What is of
@@ -90,12 +88,13 @@ def agreement(table: pd.DataFrame, window: MassWindow, charge: str, origin: str)
             for name, (feature_colour, feature_marker) in _feature_looks(names).items():
                 bottom.errorbar(centre, part[name], fmt=feature_marker, color=feature_colour, **look)
     for name, (colour, marker) in _feature_looks(names).items():
-        bottom.plot([], [], marker, color=colour, label=FEATURES[name.removeprefix("ks_")].label)
+        bottom.plot([], [], marker, color=colour, label=data.feature(name.removeprefix("ks_")).label)
     _axes(top, bottom, table, names)
+    bottom.set_xlabel(data.mass.axis_label)
     bottom.set_xlim(window.sb_low, window.sb_high)
     mark_signal_region(top, window, label=False)
     mark_signal_region(bottom, window)
-    say_origin(figure, top, origin, CHARGE_NAMES[charge])
+    say_origin(figure, top, data.origin, data.short(charge))
     return figure
 
 
@@ -109,6 +108,6 @@ def _axes(top: Axes, bottom: Axes, table: pd.DataFrame, names: list[str]) -> Non
     top.set_ylabel("AUC, sampled against real")
     low, high = min(0.46, table["auc"].min() - 0.02), max(0.56, table["auc"].max())
     top.set_ylim(low, low + 1.4 * (high - low))  # room for the legend
-    bottom.set(xlabel=MASS_LABEL, ylabel="KS distance", ylim=(0, 1.4 * table[names].max().max()))
+    bottom.set(ylabel="KS distance", ylim=(0, 1.4 * table[names].max().max()))
     top.legend(loc="upper left", fontsize=13)
     bottom.legend(loc="upper right", fontsize=13)

@@ -1,6 +1,6 @@
 """Do sampled events look like real ones in the sidebands, feature by feature?"""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from functools import partial
 
 import numpy as np
@@ -9,16 +9,17 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from dimuon.arrays import FloatArray
-from dimuon.features import FEATURES
+from dimuon.dataset import Dataset
+from dimuon.features import Feature
 from dimuon.figures.drawing import Drawing
 from dimuon.figures.registry import figure, with_classifier
 from dimuon.figures.saved import Saved, weights_of
 from dimuon.figures.sections import Section
 from dimuon.figures.style import (
-    CHARGE_NAMES,
     COLOURS,
     Colour,
     bin_edges,
+    has_log_bins,
     panels,
     poisson_errors,
     say_origin,
@@ -31,7 +32,7 @@ from dimuon.workflow import products
 RATIO_RANGE = (0.5, 1.5)  # of real to sampled events; beyond it, arrows
 REGIONS = {"SBL": (COLOURS[0], "o", "-"), "SBH": (COLOURS[1], "s", "--")}  # colour, marker and line of each
 CAPTION = (
-    "Real dimuons (points) and events sampled from the flows (lines) in the sidebands, and their ratio below. "
+    "Real events (points) and events sampled from the flows (lines) in the sidebands, and their ratio below. "
     "The samples are scaled to the number of real events. Agreement here says that the flows learned what "
     "they were shown; whether they interpolate is for the shifted windows to say. Bands: the error of the sampled "
     "events; arrows: ratios beyond the axis."
@@ -47,18 +48,20 @@ def drawings(saved: Saved) -> Iterator[Drawing]:
         sampled, events = saved.table(path), saved.events(charge, names)
         if sampled is None or events is None:
             continue
-        table = closure_table(events, sampled[sampled["use"] == "closure"], names)
+        in_sidebands = events[events["region"] != "SR"]
+        features = {name: saved.data.feature(name).completed(in_sidebands[name].to_numpy(float)) for name in names}
+        table = closure_table(events, sampled[sampled["use"] == "closure"], features)
         if len(table):
             yield Drawing(
                 f"closure_{charge}",
-                f"Sampled against real sidebands, {CHARGE_NAMES[charge]}",
+                f"Sampled against real sidebands, {saved.data.short(charge)}",
                 [path, saved.dimuons_path(charge)],
                 table,
                 partial(closure, charge=charge),
             )
 
 
-def closure_table(data: pd.DataFrame, sampled: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
+def closure_table(data: pd.DataFrame, sampled: pd.DataFrame, features: Mapping[str, Feature]) -> pd.DataFrame:
     """Histograms of real and sampled events for `closure`; empty where nothing was sampled.
 
     data, sampled: region and the features; sampled may have a weight, 1 where it has none. The sampled events are
@@ -72,8 +75,8 @@ def closure_table(data: pd.DataFrame, sampled: pd.DataFrame, names: Sequence[str
             continue
         weight = weights_of(drawn)
         scale = len(real) / weight.sum()
-        for name in names:
-            edges = FEATURES[name].edges[::2]
+        for name, feature in features.items():
+            edges = feature.edges if feature.discrete else feature.edges[::2]
             squares = np.histogram(drawn[name], edges, weights=weight**2)[0]
             histogram = {
                 "region": region,
@@ -89,7 +92,7 @@ def closure_table(data: pd.DataFrame, sampled: pd.DataFrame, names: Sequence[str
 
 
 @styled
-def closure(table: pd.DataFrame, charge: str, origin: str) -> Figure:
+def closure(table: pd.DataFrame, charge: str, data: Dataset) -> Figure:
     """Real against sampled events in each sideband, feature by feature, with their ratio. table: `closure_table`.
 
     Bands: the error of the sampled events, below around one. Arrows: ratios beyond the axis.
@@ -105,15 +108,15 @@ def closure(table: pd.DataFrame, charge: str, origin: str) -> Figure:
         for region, part in of_feature.groupby("region", sort=False):
             _counts(top, part, region)
             _ratio(ratio, part, region)
-        feature = FEATURES[name]
-        ratio.set(xlabel=feature.axis_label, xscale="log" if feature.log else "linear", ylim=RATIO_RANGE)
-        ratio.set_xlim(feature.low, feature.high)
+        feature = data.feature(name)
+        ratio.set(xlabel=feature.axis_label, xscale="log" if has_log_bins(of_feature) else "linear", ylim=RATIO_RANGE)
+        ratio.set_xlim(of_feature["bin_low"].min(), of_feature["bin_high"].max())
         ratio.axhline(1, color="black", linewidth=1)
         top.set(yscale="log", ylim=(0.5, 40 * of_feature["n_data"].max()))
     axes[0, 0].set_ylabel("Events / bin")
     axes[1, 0].set_ylabel("Data / sampled", loc="center", fontsize=15)
     axes[0, -1].legend(loc="upper right", ncol=2, fontsize=13)
-    say_origin(figure, axes[0, 0], origin, f"{CHARGE_NAMES[charge]} sidebands", last=axes[0, -1])
+    say_origin(figure, axes[0, 0], data.origin, f"{data.short(charge)} sidebands", last=axes[0, -1])
     return figure
 
 
@@ -157,6 +160,6 @@ def _centres(part: pd.DataFrame) -> FloatArray:
     """(n_bins,) where the points stand: the middle of each bin on its axis."""
     low, high = part["bin_low"].to_numpy(dtype=float), part["bin_high"].to_numpy(dtype=float)
     centres: FloatArray = (low + high) / 2
-    if len(part) and FEATURES[part["feature"].iloc[0]].log:
+    if len(part) and has_log_bins(part):
         centres = np.sqrt(low * high)
     return centres

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from dimuon.dataset import Dataset
 from dimuon.figures.drawing import Drawing
 from dimuon.figures.registry import figure, with_selection
 from dimuon.figures.saved import Saved
@@ -43,7 +44,7 @@ def cutflow_table(steps: Sequence[dict[str, Any]]) -> pd.DataFrame:
 
 
 @styled
-def cutflow(table: pd.DataFrame, origin: str) -> Figure:
+def cutflow(table: pd.DataFrame, data: Dataset) -> Figure:
     """Events left after each step of the selection, in all and by charge, on a log axis. table: of `cutflow_table`."""
     steps = list(dict.fromkeys(table["step"]))
     figure, axes = panel((10.5, 1.6 + 0.85 * len(steps)))
@@ -61,5 +62,5 @@ def cutflow(table: pd.DataFrame, origin: str) -> Figure:
     axes.tick_params(axis="y", which="major", length=0)
     axes.set_ylim(len(steps) - 0.4, -0.6)
     axes.legend(loc="lower right", fontsize=13)
-    say_origin(figure, axes, origin)
+    say_origin(figure, axes, data.origin)
     return figure

@@ -8,14 +8,13 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from dimuon.dataset import Dataset
 from dimuon.figures.drawing import Drawing
 from dimuon.figures.registry import figure, with_classifier
 from dimuon.figures.saved import Saved
 from dimuon.figures.sections import Section
 from dimuon.figures.style import (
     MARKERS,
-    MASS_LABEL,
-    describe_test,
     fpr_name,
     mark_signal_region,
     panel,
@@ -46,7 +45,7 @@ def drawings(saved: Saved) -> Iterator[Drawing]:
             table["sculpted"] = table["fpr"].map(at)
         yield Drawing(
             f"efficiency_{train}_on_{test}",
-            f"Efficiency against mass, {describe_test(train, test)}",
+            f"Efficiency against mass, {saved.data.describe(train, test)}",
             [path] if flagged is None else [path, flags],
             table,
             partial(efficiency, window=saved.config.window, train=train, test=test),
@@ -54,7 +53,7 @@ def drawings(saved: Saved) -> Iterator[Drawing]:
 
 
 @styled
-def efficiency(table: pd.DataFrame, window: MassWindow, train: str, test: str, origin: str) -> Figure:
+def efficiency(table: pd.DataFrame, window: MassWindow, train: str, test: str, data: Dataset) -> Figure:
     """Efficiency of each cut on the classifier against the dimuon mass.
 
     table: of `dimuon.bumphunt.cut_and_count.efficiencies`, one train-test combination.
@@ -72,10 +71,10 @@ def efficiency(table: pd.DataFrame, window: MassWindow, train: str, test: str, o
         label = f"{fpr_name(fpr)}, FLAGGED" if flagged else fpr_name(fpr)
         axes.errorbar(centre, kept, yerr=errors, fmt=marker, color=colour, elinewidth=1.2, label=label)
         axes.axhline(fpr, color=colour, linestyle="--", linewidth=1)
-    axes.set(yscale="log", xlabel=MASS_LABEL, ylabel="Fraction of events kept")
+    axes.set(yscale="log", xlabel=data.mass.axis_label, ylabel="Fraction of events kept")
     axes.set_xlim(window.sb_low, window.sb_high)
     axes.set_ylim(min(fprs) / 5, 12)
     mark_signal_region(axes, window)
     axes.legend(title="FPR", ncol=3, loc="upper right", bbox_to_anchor=(1, 0.93), fontsize=13, title_fontsize=13)
-    say_origin(figure, axes, origin, describe_test(train, test))
+    say_origin(figure, axes, data.origin, data.describe(train, test))
     return figure

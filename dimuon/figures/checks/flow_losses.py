@@ -7,11 +7,12 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from dimuon.dataset import Dataset
 from dimuon.figures.drawing import Drawing
 from dimuon.figures.registry import figure, with_classifier
 from dimuon.figures.saved import Saved
 from dimuon.figures.sections import Section
-from dimuon.figures.style import CHARGE_NAMES, COLOURS, LINES, panel, say_origin, styled
+from dimuon.figures.style import COLOURS, LINES, panel, say_origin, styled
 from dimuon.workflow import products
 
 CAPTION = (
@@ -26,13 +27,13 @@ def drawings(saved: Saved) -> Iterator[Drawing]:
     """One for each charge."""
     for charge in saved.charges:
         path = saved.run.path(products.FLOW_LOSSES, charge=charge)
-        losses, title = saved.table(path), f"Training of the flows, {CHARGE_NAMES[charge]}"
+        losses, title = saved.table(path), f"Training of the flows, {saved.data.short(charge)}"
         if losses is not None:
             yield Drawing(f"flow_losses_{charge}", title, [path], losses, partial(flow_losses, charge=charge))
 
 
 @styled
-def flow_losses(losses: pd.DataFrame, charge: str, origin: str) -> Figure:
+def flow_losses(losses: pd.DataFrame, charge: str, data: Dataset) -> Figure:
     """Training and validation loss of each member of the flow ensemble against the epoch.
 
     losses: member, epoch, train_loss, validation_loss [nats]. The marker is the epoch whose state is kept.
@@ -53,5 +54,5 @@ def flow_losses(losses: pd.DataFrame, charge: str, origin: str) -> Figure:
     axes.set(xlabel="Epoch", ylabel="Mean negative log-density [nats]")
     title = "validation loss of member"
     axes.legend(loc="upper right", bbox_to_anchor=(1, 0.93), ncol=3, title=title, title_fontsize=14)
-    say_origin(figure, axes, origin, f"{CHARGE_NAMES[charge]} sidebands")
+    say_origin(figure, axes, data.origin, f"{data.short(charge)} sidebands")
     return figure

@@ -7,11 +7,12 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from dimuon.dataset import Dataset
 from dimuon.figures.drawing import Drawing
 from dimuon.figures.registry import figure, with_classifier
 from dimuon.figures.saved import Saved
 from dimuon.figures.sections import Section
-from dimuon.figures.style import CHARGE_NAMES, COLOURS, panel, say_origin, styled
+from dimuon.figures.style import COLOURS, panel, say_origin, styled
 from dimuon.workflow import products
 
 CAPTION = (
@@ -25,14 +26,14 @@ def drawings(saved: Saved) -> Iterator[Drawing]:
     """One for each charge."""
     for charge in saved.charges:
         path = saved.run.path(products.IMPORTANCE, charge=charge)
-        content, title = saved.json(path), f"What the {CHARGE_NAMES[charge]} classifier leans on"
+        content, title = saved.json(path), f"What the {saved.data.short(charge)} classifier leans on"
         if content is not None:
             table = pd.DataFrame([{"feature": name} | values for name, values in content["features"].items()])
             yield Drawing(f"importance_{charge}", title, [path], table, partial(importance, charge=charge))
 
 
 @styled
-def importance(table: pd.DataFrame, charge: str, origin: str) -> Figure:
+def importance(table: pd.DataFrame, charge: str, data: Dataset) -> Figure:
     """Loss of separation when one feature is shuffled. table: feature, auc_loss, auc_loss_err."""
     figure, axes = panel((9.0, 2.2 + 0.7 * len(table)))
     place = np.arange(len(table))
@@ -41,5 +42,5 @@ def importance(table: pd.DataFrame, charge: str, origin: str) -> Figure:
     axes.tick_params(axis="y", which="both", length=0)
     axes.axvline(0, color="black", linewidth=1)
     axes.set(xlabel="AUC lost when the feature is shuffled", ylim=(len(table) - 0.4, -1.0))
-    say_origin(figure, axes, origin, f"{CHARGE_NAMES[charge]} classifier")
+    say_origin(figure, axes, data.origin, f"{data.short(charge)} classifier")
     return figure

@@ -11,18 +11,19 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from dimuon.data import scores as score_files
+from dimuon.dataset import Dataset
 from dimuon.figures.drawing import Drawing
 from dimuon.figures.registry import figure, with_classifier
 from dimuon.figures.saved import Saved, weights_of
 from dimuon.figures.sections import Section
-from dimuon.figures.style import COLOURS, LINES, describe_test, panel, poisson_errors, say_origin, step_line, styled
+from dimuon.figures.style import COLOURS, LINES, panel, poisson_errors, say_origin, step_line, styled
 from dimuon.workflow import products
 
 N_BINS = 50
 SAMPLED = "sampled"  # beside the regions of the dimuons
 SAMPLES = {SAMPLED: "sampled background", "SBL": "low sideband", "SBH": "high sideband", "SR": "signal region"}
 CAPTION = (
-    "Mean score of the classifier ensemble for the dimuons of each region and for the sampled background, each by "
+    "Mean score of the classifier ensemble for the {events} of each region and for the sampled background, each by "
     "models that never saw the event. Where the signal region (points) stands above the sampled background at "
     "high scores is what the cuts pick up; the sidebands should follow the background."
 )
@@ -42,7 +43,7 @@ def drawings(saved: Saved) -> Iterator[Drawing]:
             paths += background_paths(saved, train)
         yield Drawing(
             f"scores_{train}_on_{test}",
-            f"Classifier scores, {describe_test(train, test)}",
+            f"Classifier scores, {saved.data.describe(train, test)}",
             paths,
             score_table(pd.concat(samples)),
             partial(scores, train=train, test=test),
@@ -82,7 +83,7 @@ def score_table(events: pd.DataFrame) -> pd.DataFrame:
 
 
 @styled
-def scores(table: pd.DataFrame, train: str, test: str, origin: str) -> Figure:
+def scores(table: pd.DataFrame, train: str, test: str, data: Dataset) -> Figure:
     """Distribution of the classifier score in each region and of the sampled background, each normalised to one.
 
     table: of `score_table`. The signal region has Poisson errors, the sampled background is filled.
@@ -102,7 +103,7 @@ def scores(table: pd.DataFrame, train: str, test: str, origin: str) -> Figure:
     axes.set(yscale="log", ylim=(used["density"].min() / 2, table["density"].max() * 100))
     axes.set(xlabel="Mean classifier score", ylabel="Probability density")
     axes.legend(loc="upper right", bbox_to_anchor=(1, 0.93))
-    say_origin(figure, axes, origin, describe_test(train, test))
+    say_origin(figure, axes, data.origin, data.describe(train, test))
     return figure
 
 

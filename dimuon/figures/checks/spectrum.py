@@ -6,11 +6,12 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from dimuon.dataset import Dataset
 from dimuon.figures.drawing import Drawing
 from dimuon.figures.registry import figure, with_selection
 from dimuon.figures.saved import Saved
 from dimuon.figures.sections import Section
-from dimuon.figures.style import COLOURS, MASS_LABEL, panel, say_origin, step_line, styled
+from dimuon.figures.style import COLOURS, panel, say_origin, step_line, styled
 from dimuon.workflow import products
 
 RESONANCES = {  # mass [GeV] of what the eye looks for (Review of Particle Physics)
@@ -38,7 +39,7 @@ def drawings(saved: Saved) -> Iterator[Drawing]:
 
 
 @styled
-def spectrum(table: pd.DataFrame, origin: str) -> Figure:
+def spectrum(table: pd.DataFrame, data: Dataset) -> Figure:
     """The inclusive dimuon mass spectrum, pairs per GeV, by charge. table: bin_low, bin_high [GeV], n_os, n_ss."""
     figure, axes = panel((10.5, 7.0))
     low, high = table["bin_low"], table["bin_high"]
@@ -46,7 +47,7 @@ def spectrum(table: pd.DataFrame, origin: str) -> Figure:
     step_line(axes, low, high, density["n_os"], color=COLOURS[0], linestyle="-", label="opposite sign", linewidth=1.4)
     step_line(axes, low, high, density["n_ss"], color=COLOURS[1], linestyle="--", label="same sign", linewidth=1.4)
     seen = density["n_os"] > 0
-    axes.set(xscale="log", yscale="log", xlabel=MASS_LABEL, ylabel="Muon pairs / GeV")
+    axes.set(xscale="log", yscale="log", xlabel=data.mass.axis_label, ylabel="Muon pairs / GeV")
     axes.set_xlim(low[seen].min() / 1.3, high[seen].max() * 1.3)
     axes.set_ylim(density["n_os"][seen].min() / 2, density["n_os"].max() * 60)
     _name_resonances(axes, table, density["n_os"])
@@ -54,7 +55,7 @@ def spectrum(table: pd.DataFrame, origin: str) -> Figure:
     ticks = [tick for tick in TICKS if left < tick < right]
     axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     axes.legend(loc="upper right", bbox_to_anchor=(1, 0.95))
-    say_origin(figure, axes, origin)
+    say_origin(figure, axes, data.origin)
     return figure
 
 

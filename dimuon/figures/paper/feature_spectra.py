@@ -7,12 +7,13 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from dimuon.features import FEATURES
+from dimuon.dataset import Dataset
+from dimuon.features import Feature
 from dimuon.figures.drawing import Drawing
 from dimuon.figures.registry import figure
 from dimuon.figures.saved import Saved
 from dimuon.figures.sections import section_of
-from dimuon.figures.style import LINES, describe_test, fpr_name, panels, say_origin, shades, step_line, styled
+from dimuon.figures.style import LINES, fpr_name, has_log_bins, panels, say_origin, shades, step_line, styled
 from dimuon.workflow import products
 
 CAPTION = (
@@ -31,7 +32,7 @@ def drawings(saved: Saved) -> Iterator[Drawing]:
         prefix = "fig3" if train == test == "os" else "like_fig3"
         yield Drawing(
             f"{prefix}_features_{train}_on_{test}",
-            f"Features in the signal region, {describe_test(train, test)}",
+            f"Features in the signal region, {saved.data.describe(train, test)}",
             [path],
             part,
             feature_spectra,
@@ -40,7 +41,7 @@ def drawings(saved: Saved) -> Iterator[Drawing]:
 
 
 @styled
-def feature_spectra(histograms: pd.DataFrame, origin: str) -> Figure:
+def feature_spectra(histograms: pd.DataFrame, data: Dataset) -> Figure:
     """The features in the SR after each working point; dashed, before the anti-isolation cut.
 
     histograms: feature, fpr (NaN: before anti-isolation), bin_low, bin_high, n_obs; one train-test combination.
@@ -48,15 +49,15 @@ def feature_spectra(histograms: pd.DataFrame, origin: str) -> Figure:
     names = list(dict.fromkeys(histograms["feature"]))
     figure, axes = panels(1, len(names), (6.2 * len(names), 6.6), squeeze=False)
     for name, frame in zip(names, axes[0], strict=True):
-        _feature(frame, name, histograms[histograms["feature"] == name])
+        _feature(frame, data.feature(name), histograms[histograms["feature"] == name])
     axes[0, 0].set_ylabel("Events in the SR / bin")
     axes[0, -1].legend(fontsize=13, loc="upper right", ncol=2)
-    note = f"{describe_test(*histograms[['train', 'test']].iloc[0])}, signal region"
-    say_origin(figure, axes[0, 0], origin, note, last=axes[0, -1])
+    note = f"{data.describe(*histograms[['train', 'test']].iloc[0])}, signal region"
+    say_origin(figure, axes[0, 0], data.origin, note, last=axes[0, -1])
     return figure
 
 
-def _feature(axes: Axes, name: str, part: pd.DataFrame) -> None:
+def _feature(axes: Axes, feature: Feature, part: pd.DataFrame) -> None:
     def outline(rows: pd.DataFrame, **look: object) -> None:
         step_line(axes, rows["bin_low"], rows["bin_high"], rows["n_obs"], **look)
 
@@ -66,7 +67,6 @@ def _feature(axes: Axes, name: str, part: pd.DataFrame) -> None:
     fprs = sorted(part["fpr"].dropna().unique(), reverse=True)
     for fpr, colour, line in zip(fprs, shades(len(fprs)), cycle(LINES), strict=False):
         outline(part[part["fpr"] == fpr], color=colour, linestyle=line, linewidth=2, label=f"FPR {fpr_name(fpr)}")
-    feature = FEATURES[name]
-    axes.set(xlabel=feature.axis_label, xscale="log" if feature.log else "linear", yscale="log")
+    axes.set(xlabel=feature.axis_label, xscale="log" if has_log_bins(part) else "linear", yscale="log")
     axes.set_xlim(part["bin_low"].min(), part["bin_high"].max())
     axes.set_ylim(0.5, 60 * max(part["n_obs"].max(), 1))

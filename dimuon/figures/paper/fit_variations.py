@@ -7,12 +7,13 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from dimuon.bumphunt.result import Statistic
+from dimuon.dataset import Dataset
 from dimuon.figures.drawing import Drawing
 from dimuon.figures.p_value_axes import Look, curve, p_value_axes
 from dimuon.figures.registry import figure
 from dimuon.figures.saved import Saved
 from dimuon.figures.sections import Section
-from dimuon.figures.style import COLOURS, LINES, MARKERS, describe_test, panel, say_origin, styled
+from dimuon.figures.style import COLOURS, LINES, MARKERS, panel, say_origin, styled
 from dimuon.statistics import model_choice
 from dimuon.workflow import products
 
@@ -34,7 +35,7 @@ def drawings(saved: Saved) -> Iterator[Drawing]:
         if not part["baseline"].all():
             yield Drawing(
                 f"fig4_variations_{train}_on_{test}",
-                f"Other fits, {describe_test(train, test)}",
+                f"Other fits, {saved.data.describe(train, test)}",
                 [path],
                 part,
                 partial(fit_variations, baseline=own),
@@ -42,7 +43,7 @@ def drawings(saved: Saved) -> Iterator[Drawing]:
 
 
 @styled
-def fit_variations(curves: pd.DataFrame, baseline: str, origin: str) -> Figure:
+def fit_variations(curves: pd.DataFrame, baseline: str, data: Dataset) -> Figure:
     """The classifier's p-value against the false-positive rate for polynomials of other degrees and bin widths.
 
     curves: baseline, degree, n_bins_sr, fpr, p0, valid; the classifier's of one train-test combination. baseline: the
@@ -59,5 +60,5 @@ def fit_variations(curves: pd.DataFrame, baseline: str, origin: str) -> Figure:
     p_value_axes(axes, curves["p0"].min())
     n_columns = 1 if len(degrees) * len(bins) < 5 else 2
     axes.legend(loc="lower right", fontsize=12, ncol=n_columns, title="polynomials", title_fontsize=12)
-    say_origin(figure, axes, origin, describe_test(*curves[["train", "test"]].iloc[0]))
+    say_origin(figure, axes, data.origin, data.describe(*curves[["train", "test"]].iloc[0]))
     return figure

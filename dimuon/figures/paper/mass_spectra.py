@@ -12,16 +12,15 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
 from dimuon.bumphunt.result import Statistic
+from dimuon.dataset import Dataset
 from dimuon.figures.drawing import Drawing
 from dimuon.figures.registry import figure
 from dimuon.figures.saved import Saved
 from dimuon.figures.sections import paper_name, section_of
 from dimuon.figures.style import (
     MARKERS,
-    MASS_LABEL,
     Colour,
     bin_edges,
-    describe_test,
     deviance_pull,
     fpr_name,
     mark_signal_region,
@@ -37,7 +36,7 @@ from dimuon.workflow import products
 
 LARGEST_PULL = 4.5  # drawn; beyond it a marker says so
 AFTER_CUTS = (
-    "Dimuon mass after cuts on the classifier, one colour and marker per false-positive rate (FPR: the "
+    "The mass after cuts on the classifier, one colour and marker per false-positive rate (FPR: the "
     "fraction of sideband events kept). The dashed curve ({model}) is fitted to the sidebands alone, outside "
     "the two vertical lines, and interpolated between them; its band there is the error of the fit. A resonance "
     "stands above the dashed line between the vertical lines and nowhere else. Below, the pulls after each "
@@ -46,7 +45,7 @@ AFTER_CUTS = (
 )
 
 WEIGHTED = (
-    "Dimuon mass with every event weighted by its estimated signal-to-background likelihood ratio. The dashed "
+    "The mass with every event weighted by its estimated signal-to-background likelihood ratio. The dashed "
     "curve ({model}) is fitted to the sidebands alone and interpolated between the vertical lines; the band is its "
     "error."
 )
@@ -57,12 +56,13 @@ def drawings(saved: Saved) -> Iterator[Drawing]:
     """One for each train-test combination, and one more where the likelihood weights are defined."""
     paths = [saved.run.path(products.MASS_HISTOGRAMS), saved.run.path(products.MASS_POINTS)]
     points = saved.table(paths[1])
+    title = saved.data.mass.title
     for train, test, spectra in saved.by_test(saved.table(paths[0])):
         for variable, part in spectra.groupby("variable"):
-            weighted, of_test = variable == Statistic.LIKELIHOOD, describe_test(train, test)
+            weighted, of_test = variable == Statistic.LIKELIHOOD, saved.data.describe(train, test)
             yield Drawing(
                 paper_name("a", f"mass_{variable}", train, test),
-                f"Dimuon mass, {of_test}, likelihood weights" if weighted else f"Dimuon mass, {of_test}",
+                f"{title}, {of_test}, likelihood weights" if weighted else f"{title}, {of_test}",
                 paths,
                 part.reset_index(drop=True),
                 partial(mass_spectra, points=_points_of(part, points), window=saved.config.window),
@@ -80,7 +80,7 @@ def _points_of(spectra: pd.DataFrame, points: pd.DataFrame | None) -> pd.DataFra
 
 
 @styled
-def mass_spectra(histograms: pd.DataFrame, points: pd.DataFrame | None, window: MassWindow, origin: str) -> Figure:
+def mass_spectra(histograms: pd.DataFrame, points: pd.DataFrame | None, window: MassWindow, data: Dataset) -> Figure:
     """The dimuon mass after each working point, the sideband fit with its band, and the pulls.
 
     histograms: fpr, bin_low, bin_high [GeV], region, n_obs, n_obs_err, n_bkg, n_bkg_err; one train-test combination
@@ -98,18 +98,18 @@ def mass_spectra(histograms: pd.DataFrame, points: pd.DataFrame | None, window: 
         _spectrum(main, part, colour, marker, _point_label(points, fpr, weighted))
         _pull_strip(strip, part, colour, "" if weighted else fpr_name(fpr))
         mark_signal_region(strip, window, label=False)
-    _main_axes(main, histograms, len(fprs), weighted)
+    _main_axes(main, histograms, len(fprs), weighted, data)
     main.set_xlim(window.sb_low, window.sb_high)
     mark_signal_region(main, window)
-    strips[-1].set_xlabel(MASS_LABEL)
+    strips[-1].set_xlabel(data.mass.axis_label)
     strips[len(fprs) // 2].set_ylabel("Pulls", fontsize=15, loc="center")
-    say_origin(figure, main, origin)
+    say_origin(figure, main, data.origin)
     return figure
 
 
-def _main_axes(axes: Axes, histograms: pd.DataFrame, n_fprs: int, weighted: bool) -> None:
+def _main_axes(axes: Axes, histograms: pd.DataFrame, n_fprs: int, weighted: bool, data: Dataset) -> None:
     width, top = histograms["bin_high"].iloc[0] - histograms["bin_low"].iloc[0], histograms["n_obs"].max()
-    axes.set_ylabel(f"{'Sum of weights' if weighted else 'Events'} / {width:.3f} GeV")
+    axes.set_ylabel(f"{'Sum of weights' if weighted else 'Events'} / {data.mass.value(round(width, 3))}")
     if weighted:
         axes.set_ylim(0, 1.7 * top)
     else:
@@ -117,7 +117,7 @@ def _main_axes(axes: Axes, histograms: pd.DataFrame, n_fprs: int, weighted: bool
     box: dict[str, Any] = {"frameon": True, "framealpha": 1, "edgecolor": "none"}
     legend = axes.legend(ncol=2, loc="upper right", fontsize=13, bbox_to_anchor=(1, 0.93), columnspacing=1, **box)
     legend.set_zorder(5)
-    of_test, key = describe_test(*histograms[["train", "test"]].iloc[0]), "points: data\ndashed: sideband fit\n"
+    of_test, key = data.describe(*histograms[["train", "test"]].iloc[0]), "points: data\ndashed: sideband fit\n"
     axes.text(0.97, 0.97, of_test, transform=axes.transAxes, ha="right", va="top", fontsize=16)
     axes.text(0.03, 0.97, key + "band: its error in the SR", transform=axes.transAxes, va="top", fontsize=12)
 

@@ -10,12 +10,13 @@ from matplotlib.figure import Figure
 
 from dimuon.bumphunt.headlines import headline_rows
 from dimuon.bumphunt.result import Statistic, TestResult
+from dimuon.dataset import Dataset
 from dimuon.figures.drawing import Drawing
 from dimuon.figures.p_value_axes import Look, curve, p_value_axes, variable_label
 from dimuon.figures.registry import figure
 from dimuon.figures.saved import Saved
 from dimuon.figures.sections import paper_name, section_of
-from dimuon.figures.style import COLOURS, LINES, MARKERS, describe_test, panel, say_origin, styled
+from dimuon.figures.style import COLOURS, LINES, MARKERS, panel, say_origin, styled
 from dimuon.workflow import products
 
 CATHODE = Look("-", "o", COLOURS[0], strong=True)
@@ -45,7 +46,7 @@ def drawings(saved: Saved) -> Iterator[Drawing]:
         if result is not None:
             yield Drawing(
                 paper_name("b", "p_values", train, test),
-                f"p-value against false-positive rate, {describe_test(train, test)}",
+                f"p-value against false-positive rate, {saved.data.describe(train, test)}",
                 paths,
                 part,
                 partial(p_values, result=result),
@@ -54,7 +55,7 @@ def drawings(saved: Saved) -> Iterator[Drawing]:
 
 
 @styled
-def p_values(curves: pd.DataFrame, result: TestResult, origin: str) -> Figure:
+def p_values(curves: pd.DataFrame, result: TestResult, data: Dataset) -> Figure:
     """The p-value and significance against the false-positive rate, for each variable cut on.
 
     curves: variable, fpr, z0, p0, valid; one train-test combination, one degree, one binning. result: of the same
@@ -64,7 +65,7 @@ def p_values(curves: pd.DataFrame, result: TestResult, origin: str) -> Figure:
     for name, look in _looks(curves["variable"]).items():
         points = curves[curves["variable"] == name]
         if len(points):
-            curve(axes, points, look, variable_label(name))
+            curve(axes, points, look, variable_label(name, data))
     _toy_values(axes, curves[curves["variable"] == Statistic.WORKING_POINT])
     lowest = curves["p0"].min()
     (row,) = headline_rows([result])
@@ -76,7 +77,7 @@ def p_values(curves: pd.DataFrame, result: TestResult, origin: str) -> Figure:
             lowest = min(lowest, cell.p0)
     p_value_axes(axes, lowest)
     axes.legend(loc="lower right", fontsize=13, framealpha=0.85, frameon=True, edgecolor="none")
-    say_origin(figure, axes, origin, describe_test(*curves[["train", "test"]].iloc[0]))
+    say_origin(figure, axes, data.origin, data.describe(*curves[["train", "test"]].iloc[0]))
     return figure
 
 

@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from dimuon.bumphunt.result import Statistic
+from dimuon.dataset import Dataset
 from dimuon.figures.drawing import Drawing
 from dimuon.figures.registry import figure, with_classifier
 from dimuon.figures.saved import Saved
@@ -18,7 +19,7 @@ from dimuon.figures.style import COLOURS, MARKERS, panel, say_origin, styled
 from dimuon.workflow.products import PRODUCTS
 
 CAPTION = (
-    "Significance in samples that hold no signal, over seeds: the same-sign dimuons and windows moved into the "
+    "Significance in samples that hold no signal, over seeds: samples without a signal and windows moved into the "
     "sidebands. Filled markers are the gate: working points fixed beforehand and, on the right, the likelihood. "
     "Median and spread below one (dashed) there say that the method does not make a signal."
 )
@@ -35,7 +36,7 @@ def drawings(saved: Saved) -> Iterator[Drawing]:
 
 
 @styled
-def controls(table: pd.DataFrame, gate_fprs: Sequence[float], origin: str) -> Figure:
+def controls(table: pd.DataFrame, gate_fprs: Sequence[float], data: Dataset) -> Figure:
     """Z0 of samples without a signal over seeds, at each working point and, at the right edge, of the likelihood.
 
     table: control, seed, variable, fpr, z0. gate_fprs: the working points that decide with the likelihood, where median
@@ -63,7 +64,7 @@ def controls(table: pd.DataFrame, gate_fprs: Sequence[float], origin: str) -> Fi
     axes.axhline(1, color="black", linestyle="--", linewidth=1)
     _likelihood_slot(axes, edge, slot)
     axes.legend(loc="upper left")
-    say_origin(figure, axes, origin, "no signal expected")
+    say_origin(figure, axes, data.origin, "no signal expected")
     return figure
 
 

@@ -8,11 +8,12 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from dimuon.bumphunt.result import Statistic
+from dimuon.dataset import Dataset
 from dimuon.figures.drawing import Drawing
 from dimuon.figures.registry import figure, with_classifier
 from dimuon.figures.saved import Saved
 from dimuon.figures.sections import Section
-from dimuon.figures.style import COLOURS, MARKERS, Z0_LABEL, describe_test, panel, say_origin, styled
+from dimuon.figures.style import COLOURS, MARKERS, Z0_LABEL, panel, say_origin, styled
 from dimuon.workflow import products
 
 COLUMNS = {"z0_max": Statistic.BEST_CUT, "z0_likelihood": Statistic.LIKELIHOOD}
@@ -28,12 +29,12 @@ def drawings(saved: Saved) -> Iterator[Drawing]:
     """One for each train-test combination, where the study was made."""
     path = saved.run.path(products.PRODUCTS["convergence"])
     for train, test, part in saved.by_test(saved.optional_table(path)):
-        name, title = f"convergence_{train}_on_{test}", f"Ensemble convergence, {describe_test(train, test)}"
+        name, title = f"convergence_{train}_on_{test}", f"Ensemble convergence, {saved.data.describe(train, test)}"
         yield Drawing(name, title, [path], part, partial(convergence, train=train, test=test))
 
 
 @styled
-def convergence(table: pd.DataFrame, train: str, test: str, origin: str) -> Figure:
+def convergence(table: pd.DataFrame, train: str, test: str, data: Dataset) -> Figure:
     """Spread of Z0 over bootstrapped ensembles against their number of members: median, 68 % and 95 % bands.
 
     table: n_members, draw, z0_max, z0_likelihood of one train-test combination.
@@ -49,5 +50,5 @@ def convergence(table: pd.DataFrame, train: str, test: str, origin: str) -> Figu
     axes.set(xscale="log", xlabel="Members of the ensemble, per fold", ylabel=Z0_LABEL)
     axes.set_ylim(0, 1.4 * table[list(COLUMNS)].max().max())
     axes.legend(loc="lower right")
-    say_origin(figure, axes, origin, describe_test(train, test))
+    say_origin(figure, axes, data.origin, data.describe(train, test))
     return figure

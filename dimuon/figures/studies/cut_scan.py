@@ -8,11 +8,12 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from dimuon.dataset import Dataset
 from dimuon.figures.drawing import Drawing
 from dimuon.figures.registry import figure, with_classifier
 from dimuon.figures.saved import Saved
 from dimuon.figures.sections import Section
-from dimuon.figures.style import CHARGE_NAMES, panel, say_origin, styled
+from dimuon.figures.style import panel, say_origin, styled
 from dimuon.workflow.products import PRODUCTS
 
 CAPTION = (
@@ -27,12 +28,12 @@ def drawings(saved: Saved) -> Iterator[Drawing]:
     """One for each charge, where the study was made."""
     path = saved.run.path(PRODUCTS["cut_scan"])
     for charge, part in saved.by_charge(saved.optional_table(path)):
-        name, title = f"study_cut_scan_{charge}", f"Cut scan, {CHARGE_NAMES[charge]}"
+        name, title = f"study_cut_scan_{charge}", f"Cut scan, {saved.data.short(charge)}"
         yield Drawing(name, title, [path], part, partial(cut_scan, charge=charge))
 
 
 @styled
-def cut_scan(table: pd.DataFrame, charge: str, origin: str) -> Figure:
+def cut_scan(table: pd.DataFrame, charge: str, data: Dataset) -> Figure:
     """Z0 after simultaneous cuts on the dimuon pT and on both muons' IP3D; in brackets where too few events are left.
 
     table: pt_cut [GeV], ip3d_cut [cm], z0, valid of one charge.
@@ -51,6 +52,6 @@ def cut_scan(table: pd.DataFrame, charge: str, origin: str) -> Figure:
     axes.set_yticks(range(grid.shape[0]), [f"{cut:.2g}" for cut in grid.index], fontsize=12)
     axes.tick_params(which="both", length=0)
     axes.set(xlabel=r"Dimuon $p_T$ above [GeV]", ylabel="Both muons' IP3D below [cm]")
-    figure.colorbar(image, ax=axes, label=rf"$Z_0$ of {CHARGE_NAMES[charge]} dimuons [$\sigma$]")
-    say_origin(figure, axes, origin)
+    figure.colorbar(image, ax=axes, label=rf"$Z_0$ of {data.sample(charge)} [$\sigma$]")
+    say_origin(figure, axes, data.origin)
     return figure

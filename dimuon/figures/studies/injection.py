@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import pandas as pd
 from matplotlib.figure import Figure
 
+from dimuon.dataset import Dataset
 from dimuon.figures.drawing import Drawing
 from dimuon.figures.registry import figure, with_classifier
 from dimuon.figures.saved import Saved
@@ -29,7 +30,7 @@ def drawings(saved: Saved) -> Iterator[Drawing]:
 
 
 @styled
-def injection(table: pd.DataFrame, origin: str) -> Figure:
+def injection(table: pd.DataFrame, data: Dataset) -> Figure:
     """Significance against the number of signal events injected into a null dataset: medians and 68 % bands.
 
     table: n_injected, repeat, method, z0.
@@ -47,5 +48,5 @@ def injection(table: pd.DataFrame, origin: str) -> Figure:
     axes.set(xlabel="Signal events injected", ylabel=Z0_LABEL, xlim=(0, None))
     axes.set_ylim(0, 1.3 * max(table["z0"].max(), 5))
     axes.legend(loc="upper left", fontsize=13)
-    say_origin(figure, axes, origin)
+    say_origin(figure, axes, data.origin)
     return figure

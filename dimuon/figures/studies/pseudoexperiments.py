@@ -12,11 +12,12 @@ from scipy.stats import norm
 
 from dimuon.arrays import FloatArray
 from dimuon.bumphunt.result import Statistic
+from dimuon.dataset import Dataset
 from dimuon.figures.drawing import Drawing
 from dimuon.figures.registry import figure, with_classifier
 from dimuon.figures.saved import Saved
 from dimuon.figures.sections import Section
-from dimuon.figures.style import CHARGE_NAMES, COLOURS, LINES, Z0_LABEL, Colour, Line, panel, say_origin, styled
+from dimuon.figures.style import COLOURS, LINES, Z0_LABEL, Colour, Line, panel, say_origin, styled
 from dimuon.workflow.products import PRODUCTS
 
 SHOWN = (Statistic.NO_CUT, Statistic.BEST_CUT, Statistic.LIKELIHOOD)
@@ -36,7 +37,7 @@ def drawings(saved: Saved) -> Iterator[Drawing]:
     for charge, part in saved.by_charge(table):
         yield Drawing(
             f"study_pseudoexperiments_{charge}",
-            f"Pseudoexperiments, {CHARGE_NAMES[charge]}",
+            f"Pseudoexperiments, {saved.data.short(charge)}",
             paths,
             part,
             partial(null_distributions, observed=_observed(content, charge), charge=charge),
@@ -50,7 +51,7 @@ def _observed(content: Any, charge: str) -> dict[str, float]:
 
 
 @styled
-def null_distributions(table: pd.DataFrame, observed: Mapping[str, float], charge: str, origin: str) -> Figure:
+def null_distributions(table: pd.DataFrame, observed: Mapping[str, float], charge: str, data: Dataset) -> Figure:
     """Toy distributions against asymptotics: how often background alone reaches a Z0, by full-chain pseudoexperiments.
 
     table: experiment, variable, z0 of null datasets of one charge. observed: {variable: Z0 of the data}, drawn as
@@ -69,7 +70,7 @@ def null_distributions(table: pd.DataFrame, observed: Mapping[str, float], charg
     axes.set(yscale="log", xlabel=Z0_LABEL, ylabel=r"Fraction of null datasets at or above $Z_0$")
     axes.set(ylim=(0.2 / n_nulls, 8), xlim=(0, grid[-1]))
     axes.legend(loc="upper right", bbox_to_anchor=(1, 0.93), fontsize=13)
-    say_origin(figure, axes, origin, f"{n_nulls} null datasets, {CHARGE_NAMES[charge]}; vertical: data")
+    say_origin(figure, axes, data.origin, f"{n_nulls} null datasets, {data.short(charge)}; vertical: data")
     return figure
 
 

@@ -8,11 +8,12 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from dimuon.bumphunt.result import Statistic
+from dimuon.dataset import Dataset
 from dimuon.figures.drawing import Drawing
 from dimuon.figures.registry import figure, with_classifier
 from dimuon.figures.saved import Saved
 from dimuon.figures.sections import Section
-from dimuon.figures.style import CHARGE_NAMES, COLOURS, LINES, MARKERS, Z0_LABEL, panel, say_origin, styled
+from dimuon.figures.style import COLOURS, LINES, MARKERS, Z0_LABEL, panel, say_origin, styled
 from dimuon.workflow.products import PRODUCTS
 
 SHOWN = (Statistic.NO_CUT, Statistic.BEST_CUT, Statistic.LIKELIHOOD)
@@ -27,12 +28,12 @@ def drawings(saved: Saved) -> Iterator[Drawing]:
     """One for each charge, where the study was made."""
     path = saved.run.path(PRODUCTS["variations"])
     for charge, part in saved.by_charge(saved.optional_table(path)):
-        name, title = f"study_variations_{charge}", f"Variations, {CHARGE_NAMES[charge]}"
+        name, title = f"study_variations_{charge}", f"Variations, {saved.data.short(charge)}"
         yield Drawing(name, title, [path], part, partial(variations, charge=charge))
 
 
 @styled
-def variations(table: pd.DataFrame, charge: str, origin: str) -> Figure:
+def variations(table: pd.DataFrame, charge: str, data: Dataset) -> Figure:
     """Z0 of every systematic variation, for the best cut, the likelihood and no cut; a line marks the baseline.
 
     table: variation, kind, variable, z0 of one charge.
@@ -48,6 +49,6 @@ def variations(table: pd.DataFrame, charge: str, origin: str) -> Figure:
     axes.tick_params(axis="y", which="both", length=0)
     axes.set(xlabel=Z0_LABEL, ylim=(len(names) - 0.5, -1.6), xlim=(0, 1.25 * max(table["z0"].max(), 1)))
     axes.legend(loc="upper right", ncol=3, fontsize=12)
-    say_origin(figure, axes, origin)
-    axes.annotate(CHARGE_NAMES[charge], (0.02, 0.985), xycoords="axes fraction", va="top", fontsize=14)
+    say_origin(figure, axes, data.origin)
+    axes.annotate(data.short(charge), (0.02, 0.985), xycoords="axes fraction", va="top", fontsize=14)
     return figure
