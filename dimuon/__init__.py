@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dimuon.bumphunt.library import search
+    from dimuon.bumphunt.models import trained
     from dimuon.events import Events
     from dimuon.random import Stream
     from dimuon.regions import MassWindow
     from dimuon.statistics.significance import discoveries, discovery
 
 __version__ = "0.1.0"
-__all__ = ["Events", "MassWindow", "Stream", "discoveries", "discovery", "search"]
+__all__ = ["Events", "MassWindow", "Stream", "discoveries", "discovery", "search", "trained"]
 
 _HOMES = {
     "Events": "dimuon.events",
@@ -23,6 +24,7 @@ _HOMES = {
     "discoveries": "dimuon.statistics.significance",
     "discovery": "dimuon.statistics.significance",
     "search": "dimuon.bumphunt.library",
+    "trained": "dimuon.bumphunt.models",
 }
 
 

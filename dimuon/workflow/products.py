@@ -30,6 +30,11 @@ class Maker:
         return self.command.endswith(".py")
 
     @property
+    def is_study(self) -> bool:
+        """Whether it is a study."""
+        return self.command.startswith("-m dimuon study ")
+
+    @property
     def name(self) -> str:
         """Its last word: "05_train_bdts.py", or of a study "controls"."""
         return self.command.split()[-1]
@@ -46,6 +51,7 @@ STEP_5 = Maker("05_train_bdts.py", ("name", "seed", "bdt"))
 STEP_6 = Maker("06_significance.py", ("name", "seed", "input.scores", "window", "significance"))
 STEP_7 = Maker("07_plots.py", ("name",))
 STEPS = (STEP_1, STEP_2, STEP_3, STEP_4, STEP_5, STEP_6, STEP_7)
+EXPORT = Maker("-m dimuon export", ("name",))
 
 
 def study_maker(name: str, *settings: str) -> Maker:
@@ -149,8 +155,8 @@ class Products(Registry[Product]):
         return None
 
     def studies(self) -> list[Maker]:
-        """The makers that are not one of the seven steps."""
-        makers = dict.fromkeys(product.maker for product in self.values() if not product.maker.is_step)
+        """The makers that are a study."""
+        makers = dict.fromkeys(product.maker for product in self.values() if product.maker.is_study)
         return sorted(makers, key=lambda maker: maker.name)
 
 
@@ -363,6 +369,19 @@ FIGURES = Product(
     optional=True,
 )
 REPORT = Product("report", "results/{name}/report.html", STEP_7, "the whole story on one page, self-contained")
+EXPORT_MANIFEST = Product(
+    "export_manifest",
+    "results/{name}/export/manifest.json",
+    EXPORT,
+    "what was exported, file by file: meaning, columns with units, sources and SHA-256",
+)
+EXPORTS = Product(
+    "exports",
+    "results/{name}/export/{kind}/{file}",
+    EXPORT,
+    "HEPData tables (`hepdata`), pyhf workspaces (`pyhf`), tables as CSV and JSON (`tables`, `figures`)",
+    optional=True,
+)
 
 for _product in [value for value in globals().values() if isinstance(value, Product)]:
     PRODUCTS.declare(_product)
@@ -384,13 +403,13 @@ made again with the step named. Of a search in another mass window the files lie
 SIDECAR = """
 Beside each file lies `<file>.meta.json`: the step that made it, the settings and the SHA-256 of the inputs it was made
 from, its own SHA-256, seed, rows, units, package versions, commit, time. `python -m dimuon inspect FILE` shows all of
-it in words. The figures share `figures/index.json` instead.
+it in words. The figures share `figures/index.json` instead, what is exported `export/manifest.json`.
 """
 
 
 def page(folder: str) -> str:
     """The text of `data/README.md` or `results/README.md`."""
-    makers = [*STEPS, *PRODUCTS.studies()]  # whichever study was imported first
+    makers = [*STEPS, *PRODUCTS.studies(), EXPORT]  # whichever study was imported first
     chosen = [product for maker in makers for product in PRODUCTS.of(maker) if product.folder == folder]
     lines = [INTRODUCTIONS[folder], "| file | made by | what |", "|---|---|---|"]
     lines += [f"| `{product.shown}` | `{product.maker.command}` | {product.meaning} |" for product in chosen]
