@@ -18,7 +18,8 @@ FUNCTIONS = (
 )
 ALLOWED = (
     *(ast.Expression, ast.BinOp, ast.UnaryOp, ast.Compare, ast.Call, ast.Name, ast.Constant, ast.Load),
-    *(ast.operator, ast.unaryop, ast.cmpop),
+    *(ast.Add, ast.Sub, ast.Mult, ast.Div, ast.Pow, ast.BitAnd, ast.BitOr, ast.Invert, ast.USub, ast.UAdd),
+    *(ast.Eq, ast.NotEq, ast.Lt, ast.LtE, ast.Gt, ast.GtE),
 )
 
 
@@ -38,6 +39,8 @@ def names_in(formula: str) -> list[str]:
             raise ValueError(f"{formula!r}: write (a) & (b) and (a) | (b), with brackets, in place of and, or")
         elif isinstance(node, ast.Compare) and len(node.ops) > 1:
             raise ValueError(f"{formula!r}: write (low < x) & (x < high) in place of low < x < high")
+        elif isinstance(node, ast.operator | ast.cmpop | ast.unaryop) and not isinstance(node, ALLOWED):
+            raise ValueError(f"{formula!r}: {type(node).__name__} may not stand in a formula")
         elif not isinstance(node, ALLOWED) or (isinstance(node, ast.Call) and node.keywords):
             raise ValueError(f"{formula!r}: {ast.unparse(node)} may not stand in a formula")
     names = [node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and id(node) not in called]

@@ -20,6 +20,7 @@ from dimuon.workflow.provenance import atomic, load_json
 log = logging.getLogger("dimuon")
 
 BLOCK = 1 << 20
+ARRIVING = 1 << 16  # of what a broken connection has begun to send, this much may be lost
 
 
 @dataclass(frozen=True)
@@ -166,5 +167,5 @@ def _append(address: str, partial: Path, timeout: float) -> None:
     with requests.get(address, stream=True, timeout=timeout, headers=headers) as answer:
         answer.raise_for_status()
         with open(partial, "ab" if answer.status_code == requests.codes.partial_content else "wb") as target:
-            for block in answer.iter_content(BLOCK):
+            for block in answer.iter_content(ARRIVING):
                 target.write(block)

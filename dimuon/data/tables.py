@@ -7,6 +7,7 @@ or the momenta of two muons, is the section `input.table` of the configuration.
 import logging
 import re
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -99,26 +100,29 @@ class Csv:
         raise UserError(f"{self.path}: no header line in it")
 
     def _read(self) -> pa.Table:
-        texts: list[str] = []
         ragged: list[Any] = []
 
         def refuse(row: Any) -> str:
             ragged.append(row)
             return "error"
 
-        try:
+        def read(threads: bool) -> pa.Table:
             return pyarrow.csv.read_csv(
                 self.path,
-                pyarrow.csv.ReadOptions(skip_rows=self.skipped),
+                pyarrow.csv.ReadOptions(skip_rows=self.skipped, use_threads=threads),
                 pyarrow.csv.ParseOptions(delimiter=self.delimiter, invalid_row_handler=refuse),
-                pyarrow.csv.ConvertOptions(decimal_point=self.decimal, strings_can_be_null=True, include_columns=texts),
+                pyarrow.csv.ConvertOptions(decimal_point=self.decimal, strings_can_be_null=True),
             )
+
+        try:
+            return read(threads=True)
         except (OSError, pa.ArrowException) as error:
+            with suppress(pa.ArrowException):
+                read(threads=False)  # one thread alone knows the number of the line
             if ragged:
-                row = ragged[0]
-                where = f"line {row.number + self.skipped}" if row.number is not None else f"the line {row.text[:60]!r}"
+                row = ragged[-1]
                 due = f"{row.actual_columns} values where {row.expected_columns} are due"
-                raise UserError(f"{self.path}: {where} has {due}; mend it") from error
+                raise UserError(f"{self.path}: line {row.number} has {due}; mend it") from error
             raise UserError(f"{self.path}: {error}; is input.table.delimiter right?") from error
 
 
@@ -204,7 +208,7 @@ class TableColumns:
         """(n_rows,) the mass."""
         if self.settings.mass is None:
             return self.number("dimu_mass")
-        return self._number("mass", self._of(self.settings.mass))
+        return self._number(self.settings.mass, self._of(self.settings.mass))
 
     def number(self, name: str) -> FloatArray:
         """(n_rows,) a column as numbers; the kinds of a text are numbered in their alphabetical order."""
@@ -255,7 +259,7 @@ class TableColumns:
         if values.dtype.kind not in "US":
             return values.astype(float, copy=False)
         kinds, codes = np.unique(values, return_inverse=True)
-        if len(kinds) > MAX_TEXTS or name in ("mass", self.settings.mass):
+        if len(kinds) > MAX_TEXTS or name == self.settings.mass:
             commas = " (decimal commas? set input.table.decimal)" if re.match(r"^-?\d+,\d+$", str(values[0])) else ""
             raise UserError(f"{self.path}: {name} is text, {str(values[0])!r} in row 0; numbers are needed{commas}")
         log.info("%s: %s is text, numbered: %s", self.path, name, ", ".join(f"{i} {k}" for i, k in enumerate(kinds)))

@@ -16,10 +16,8 @@ from dimuon.figures.sections import section_of
 from dimuon.figures.style import LINES, fpr_name, has_log_bins, panels, say_origin, shades, step_line, styled
 from dimuon.workflow import products
 
-CAPTION = (
-    "What the classifier keeps: the features of the events in the signal region after each cut. Dashed: "
-    "before the anti-isolation cut, where those events are known."
-)
+CAPTION = "What the classifier keeps: the features of the events in the signal region after each cut."
+BEFORE = " Dashed: before the anti-isolation cut."
 
 
 @figure("feature_spectra", section=None, order=30, caption=CAPTION)
@@ -37,6 +35,7 @@ def drawings(saved: Saved) -> Iterator[Drawing]:
             part,
             feature_spectra,
             section=section_of(train, test),
+            caption=CAPTION + (BEFORE if part["fpr"].isna().any() else ""),
         )
 
 
