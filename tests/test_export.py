@@ -280,6 +280,7 @@ def test_hepdata_has_the_headline_numbers(finished):
     names = [value["value"] for value in statistic["values"]]
     summary = json.loads((finished / "results" / "small" / "significance.json").read_text())["tests"]["os_on_os"]
     columns = {column["header"]["name"]: column for column in table["dependent_variables"]}
+    assert columns["Cut on"]["values"][names.index("CATHODE, best cut")] == {"value": "CATHODE"}
     z0 = dict(zip(names, [value["value"] for value in columns["Local significance Z0"]["values"]], strict=True))
     for label, name in (
         ("no cut", "no_cut"),

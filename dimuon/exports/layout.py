@@ -325,8 +325,8 @@ class _Table:
         return Dependent(self._term(name), values, qualifiers=self._qualifiers)
 
     def _dependent(self, name: str, rows: pd.DataFrame, qualifiers: Mapping[str, str]) -> Dependent:
-        values = [_value(item) for item in rows[name]]
-        return Dependent(self._term(name), values, self._uncertainties(name, rows), qualifiers)
+        words = [self.terms.of_value(name, item) if isinstance(item, str) else _value(item) for item in rows[name]]
+        return Dependent(self._term(name), words, self._uncertainties(name, rows), qualifiers)
 
     def _uncertainties(self, name: str, rows: pd.DataFrame) -> list[Uncertainty]:
         """Those that the table has: an interval around a value, or a standard error."""
