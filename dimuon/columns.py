@@ -105,7 +105,11 @@ COLUMNS: dict[str, Column] = {
     "bin_high": Column("of the variable", "upper edge of the bin (GeV in the mass histograms)"),
     "n_obs_err": Column("events", "standard error of n_obs"),
     "feature": Column("text", "name of the feature, a column of the dimuon table"),
+    "rank": Column("", "place in a ranking, from 1"),
 }
+
+
+NOT_STATED = Column("not stated", "a column of the table of events")
 
 
 def find(name: str) -> Column | None:

@@ -12,13 +12,14 @@ import numpy as np
 import pandas as pd
 from scipy.stats import norm
 
-from dimuon.bumphunt import cut_and_count
+from dimuon.bumphunt import cut_and_count, excess
 from dimuon.bumphunt.result import ScanPoint, SidebandQuality, TestResult
 from dimuon.features import FEATURES
 from dimuon.random import Stream
 from dimuon.statistics import model_choice
 from dimuon.statistics.calibration import ToyValue
 from dimuon.statistics.likelihood_ratio import Discovery
+from dimuon.statistics.settings import Peaks
 from dimuon.statistics.significance import discoveries
 from dimuon.statistics.spectra import Spectra
 from dimuon.statistics.working_points import CutVariable
@@ -316,6 +317,28 @@ def _write_significance(run, tests, table, dimuons):
     run.write_table(run.path(products.MASS_POINTS), pd.concat(points, ignore_index=True), inputs)
     run.write_table(run.path(products.EFFICIENCIES), pd.concat(efficiencies, ignore_index=True), inputs)
     run.write_table(run.results / "feature_histograms.parquet", pd.concat(features, ignore_index=True), inputs)
+    _write_found(run, [train for train, test in tests if train == test], table, summary, inputs)
+
+
+def _write_found(run, charges, table, summary, inputs):
+    """What was found in the samples that their own classifier scored; one peak at most, for speed."""
+    model, described = model_choice.model_of(run.config.significance, run.config.window), []
+    for charge in charges:
+        scores = pd.read_parquet(run.data / f"scores_{charge}_on_{charge}.parquet")
+        events = table.loc[scores["row"]].assign(row=scores["row"].to_numpy()).reset_index(drop=True)
+        scored = excess.Scored(events["dimu_mass"].to_numpy(dtype=float), scores["score"].to_numpy(), None, events)
+        test = TestResult.from_json(summary[f"{charge}_on_{charge}"])
+        described.append(excess.describe(scored, test, model, Peaks(max=1), TRAINING, "dimu_mass"))
+    found = {f"{one.found.train}_on_{one.found.test}": one.found.to_json() for one in described}
+    run.write_json(run.path(products.PEAKS), {"tests": found}, inputs)
+    tables = {
+        products.EVENTS: [one.events for one in described],
+        products.FOUND_COLUMNS: [one.columns for one in described],
+        products.FOUND_SPECTRA: [one.spectra for one in described],
+        products.PEAK_SPECTRA: [one.masses for one in described],
+    }
+    for product, frames in tables.items():
+        run.write_table(run.path(product), pd.concat(frames, ignore_index=True), inputs)
 
 
 def _count(chosen, mass):

@@ -20,7 +20,10 @@ from dimuon.workflow import config, provenance
 from tests import small_results
 
 SCRIPT = Path(__file__).resolve().parent.parent / "06_significance.py"
-TABLES = ("significance_curves", "mass_histograms", "feature_histograms")
+TABLES = (
+    *("significance_curves", "mass_histograms", "feature_histograms"),
+    *("events", "found_columns", "found_spectra", "peak_spectra"),
+)
 
 
 def run(folder, config):
@@ -163,10 +166,39 @@ def test_histograms(analysis):
     assert features.loc[before, "n_obs"].sum() > features.loc[after, "n_obs"].sum() > 0
 
 
+def test_what_was_found_is_written_for_the_matched_samples(analysis):
+    folder, said = analysis
+    results = folder / "results/small"
+    tests = json.loads((results / "peaks.json").read_text())["tests"]
+    assert list(tests) == ["os_on_os", "ss_on_ss"]
+    headlines = json.loads((results / "significance.json").read_text())["tests"]
+    events = pd.read_parquet(results / "events.parquet")
+    table = pd.read_parquet(folder / "data/small/dimuons.parquet")
+    assert set(table) <= set(events)
+    for name, found in tests.items():
+        best = headlines[name]["cathode_max"]
+        own = events[events["train"] + "_on_" + events["test"] == name]
+        assert len(own) == (best["n_obs"] if best["z0"] > 0 else 0)
+        assert (own["region"] == "SR").all()
+        assert own["score"].is_monotonic_decreasing
+        assert found["fpr"] == best["fpr"]
+        assert (found["peaks"][0]["reason"] is None) == (headlines[name]["no_cut"]["z0"] > 0)
+        assert f"{name}, no cut: " in said
+    columns = pd.read_parquet(results / "found_columns.parquet")
+    trained = columns[columns["trained"]]["feature"]
+    assert set(trained) == {"dimu_pt", "mu0_ip3d", "mu1_ip3d"}
+    assert {"mu0_iso04", "mu0_pt"} <= set(columns["feature"])
+    assert columns.loc[columns["feature"] == "dimu_pt", "p_sampled"].notna().all()
+    assert columns.loc[columns["feature"] == "mu0_pt", "p_sampled"].isna().all()
+    for name in ("found_spectra", "peak_spectra"):
+        assert set(pd.read_parquet(results / f"{name}.parquet")["train"]) <= {"os", "ss"}
+
+
 def test_again_gives_the_same_bytes(analysis):
     folder, _ = analysis
     files = [folder / "results/small" / f"{name}.parquet" for name in TABLES] + [
-        folder / "results/small/significance.json"
+        folder / "results/small/significance.json",
+        folder / "results/small/peaks.json",
     ]
     before = [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
     assert run(folder, "small.yaml").returncode == 0
@@ -208,6 +240,11 @@ def test_it_runs_alone_on_a_table_of_scores(tmp_path):
     assert found["best_feature"] is None
     assert found["global"] is None
     assert found["likelihood"]["z0"] > 0
+    described = json.loads((tmp_path / "results/own/peaks.json").read_text())["tests"]["os_on_os"]
+    assert described["n_columns"] == 0  # the table has no other column
+    events = pd.read_parquet(tmp_path / "results/own/events.parquet")
+    assert list(events) == ["train", "test", "row", "score", "weight", "dimu_mass"]
+    assert len(events) == found["cathode_max"]["n_obs"]
 
 
 def test_weights_of_a_table_are_used(tmp_path):

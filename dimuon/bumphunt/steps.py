@@ -20,7 +20,8 @@ from dimuon.background.held_out import HeldOut
 from dimuon.background.mass_model import Sampled
 from dimuon.background.protocol import BackgroundModel, Checkpoint
 from dimuon.background.scaler import LogitScaler, fit_scaler
-from dimuon.bumphunt import cut_and_count
+from dimuon.bumphunt import cut_and_count, excess
+from dimuon.bumphunt.excess import Scored, WhatWasFound
 from dimuon.bumphunt.result import Headline, ScanPoint, Statistic, TestResult
 from dimuon.classifiers import cross_validation, importance
 from dimuon.classifiers.cross_validation import Ensemble, Scores
@@ -253,13 +254,15 @@ class SearchResult:
     """What step 6 says of one scored sample.
 
     curves: of `cut_and_count.cut_and_count`. found: the headline numbers. score: (n_events,), mean of the classifiers.
-    tables: {product: DataFrame} for the figures, where they were asked for.
+    tables: {product: DataFrame} for the figures, where they were asked for. weights: (n_events,) of the likelihood,
+    None where they are not defined.
     """
 
     curves: pd.DataFrame
     found: TestResult
     score: FloatArray
     tables: Mapping[Product, pd.DataFrame] = field(default_factory=dict)
+    weights: FloatArray | None = None
 
     @property
     def summary(self) -> dict[str, Any]:
@@ -297,7 +300,25 @@ def measure(
     likelihood = cut_and_count.likelihood_result(weighted, mass, model, toys, own)
     found = TestResult.of(sample.train, sample.test, len(mass), cuts, likelihood)
     tables = _figure_tables(config, sample, curves, variables[0], weighted.weights) if for_figures else {}
-    return SearchResult(curves, found, sample.score, tables)
+    return SearchResult(curves, found, sample.score, tables, weighted.weights)
+
+
+def describe(
+    config: Config,
+    sample: Sample,
+    result: SearchResult,
+    table: pd.DataFrame,
+    background: tuple[Events, FloatArray] | None = None,
+) -> WhatWasFound:
+    """Step 6: the events behind an excess, the columns in which they differ, and the peaks that they make.
+
+    result: of `measure` on the same sample. table: all columns of its events, with their row. background: sampled SR
+    events and their scores, where there are any.
+    """
+    sampled, of_sampled = background or (None, None)
+    scored = Scored(sample.mass, sample.score, result.weights, table, sampled, of_sampled)
+    model, trained = model_choice.model_of(config.significance, config.window), config.features.names
+    return excess.describe(scored, result.found, model, config.significance.peaks, trained, config.mass_axis.column)
 
 
 def _figure_tables(

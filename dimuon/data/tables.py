@@ -214,6 +214,10 @@ class TableColumns:
         """(n_rows,) a column as numbers; the kinds of a text are numbered in their alphabetical order."""
         return self._number(name, self._column(name))
 
+    def values(self, name: str) -> Values:
+        """(n_rows,) a column as it is, numbers or texts."""
+        return self._column(name)
+
     def sample(self, name: str) -> BoolArray:
         """(n_rows,) which events are of a sample."""
         if self.settings.split is None:

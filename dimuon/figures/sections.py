@@ -7,6 +7,7 @@ class Section(StrEnum):
     """The headings of the report, in its order."""
 
     SEARCH = "Search"
+    FOUND = "What was found"
     CONTROL = "Same-sign control"
     CROSS = "Cross-applications"
     ROBUSTNESS = "Robustness"

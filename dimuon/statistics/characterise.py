@@ -4,8 +4,9 @@ The signal's spectrum of a column is that of the SR less that of the background,
 a classifier shapes every column that the classifier knows, for background as for signal: what passes looks like a
 signal whether or not it is one. Signal and background are therefore compared after the same cut. A column that varies
 with the mass differs between SR and sidebands without any signal; the two sidebands are so weighted that their mean
-mass is that of the background in the SR, which takes out any dependence that is linear in the mass. Where the two
-sidebands differ much from each other, something may be left of it.
+mass is that of the background in the SR, which takes out any dependence that is linear in the mass. Whether it is
+linear is tested on slices of the sidebands. A column for which it is not (a muon's pT, which is half the mass where the
+pair is at rest) cannot be judged from the sidebands; such columns come last.
 
 The test asks whether SR and sidebands have the same spectrum, whatever the number of signal events: where signal and
 background are alike they have, and its p-value is uniform. The background that a model sampled in the SR, where there
@@ -13,8 +14,8 @@ is one, is compared with the sidebands in the same way: columns where these two 
 excess.
 """
 
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from math import nan
 from typing import Any
 
@@ -29,8 +30,11 @@ from dimuon.regions import MassWindow
 from dimuon.statistics.significance import SidebandFit
 
 N_BINS = 12  # equally filled by the events that pass, before those with too few are merged
+OUTER = (0.01, 0.99)  # quantiles of all events at the outer ends of the first bin and the last
 MOST_VALUES = 20  # a column of no more distinct values is discrete: a bin to each
 GLANCE = 1000  # values that mostly tell a discrete column from another
+N_SLICES = 2  # of equally many events in each sideband, by which a linear dependence on the mass is tested
+NOT_LINEAR = 0.01  # p-value, times the columns, below which it is not
 MIN_EXPECTED = 5.0  # effective events of either sample, in every bin that is tested
 
 
@@ -38,13 +42,14 @@ MIN_EXPECTED = 5.0  # effective events of either sample, in every bin that is te
 class Excess:
     """The events that pass a cut: those of the SR, and the sidebands as a sample of its background.
 
-    in_sr, in_sbl, in_sbh: (n_events,) True where an event passes and lies there. sideband: (n_events,) weight of an
+    in_sr: (n_events,) True where an event passes and lies there. slices: (n_events,) number of the slice of the
+    sidebands, `N_SLICES` to each, -1 elsewhere; slice_mass: the mean mass of each. sideband: (n_events,) weight of an
     event of the sidebands, zero elsewhere; they sum to n_bkg. n_bkg, n_bkg_err: background expected in the SR.
     """
 
     in_sr: BoolArray
-    in_sbl: BoolArray
-    in_sbh: BoolArray
+    slices: IntArray
+    slice_mass: FloatArray
     sideband: FloatArray
     n_bkg: float
     n_bkg_err: float
@@ -67,7 +72,15 @@ class Excess:
             centre = float(each @ (edges[:-1] + edges[1:]) / 2 / n_bkg)
             share = (mass[high].mean() - centre) / (mass[high].mean() - mass[low].mean())
         sideband = low * share * n_bkg / max(low.sum(), 1) + high * (1 - share) * n_bkg / max(high.sum(), 1)
-        return cls(kept & window.in_sr(mass), low, high, sideband, n_bkg, n_bkg_err)
+        slices = np.full(len(mass), -1)
+        for side, first in ((low, 0), (high, N_SLICES)):
+            if side.any():
+                inner = np.quantile(mass[side], np.arange(1, N_SLICES) / N_SLICES)
+                slices[side] = first + np.searchsorted(inner, mass[side], side="right")
+        numbers = np.unique(slices[slices >= 0])
+        slices[slices >= 0] = np.searchsorted(numbers, slices[slices >= 0])
+        slice_mass = np.array([mass[slices == i].mean() for i in range(len(numbers))])
+        return cls(kept & window.in_sr(mass), slices, slice_mass, sideband, n_bkg, n_bkg_err)
 
     @property
     def n_sig(self) -> float:
@@ -93,9 +106,9 @@ class ColumnDifference(Record):
     p_chi2 stands for, by which columns are ranked. auc, auc_err: probability that a signal event has a larger value
     than one of background (1/2 where they are alike; it is an estimate and may leave 0 to 1). mean_signal,
     mean_background and errors: in the column's unit, NaN for text. p_sampled: of the test that sampled background and
-    sidebands have one spectrum; p_sidebands: that the two sidebands have, small where the column varies with the mass.
-    n_missing: values of events that pass which are no number. Numbers that are not defined, as for a column of one
-    value, are NaN.
+    sidebands have one spectrum. p_linear: of the test that the spectrum varies linearly with the mass in the sidebands;
+    doubtful: it does not (below `NOT_LINEAR`, with the columns counted). n_missing: values of events that pass which
+    are no number. Numbers that are not defined, as for a column of one value, are NaN.
     """
 
     column: str
@@ -115,17 +128,19 @@ class ColumnDifference(Record):
     mean_background: float = nan
     mean_background_err: float = nan
     p_sampled: float = nan
-    p_sidebands: float = nan
+    p_linear: float = nan
+    doubtful: bool = False
 
 
 @dataclass(frozen=True, eq=False)
 class ColumnSpectrum:
     """The spectra of one column, (n_bins,) each, in events.
 
-    low, high: of the bins; of a discrete column the smallest and largest value in each. labels: of the values of a
-    column of text, else none. n_obs: in the SR. background, background_err: of the sidebands, summing to n_bkg.
-    signal, signal_err: n_obs - background. sampled, sampled_err: background sampled by a model, scaled to n_bkg; NaN
-    where there is none. before_obs, before_background: the same as n_obs and background, before the cut.
+    low, high: of the bins, what lies beyond the first and last in these; of a discrete column the smallest and largest
+    value in each. labels: of the values of a column of text, else none. n_obs: in the SR. background, background_err:
+    of the sidebands, summing to n_bkg. signal, signal_err: n_obs - background. sampled, sampled_err: background sampled
+    by a model, scaled to n_bkg; NaN where there is none. before_obs, before_background: the same as n_obs and
+    background, before the cut.
     """
 
     column: str
@@ -151,20 +166,20 @@ def characterise(
     trained: Collection[str] = (),
     sampled: Sampled | None = None,
 ) -> list[tuple[ColumnDifference, ColumnSpectrum]]:
-    """What distinguishes the excess, column by column, the most different first.
+    """What distinguishes the excess, column by column, the most different first and the doubtful last.
 
     columns: {name: (n_events,)}, numbers, flags or text. after, before: the events after and before the cut. trained:
     columns that the classifier knows.
     """
     pairs = [_compare(name, values, after, before, name in trained, sampled) for name, values in columns.items()]
     tested = sum(difference.ndf > 0 for difference, _ in pairs)
-    ranked = sorted(pairs, key=lambda pair: -np.inf if np.isnan(pair[0].z) else pair[0].z, reverse=True)
-    return [(_with_trials(difference, tested), spectrum) for difference, spectrum in ranked]
+    counted = [(_with_trials(difference, tested), spectrum) for difference, spectrum in pairs]
+    return sorted(counted, key=lambda pair: (np.isnan(pair[0].z), pair[0].doubtful, -np.nan_to_num(pair[0].z)))
 
 
 def _with_trials(difference: ColumnDifference, n_columns: int) -> ColumnDifference:
-    content = vars(difference) | {"p_any": min(difference.p_chi2 * n_columns, 1.0) if difference.ndf else nan}
-    return ColumnDifference(**content)
+    p_any = min(difference.p_chi2 * n_columns, 1.0) if difference.ndf else nan
+    return replace(difference, p_any=p_any, doubtful=difference.p_linear * n_columns < NOT_LINEAR)
 
 
 def _compare(
@@ -186,7 +201,7 @@ def _compare(
         place, inside = bins.index(drawn), np.isfinite(drawn)
         model = [spectrum.summed(bins.counts(place, inside, sampled.weight**p)) for p in (1, 2)]
     n_obs, background, squares = (spectrum.summed(part) for part in (n_obs, background, squares))
-    each = [spectrum.summed(bins.counts(index, here & side)) for side in (after.in_sbl, after.in_sbh)]
+    each = [spectrum.summed(bins.counts(index, here & (after.slices == i))) for i in range(len(after.slice_mass))]
     chi2, ndf = homogeneity(n_obs, n_obs, background, squares)
     at = {"sr": numbers[here & after.in_sr], "sb": numbers[here & (after.sideband != 0)]}
     weight = after.sideband[here & (after.sideband != 0)]
@@ -199,7 +214,7 @@ def _compare(
         **_tested(chi2, ndf),
         **_separation(at["sr"], at["sb"], weight, after),
         **({} if labels else _means(at["sr"], at["sb"], weight, after)),
-        p_sidebands=_p_value(*homogeneity(each[0], each[0], each[1], each[1])),
+        p_linear=_p_value(*_linearity(each, after.slice_mass)),
         p_sampled=_p_value(*homogeneity(model[0], model[1], background, squares))
         if np.isfinite(model[0]).all()
         else nan,
@@ -250,9 +265,27 @@ def homogeneity(
     return float(apart[free] @ np.linalg.solve(covariance[free, free], apart[free])), len(common) - 1
 
 
+def _linearity(counts: Sequence[FloatArray], mass: FloatArray) -> tuple[float, int]:
+    """(chi2, degrees of freedom) of the hypothesis that the share of each bin is linear in the mass; NaN, 0 for none.
+
+    counts: (n_bins,) of each slice of the sidebands, mass: of each.
+    """
+    n = np.array(counts)
+    n = n[:, n.sum(axis=0) > 0]
+    size = n.sum(axis=1)
+    if len(n) < 3 or n.shape[1] < 2 or not size.all():
+        return nan, 0
+    design = np.stack([np.ones_like(mass), mass - mass.mean()], axis=1)
+    root = np.sqrt(size)[:, None]
+    share = design @ np.linalg.lstsq(design * root, n / size[:, None] * root, rcond=None)[0]
+    expected = np.maximum(share * size[:, None], 0.5)
+    return float(np.sum((n - share * size[:, None]) ** 2 / expected)), (len(n) - 2) * (n.shape[1] - 1)
+
+
 @dataclass(frozen=True, eq=False)
 class _Bins:
-    """inner: edges between the bins. low, high: their ends (a value, where discrete)."""
+    """inner: edges between the bins. low, high: their ends (a value, where discrete); what lies beyond the first and
+    the last is in these."""
 
     inner: FloatArray
     low: FloatArray
@@ -267,7 +300,12 @@ class _Bins:
             return cls((values[1:] + values[:-1]) / 2, values, values, True)
         edges = np.unique(np.quantile(passing if len(passing) else every, np.linspace(0, 1, N_BINS + 1)))
         inner = edges[1:-1]
-        ends = np.concatenate([[every.min()], inner, [every.max()]])
+        first, last = np.quantile(every, OUTER)
+        if not len(inner) or not first < inner[0]:
+            first = every.min()
+        if not len(inner) or not last > inner[-1]:
+            last = every.max()
+        ends = np.concatenate([[first], inner, [last]])
         return cls(inner, ends[:-1], ends[1:], False)
 
     def index(self, values: FloatArray) -> IntArray:

@@ -17,6 +17,13 @@ class Toys(Section):
     weights: Annotated[int, Field(ge=0)] = 300  # of the reweighted spectrum, by a bootstrap of the actual weights
 
 
+class Peaks(Section):
+    """The fit of peaks inside the SR, made where there is an excess."""
+
+    max: Annotated[int, Field(ge=1, le=10)] = 5  # peaks looked for
+    known: dict[str, Annotated[float, Field(gt=0)]] = {}  # {name: mass} to compare with; none: no comparison is made
+
+
 class Significance(Section):
     """The bump hunt's test (paper, step 4)."""
 
@@ -32,3 +39,4 @@ class Significance(Section):
     degrees: list[Annotated[int, Field(ge=1, le=9)]] = [3, 5, 7]  # variations of the classifier's curve (Fig. 4)
     binnings: list[Positive] = [7, 11, 15]
     toys: Toys = Toys()
+    peaks: Peaks = Peaks()

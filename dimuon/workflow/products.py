@@ -63,6 +63,7 @@ FURTHER = {
     "": "",
     "mass and features": "the mass under its name (`dimu_mass` of dimuons), the features of the configuration",
     "triggers": "and a flag named as each trigger",
+    "table": "the mass under its name, and all other columns of the table of events",
 }
 
 
@@ -354,6 +355,72 @@ FEATURE_HISTOGRAMS = Product(
     "features in the SR after the figure's working points (fpr NaN: before anti-isolation)",
     (*_TEST, "feature", "fpr", "bin_low", "bin_high", "n_obs"),
     optional=True,
+)
+EVENTS = Product(
+    "events",
+    "results/{name}/events.parquet",
+    STEP_6,
+    "the events that made the excess: those of the SR that pass the best cut, the most signal-like first",
+    (*_TEST, "row", "score", "weight"),
+    "table",
+)
+FOUND_COLUMNS = Product(
+    "found_columns",
+    "results/{name}/found_columns.parquet",
+    STEP_6,
+    "how the excess differs from the background in each column of the table, ranked",
+    (*_TEST, "rank", "feature"),
+    own={
+        "chi2_same": Column("", "chi2 of SR and sidebands having one spectrum after the cut"),
+        "ndf_same": Column("", "its degrees of freedom"),
+        "p_same": Column("", "its p-value"),
+        "trained": Column("flag", "the classifier knows the column"),
+        "discrete": Column("flag", "few values, a bin to each"),
+        "n_bins": Column("bins", "compared"),
+        "n_missing": Column("events", "that pass the cut and have no number in the column"),
+        "p_any": Column("", "p_same times the columns compared, at most 1"),
+        "z": Column("sigma", "significance that p_same stands for"),
+        "auc": Column("", "probability that a signal event has a larger value than a background event"),
+        "auc_err": Column("", "its standard error"),
+        "mean_signal": Column("of the variable", "mean of the signal, the background subtracted"),
+        "mean_signal_err": Column("of the variable", "its standard error"),
+        "mean_background": Column("of the variable", "mean of the background"),
+        "mean_background_err": Column("of the variable", "its standard error"),
+        "p_sampled": Column("", "p-value of sampled background and sidebands having one spectrum"),
+        "p_linear": Column("", "p-value of a spectrum that varies linearly with the mass in the sidebands"),
+        "doubtful": Column("flag", "it does not, so that the sidebands do not tell the background of the column"),
+    },
+)
+FOUND_SPECTRA = Product(
+    "found_spectra",
+    "results/{name}/found_spectra.parquet",
+    STEP_6,
+    "spectra of signal and background in each column of the table, after the best cut and before",
+    (*_TEST, "feature", "bin_low", "bin_high", "n_obs", "n_bkg", "n_bkg_err"),
+    own={
+        "of_text": Column("flag", "the column holds text; bin_low and bin_high count its values in their order"),
+        "values": Column("text", "values in the bin"),
+        "n_excess": Column("events", "n_obs - n_bkg"),
+        "n_excess_err": Column("events", "its standard error"),
+        "n_sampled": Column("events", "background sampled by the model, scaled to the expected (missing: none)"),
+        "n_sampled_err": Column("events", "its standard error"),
+        "n_obs_before": Column("events", "events in the SR before the cut"),
+        "n_bkg_before": Column("events", "expected background in the SR before the cut"),
+    },
+)
+PEAKS = Product(
+    "peaks",
+    "results/{name}/peaks.json",
+    STEP_6,
+    "the peaks in the SR: how many, masses, widths, events, and the mass scale they imply",
+)
+PEAK_SPECTRA = Product(
+    "peak_spectra",
+    "results/{name}/peak_spectra.parquet",
+    STEP_6,
+    "the mass spectra that peaks were fitted to, with the fit",
+    (*_TEST, "variable", "fpr", "bin_low", "bin_high", "region", "n_obs", "n_bkg"),
+    own={"n_fit": Column("events", "background and peaks of the fit")},
 )
 FIGURE_INDEX = Product(
     "figure_index",

@@ -79,8 +79,14 @@ class Run:
         return load_json(self.require(path))
 
     def write_table(self, path: Path | str, frame: pd.DataFrame, inputs: Paths = (), origin: str | None = None) -> Path:
-        """Write a DataFrame as parquet; every column must be in `dimuon.columns`. inputs: paths it was made from."""
-        units, inputs = columns.units(frame.columns, self.config.declared_columns), list(inputs)
+        """Write a DataFrame as parquet. inputs: paths it was made from.
+
+        Every column must be in `dimuon.columns` or declared, but for a product that holds all columns of a table.
+        """
+        product, declared = PRODUCTS.find(path), self.config.declared_columns
+        if product is not None and product.further == "table":
+            declared = {str(name): columns.NOT_STATED for name in frame.columns if not columns.find(name)} | declared
+        units, inputs = columns.units(frame.columns, declared), list(inputs)
         table = pa.Table.from_pandas(frame, preserve_index=False)
         said = json.dumps(self.origin(inputs, origin).to_json()).encode()
         with atomic(path) as temporary:

@@ -1,0 +1,58 @@
+"""All columns of the events that were tested, also those that nothing was trained on, and the sampled background."""
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from dimuon.arrays import FloatArray
+from dimuon.data import background_table, handed_in, scores
+from dimuon.data.dimuons import paths
+from dimuon.data.samples import Sample
+from dimuon.errors import UserError
+from dimuon.events import Events
+from dimuon.workflow.provenance import Run, load_table
+
+log = logging.getLogger("dimuon")
+
+
+def read(run: Run, sample: Sample) -> pd.DataFrame:
+    """The row of each event of a sample in its file, and all columns of it that can be read."""
+    rows = sample.events.row
+    if run.config.input.table is not None:
+        return _handed_in(run, rows)
+    given = run.config.input.scores
+    path = Path(given) if given is not None else paths(run)[sample.test]
+    table = load_table(run.require(path)).reset_index(drop=True).iloc[rows].reset_index(drop=True)
+    table.columns = table.columns.map(str)
+    return table.assign(row=rows)
+
+
+def _handed_in(run: Run, rows: np.ndarray) -> pd.DataFrame:
+    columns, renamed = handed_in.open_table(run), set()
+    if run.config.input.table is not None:
+        renamed = {formula for name, formula in run.config.input.table.columns.items() if formula != name}
+    values = {"row": rows}
+    for name in columns.others():
+        if name not in renamed and name not in values:
+            try:
+                values[name] = columns.values(name)[rows]
+            except UserError as error:
+                log.info("not among the columns that are compared: %s", error)
+    return pd.DataFrame(values)
+
+
+def sources(run: Run, sample: Sample) -> list[Path]:
+    """The files that a sample and its sampled background are read from."""
+    more = [scores.path(run, sample.train, "background"), background_table.path(run, sample.train)]
+    has_background = run.config.input.scores is None and more[0].exists()
+    return [*sample.sources, *(more if has_background else [])]
+
+
+def sampled(run: Run, train: str) -> tuple[Events, FloatArray] | None:
+    """The background sampled in the SR with its scores, (n_sampled,); None where it was not scored."""
+    if run.config.input.scores is not None or not scores.path(run, train, "background").exists():
+        return None
+    events = background_table.read(run, train, run.config.features.names)
+    return events, scores.read(run, train, "background", events.row)["score"].to_numpy(dtype=float)
