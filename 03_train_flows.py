@@ -47,6 +47,7 @@ def main(run: Run) -> None:
         ThreadPoolExecutor(at_a_time) as side_by_side,
     ):
         for charge, model in zip(files, side_by_side.map(train, files), strict=True):
+            log.info("%s", steps.capacity(charge, events[charge], config, model))
             sources = sorted({files[charge], files.get("os", files[charge])})  # the scaler is the OS dimuons'
             run.write_bytes(run.path(products.FLOWS, charge=charge), saved.to_bytes(model), sources)
             run.write_table(run.path(products.FLOW_LOSSES, charge=charge), losses.frame(model.losses), sources)

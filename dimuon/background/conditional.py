@@ -90,6 +90,11 @@ class ConditionalBackground:
         return int(self.ensemble.settings.members)
 
     @property
+    def n_parameters(self) -> int:
+        """Weights of the networks of a flow."""
+        return self.ensemble.n_parameters
+
+    @property
     def losses(self) -> FloatArray:
         """(members, epochs, 2), train and validation; after training alone."""
         return self.ensemble.losses

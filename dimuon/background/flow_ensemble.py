@@ -145,6 +145,11 @@ class FlowEnsemble:
         """Features that the members were trained on."""
         return int(self.model.n_features)
 
+    @property
+    def n_parameters(self) -> int:
+        """Weights of the networks of a member."""
+        return sum(int(weights.numel()) for weights in self.model.parameters()) // self.settings.members
+
     def state(self) -> dict[str, Any]:
         """What `from_state` needs, as plain tensors and numbers."""
         return {

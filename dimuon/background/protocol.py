@@ -58,6 +58,11 @@ class BackgroundModel(Protocol):
         ...
 
     @property
+    def n_parameters(self) -> int:
+        """Numbers that the training of a member determines; 0 where nothing is trained."""
+        ...
+
+    @property
     def losses(self) -> FloatArray:
         """(members, epochs, 2): train and validation loss, NaN after a member has stopped."""
         ...

@@ -30,6 +30,7 @@ class SimulatedTable:
 
     kind = "simulated_table"
     members = 1
+    n_parameters = 0
 
     @property
     def losses(self) -> FloatArray:

@@ -119,6 +119,15 @@ def train_background(
     return estimator.fit(sidebands, stream.child("flows", charge).rooted(), pool=pool, checkpoint=checkpoint)
 
 
+def capacity(charge: str, events: Events, config: Config, model: BackgroundModel) -> str:
+    """Whether the sidebands hold enough events for a trained model, in a sentence."""
+    n_events = int((~config.window.in_sr(events.mass)).sum())
+    sentence = f"{charge}: {n_events:,} sideband events for {model.n_parameters:,} parameters of each member"
+    if n_events < model.n_parameters:
+        sentence += "; the state of the lowest validation loss is all that guards against overtraining"
+    return sentence
+
+
 # step 4: background in the SR, sampled, and how well it closes in the sidebands
 
 

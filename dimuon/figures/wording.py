@@ -7,6 +7,7 @@ from typing import Any
 from dimuon.statistics import model_choice
 from dimuon.workflow.config import Config
 
+SMALLEST = 1e-300
 SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
@@ -21,6 +22,8 @@ def p_text(value: float | None) -> str:
         return "–"
     if value >= 0.01:
         return f"{value:.2f}"
+    if value < SMALLEST:  # beyond what a number of the machine can say
+        return "< 10⁻³⁰⁰"
     digits, power = f"{value:.1e}".split("e")
     return f"{digits}·10{str(int(power)).translate(SUPERSCRIPTS)}"
 

@@ -78,10 +78,22 @@ class Features(Section):
 
 
 class Mass(Section):
-    """How the mass is called; None: as that of a dimuon in GeV, or the name of its column."""
+    """How the mass is called; None: as that of a dimuon in GeV, or the name of its column.
+
+    resolution: its standard deviation at the SR, in its unit. Where it is given, and n_bins_sr is not, the bins are
+    bin_width of it wide, as nearly as whole bins fit into the SR.
+    """
 
     label: Label | None = None
     unit: Literal[MASS_UNITS] | None = None  # type: ignore[valid-type]  # a tuple of texts
+    resolution: Annotated[float, Field(gt=0)] | None = None
+    bin_width: Annotated[float, Field(gt=0)] = 1.0
+
+    def bins_over(self, window: MassWindow) -> int:
+        """The number of bins over the SR."""
+        if self.resolution is None:
+            raise ValueError("the resolution is not given")
+        return max(1, round((window.sr_high - window.sr_low) / (self.bin_width * self.resolution)))
 
 
 class Background(Section):
@@ -160,6 +172,17 @@ class Config(Section):
         if isinstance(values, dict) and {"flow", "estimator"} <= values.keys():
             raise ValueError("flow is the earlier name of the section estimator; keep one of the two")
         return values
+
+    @model_validator(mode="after")
+    def _bins_of_the_resolution(self) -> "Config":
+        if self.mass.resolution is None:
+            return self
+        n_bins = self.mass.bins_over(self.window)
+        for name in ("background", "significance"):
+            section = getattr(self, name)
+            if "n_bins_sr" not in section.model_fields_set:
+                object.__setattr__(self, name, section.model_copy(update={"n_bins_sr": n_bins}))
+        return self
 
     @model_validator(mode="after")
     def _known_features(self) -> "Config":

@@ -210,6 +210,11 @@ class Reweighted:
         return self.prior.members
 
     @property
+    def n_parameters(self) -> int:
+        """Those of the prior; the trees have none that are counted alike."""
+        return self.prior.n_parameters
+
+    @property
     def losses(self) -> FloatArray:
         """Those of the prior."""
         return self.prior.losses
