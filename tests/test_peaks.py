@@ -234,6 +234,15 @@ def test_peaks_are_matched_to_the_nearest_reference_once():
     assert matched(fit, {"far": 12.0}) == matched(fit, {}) == {}
 
 
+def test_the_upsilons_of_2016_before_isolation_agree_with_one_scale_too(reference):
+    mass = pd.read_parquet(reference / "real" / "masses_os_before_isolation.parquet")["dimu_mass"]
+    fit = find_peaks(mass.to_numpy(dtype=float), polynomial(5)).fit
+    assert list(matched(fit, UPSILONS).values()) == list(UPSILONS)
+    scale = mass_scale([peak.mass for peak in fit.peaks], fit.mass_covariance, UPSILONS)
+    assert scale.p_chi2 > 0.01
+    assert scale.scale == pytest.approx(1, abs=0.005)
+
+
 @pytest.mark.parametrize("degree", [3, 5])
 def test_the_upsilons_of_2011_have_the_masses_of_the_world_up_to_one_scale(reference, degree):
     table = pd.read_csv(reference / "real" / "portal_csv" / "Ymumu.csv")

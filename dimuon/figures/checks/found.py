@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
 
 from dimuon.bumphunt.excess import Found, PeakResult, with_error
 from dimuon.dataset import Dataset
@@ -32,7 +33,8 @@ from dimuon.regions import MassWindow
 from dimuon.workflow import products
 
 SHOWN = 9  # columns, the most different ones
-DECADES = 2.5  # a positive column over more is drawn on a logarithmic axis
+FEW = 6  # values of a discrete column that are written at the axis
+DECADES = 1.5  # a positive column over more is drawn on a logarithmic axis
 PULLS = 4.5
 BOX: dict[str, Any] = {"frameon": True, "framealpha": 1, "edgecolor": "none"}
 WHITE: dict[str, Any] = {"facecolor": "white", "edgecolor": "none", "pad": 1.5}
@@ -44,7 +46,8 @@ PEAKS = (
     "square root of the Poisson deviance."
 )
 COLUMNS = (
-    "Columns of the table in which the excess differs most from the background, after the same cut (FPR {fpr}). "
+    "Columns of the table in which the excess differs most from the background, after the same cut (FPR {fpr}), and "
+    "those that the classifier knows. "
     "Points: signal region less the background expected there. Filled: that background, from the sidebands, which are "
     "weighted to its mean mass. Dashed: background sampled in the signal region, where it has the column. All are "
     "normalised to one. z: significance of the difference; AUC: probability that an event of the signal has the larger "
@@ -83,7 +86,7 @@ def column_drawings(saved: Saved) -> Iterator[Drawing]:
         if spectra is None or ranking is None or not found.n_columns:
             continue
         of_test = [table[table["train"] + "_on_" + table["test"] == test] for table in (spectra, ranking)]
-        best = of_test[1][of_test[1]["z"].notna()].nsmallest(SHOWN, "rank")
+        best = _shown(of_test[1])
         table = (
             of_test[0]
             .merge(best.drop(columns=["train", "test"]), on="feature")
@@ -98,6 +101,15 @@ def column_drawings(saved: Saved) -> Iterator[Drawing]:
                 partial(columns, found=found),
                 caption=COLUMNS.format(fpr=fpr_name(found.fpr)),
             )
+
+
+def _shown(ranking: pd.DataFrame) -> pd.DataFrame:
+    """The columns that differ most, and in any case those that the classifier knows."""
+    tested = ranking[ranking["z"].notna()].sort_values(["trained", "rank"], ascending=[False, True])
+    known = int(tested["trained"].sum())
+    first = tested.sort_values("rank").head(max(SHOWN - known, 0))
+    more = tested[~tested.index.isin(first.index)].head(SHOWN - len(first))
+    return pd.concat([first, more]).sort_values("rank")
 
 
 def _found(saved: Saved) -> Mapping[str, Found]:
@@ -214,8 +226,9 @@ def columns(table: pd.DataFrame, found: Found, data: Dataset) -> Figure:
         axes.set_axis_off()
     for row in grid:
         row[0].set_ylabel("Share / bin width")
-    handles, labels = grid[0, 0].get_legend_handles_labels()
-    grid[0, 0].legend(handles, labels, loc="upper right", fontsize=12)
+    named = [zip(*reversed(axes.get_legend_handles_labels()), strict=True) for axes in grid.ravel()]
+    legend = {label: handle for pairs in named for label, handle in pairs}
+    grid[0, 0].legend(list(legend.values()), list(legend), loc="upper right", fontsize=12)
     note = f"{data.describe(found.train, found.test)}, FPR {fpr_name(found.fpr)}"
     say_origin(figure, grid[0, 0], data.origin, last=grid[0, -1])
     figure.suptitle(note, fontsize=17)
@@ -253,8 +266,9 @@ def _column(axes: Axes, part: pd.DataFrame, data: Dataset) -> None:
     axes.set_xlim(edges[0], edges[-1])
     bottom, top = axes.get_ylim()
     axes.set_ylim(min(bottom, 0), top + 0.45 * (top - min(bottom, 0)))
-    if first["of_text"]:
+    if first["of_text"] or (first["discrete"] and len(part) <= FEW):
         axes.set_xticks(centre, [str(value) for value in part["values"]], fontsize=13)
+        axes.xaxis.set_minor_locator(NullLocator())
     doubt = " ~" if first["doubtful"] else ""
     known = "" if first["trained"] else "\nnever trained on"
     axes.text(
