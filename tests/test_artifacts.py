@@ -133,6 +133,31 @@ def test_origin_is_handed_on(run):
     assert provenance.origin_of(path).is_simulated  # a table copied alone tells it still
 
 
+@pytest.mark.parametrize("how", ["content", "removed"])
+def test_an_input_that_changes_while_a_step_runs_is_not_recorded(run, how):
+    select = run("02_select_dimuons.py")
+    table = select.write_table(select.data / "dimuons.parquet", FRAME)
+    train = run("03_train_flows.py")
+    train.read_table(table)
+    if how == "removed":
+        table.unlink()
+    else:
+        run("02_select_dimuons.py").write_table(table, FRAME.iloc[:1])
+    output = train.data / "flows_os.pt"
+    with pytest.raises(UserError, match=r"dimuons.parquet: changed while 03_train_flows.py was at work"):
+        train.write_bytes(output, b"flows", [table])
+    assert not output.exists()
+
+
+@pytest.mark.parametrize("content", ["[]", "{}", "3", "{", '{"step": "02"}'])
+def test_a_sidecar_that_is_none_is_named(run, content):
+    select = run("02_select_dimuons.py")
+    table = select.write_table(select.data / "dimuons.parquet", FRAME)
+    provenance.sidecar_path(table).write_text(content)
+    with pytest.raises(UserError, match=r"dimuons.parquet.meta.json: not a (sidecar|readable JSON)"):
+        run("03_train_flows.py").read_table(table)
+
+
 def test_rebuilt_features_are_known_for_what_they_are(tmp_path):
     path = tmp_path / "table.parquet"
     FRAME.assign(features_measured=[True, False]).to_parquet(path)

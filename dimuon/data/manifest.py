@@ -43,9 +43,12 @@ class Manifest:
         self.path, self.made_with = path, made_with
         self.entries: dict[str, ManifestEntry] = {}
         if path.exists():
-            before = load_json(path)
-            if before.get("made_with") == made_with.to_json():
-                self.entries = {entry["input"]: ManifestEntry.from_json(entry) for entry in before["inputs"]}
+            try:
+                before = load_json(path)
+                if before["made_with"] == made_with.to_json():
+                    self.entries = {entry["input"]: ManifestEntry.from_json(entry) for entry in before["inputs"]}
+            except (UserError, KeyError, TypeError, AttributeError):
+                log.warning("%s: damaged; every input is read anew", path)
 
     def is_done(self, source: Source) -> bool:
         """True where the skim of `source` exists, is what was written, and the input is still the same."""

@@ -3,6 +3,7 @@
 import argparse
 import errno
 import logging
+import signal
 import sys
 import time
 import traceback
@@ -13,9 +14,11 @@ from typing import Any, NoReturn
 
 import dimuon
 from dimuon.errors import AnalysisError, UserError
-from dimuon.workflow import config, provenance
+from dimuon.workflow import config, lock, provenance
 
 log = logging.getLogger("dimuon")
+
+ENDING = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]  # as Ctrl-C
 
 
 @contextmanager
@@ -60,7 +63,8 @@ def run(step: str, main: Callable[..., None], options: Sequence[tuple[str, dict[
 
     def call() -> None:
         current = provenance.Run(config.load(arguments.config), step, arguments.config)
-        main(current, *([arguments] if options else []))
+        with lock.locked(current.data, step):
+            main(current, *([arguments] if options else []))
         log.info("%s: done in %.1f s, wrote %s", step, time.perf_counter() - start, current.summary())
 
     sys.exit(guarded(step, call))
@@ -81,17 +85,24 @@ def start_logging(arguments: argparse.Namespace) -> None:
     log.setLevel(logging.DEBUG if arguments.verbose else logging.NOTSET)
 
 
+def _end(number: int, _frame: Any) -> NoReturn:
+    raise KeyboardInterrupt(signal.Signals(number).name)
+
+
 def guarded(name: str, call: Callable[[], int | None]) -> int:
     """Do `call()`; returns the exit code: 2 a user's mistake (one line on standard error), 1 anything else that went
     wrong, otherwise what `call` returns, 0 for None."""
+    for number in ENDING:
+        signal.signal(number, _end)
     try:
         return call() or 0
     except (UserError, AnalysisError) as error:
         print(f"{name}: {' '.join(str(error).split())}", file=sys.stderr)
         log.debug("this is where", exc_info=True)
         return 2
-    except KeyboardInterrupt:
-        print(f"{name}: interrupted; finished files are whole, run it again", file=sys.stderr)
+    except KeyboardInterrupt as reason:
+        how = f"ended by {reason}" if str(reason) else "interrupted"
+        print(f"{name}: {how}; finished files are whole, run it again", file=sys.stderr)
         return 1
     except Exception as error:  # the one place where anything unforeseen ends: with its traceback and exit code 1
         if isinstance(error, OSError) and error.errno == errno.ENOSPC:

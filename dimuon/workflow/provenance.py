@@ -37,6 +37,7 @@ Paths = Iterable[Path | str]
 Filters = Any  # as pyarrow's, which has no types
 
 NOT_STATED = Origin()
+SIDECAR_KEYS = {"step", "origin", "sha256", "inputs", "settings"}
 ORIGIN_KEY = b"dimuon.origin"  # in the metadata of a parquet file, so that what is copied alone tells it still
 PACKAGES = ("numpy", "scipy", "pandas", "pyarrow", "torch", "nflows", "xgboost", "uproot", "awkward")
 
@@ -57,6 +58,7 @@ class Run:
         self.data, self.results = Path("data") / place, Path("results") / place
         self.start = time.perf_counter()
         self.written: list[tuple[Path, int | None]] = []
+        self._opened: dict[Path, tuple[str, dict[str, Any]]] = {}  # hash and sidecar of an input as it was when opened
 
     def path(self, product: Product, **fields: str) -> Path:
         """Where a file of this analysis lies. fields: of the product's template, beside the name."""
@@ -68,6 +70,7 @@ class Run:
         if not path.exists():
             raise UserError(f"{path}: not found; {self._remedy(path)}")
         self._refuse_if_stale(path)
+        self._opened.setdefault(path, (file_hash(path), sidecar(path)))
         return path
 
     def read_table(self, path: Path | str, names: Iterable[str] | None = None, filters: Filters = None) -> pd.DataFrame:
@@ -88,6 +91,7 @@ class Run:
             declared = {str(name): columns.NOT_STATED for name in frame.columns if not columns.find(name)} | declared
         units, inputs = columns.units(frame.columns, declared), list(inputs)
         table = pa.Table.from_pandas(frame, preserve_index=False)
+        self._require_unchanged(inputs)
         said = json.dumps(self.origin(inputs, origin).to_json()).encode()
         with atomic(path) as temporary:
             marked = table.replace_schema_metadata({**(table.schema.metadata or {}), ORIGIN_KEY: said})
@@ -101,6 +105,7 @@ class Run:
 
     def write_bytes(self, path: Path | str, content: bytes, inputs: Paths = (), origin: str | None = None) -> Path:
         """Write an artifact of any other kind."""
+        self._require_unchanged(inputs := list(inputs))
         with atomic(path) as temporary:
             temporary.write_bytes(content)
         return self.seal(path, inputs, origin)
@@ -118,15 +123,16 @@ class Run:
         inputs: paths it was made from. origin: a kind of `dimuon.origin.KINDS` that must be said at least.
         """
         path, inputs, settings = Path(path), list(inputs), dict[str, Any]()
-        for item in inputs:
-            settings.update(sidecar(item).get("settings", {}))
+        read = {str(item): self._as_opened(Path(item)) for item in inputs}
+        for _, meta in read.values():
+            settings.update(meta.get("settings", {}))
         settings.update(chosen_settings(self.config, settings_of(self.step)))
         content = {
             "file": path.name,
             "step": self.step,
             "origin": self.origin(inputs, origin).to_json(),
             "sha256": file_hash(path),
-            "inputs": {str(item): file_hash(item) for item in inputs},
+            "inputs": {item: digest for item, (digest, _) in read.items()},
             "settings": settings,
             "settings_sha256": hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest(),
             "seed": self.config.seed,
@@ -141,6 +147,20 @@ class Run:
             temporary.write_text(json.dumps(content, indent=1) + "\n")
         self.written.append((path, rows))
         return path
+
+    def _require_unchanged(self, inputs: Paths) -> None:
+        for item in inputs:
+            self._as_opened(Path(item))
+
+    def _as_opened(self, item: Path) -> tuple[str, dict[str, Any]]:
+        """Hash and sidecar of an input; `UserError` where it has changed since it was opened."""
+        opened = self._opened.get(item)
+        now = file_hash(item) if item.exists() else None
+        if opened is None and now is not None:
+            return now, sidecar(item)
+        if opened is None or now != opened[0]:
+            raise UserError(f"{item}: changed while {self.step} was at work; nothing is written of it, run it again")
+        return opened
 
     def origin(self, paths: Paths, at_least: str | None = None) -> Origin:
         """Where the events of some files come from: what the configuration states, of the kind that the files say.
@@ -289,7 +309,11 @@ def sidecar_path(path: Path | str) -> Path:
 def sidecar(path: Path | str) -> dict[str, Any]:
     """The sidecar of a file, {} where there is none."""
     place = sidecar_path(path)
-    content: dict[str, Any] = load_json(place) if place.exists() else {}
+    if not place.exists():
+        return {}
+    content = load_json(place)
+    if not (isinstance(content, dict) and content.keys() >= SIDECAR_KEYS):
+        raise UserError(f"{place}: not a sidecar of this project; delete it and make {Path(path).name} again")
     return content
 
 

@@ -1,0 +1,110 @@
+"""Two runs at once, and ends by signal: nobody writes another's files, and nobody is left behind."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from dimuon.errors import UserError
+from dimuon.workflow.lock import locked
+from tests.conftest import ROOT
+
+STEP = """
+import sys, time
+from pathlib import Path
+from dimuon.workflow import cli, executor
+from tests.test_lock import beat
+
+def main(run):
+    with executor.executor(2) as pool:
+        futures = [pool.submit(beat, str(Path.cwd()), worker) for worker in range(4)]
+        for future in futures:
+            future.result()
+
+if __name__ == "__main__":
+    cli.run("06_significance.py", main)
+"""
+
+
+def beat(folder, worker):
+    """A worker that shows for half a minute that it is alive."""
+    for _ in range(300):
+        (Path(folder) / f"beat_{worker}").write_text(str(time.monotonic()))
+        time.sleep(0.1)
+
+
+def gone():
+    """The number of a process that has ended."""
+    done = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True)
+    return int(done.stdout)
+
+
+def test_a_second_run_is_refused_and_the_lock_is_free_afterwards(tmp_path):
+    with locked(tmp_path, "03_train_flows.py"):
+        content = json.loads((tmp_path / ".running").read_text())
+        assert (content["process"], content["who"]) == (os.getpid(), "03_train_flows.py")
+        with (
+            pytest.raises(
+                UserError, match=rf"03_train_flows.py .process {os.getpid()} on .* is at work on this analysis"
+            ),
+            locked(tmp_path, "04_sample_background.py"),
+        ):
+            pass
+    with locked(tmp_path, "04_sample_background.py"):
+        pass
+    assert not (tmp_path / ".running").exists()
+
+
+def test_the_lock_of_a_process_that_is_gone_is_taken_over(tmp_path, caplog):
+    with locked(tmp_path, "03_train_flows.py"):
+        left = json.loads((tmp_path / ".running").read_text())
+    (tmp_path / ".running").write_text(json.dumps(left | {"process": gone()}))
+    with locked(tmp_path, "04_sample_background.py"):
+        assert json.loads((tmp_path / ".running").read_text())["who"] == "04_sample_background.py"
+    assert "left behind by 03_train_flows.py" in caplog.text
+    (tmp_path / ".running").write_text(json.dumps(left | {"process": gone(), "host": "elsewhere"}))
+    with pytest.raises(UserError, match="on elsewhere"), locked(tmp_path, "04_sample_background.py"):
+        pass
+
+
+@pytest.fixture
+def step(tmp_path):
+    """A step at work with two workers, once both of them are; killed in the end."""
+    (tmp_path / "a.yaml").write_text("name: a\nseed: 1\ninput: {simulation: {}}\n")
+    (tmp_path / "step.py").write_text(STEP)
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "step.py", "a.yaml"]
+    process = subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while not all((tmp_path / f"beat_{worker}").exists() for worker in (0, 1)):
+        assert time.monotonic() < deadline, "the workers did not begin"
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.1)
+    yield process
+    process.kill()
+    process.wait()
+
+
+def beats(folder):
+    return [(folder / f"beat_{worker}").read_text() for worker in (0, 1)]
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP", "SIGKILL"])
+def test_workers_end_with_their_step(step, tmp_path, name):
+    step.send_signal(getattr(signal, name))
+    code = step.wait(timeout=20)
+    time.sleep(1.0)
+    before = beats(tmp_path)
+    time.sleep(1.0)
+    assert beats(tmp_path) == before, "a worker is still at work"
+    if name != "SIGKILL":
+        said = step.stderr.read().splitlines()
+        how = "interrupted" if name == "SIGINT" else f"ended by {name}"
+        assert said == [f"06_significance.py: {how}; finished files are whole, run it again"]
+        assert code == 1
+        assert not (tmp_path / "data" / "a" / ".running").exists()
