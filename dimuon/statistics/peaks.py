@@ -12,11 +12,12 @@ background is fitted, too, makes the true p-value a little smaller.
 
 Which shape: a Gaussian; where Gaussians are found also a Crystal Ball, with the tail of muons that radiate, and a
 pseudo-Voigt function, with the wide flanks of a natural width or of a resolution that varies among events. Each has its
-own number of peaks; that of the smallest -2 ln L + 2 (parameters) is kept (Akaike 1974), so that a form that does not
-fit is not made good by further peaks. On 20,000 dimuons of 2011 (record 545 of the CERN Open Data portal, `Ymumu.csv`)
-the one parameter more is worth 15 (Crystal Ball) and 19 (pseudo-Voigt) units of -2 ln L with a background of degree 3,
-10 and 6 with degree 5; the masses move by less than their errors. A free power of the tail or tails on both sides are
-worth less than 2 (degree 5) and not tried.
+own number of peaks. Of those whose -2 ln L + 2 (parameters) (Akaike 1974) is within `SUPPORT` of the smallest, that
+with the fewest peaks is kept: a peak that only the form of another asks for is not one. On 20,000 dimuons of 2011
+(record 545 of the CERN Open Data portal, `Ymumu.csv`) the one parameter more is worth 15 (Crystal Ball) and 19
+(pseudo-Voigt) units of -2 ln L with a background of degree 3, 10 and 6 with degree 5; all find three peaks, and their
+masses differ by less than their errors. A free power of the tail, or tails on both sides, are worth less than 2 (degree
+5) and not tried.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -37,6 +38,7 @@ from dimuon.statistics.likelihood_ratio import pearson
 from dimuon.statistics.poisson_fits import FitError, deviance
 
 ONE_MORE = 1.35e-3  # p-value below which one more peak is taken: 3 sigma, what the field calls evidence
+SUPPORT = 10.0  # above the smallest Akaike criterion, beyond which a form has no support (Burnham & Anderson 2002)
 FINER = 5  # bins to one of the test's, so that a peak as wide as that has several
 MIN_BINS_SR = 50
 N_WIDTHS = 6  # resolutions looked at, and of them those that a fit is begun with
@@ -215,7 +217,9 @@ def find_peaks(
     chains = [_chain(spectrum, SHAPES[shapes[0]], most, threshold)]
     if chains[0][0].model.n_peaks:
         chains += [_chain(spectrum, SHAPES[name], most, threshold) for name in shapes[1:]]
-    best = min((chain[0] for chain in chains), key=lambda fitted: fitted.height + 2 * fitted.model.n_parameters)
+    lowest = min(chain[0].akaike for chain in chains)
+    supported = [chain[0] for chain in chains if chain[0].akaike <= lowest + SUPPORT]
+    best = min(supported, key=lambda fitted: (fitted.model.n_peaks, fitted.akaike))
     tried = tuple(one for chain in chains for one in chain[1])
     return _result(best, tried, threshold)
 
@@ -363,6 +367,11 @@ class _Fitted:
     height: float
     free: BoolArray
     gap: float
+
+    @property
+    def akaike(self) -> float:
+        """-2 ln L + 2 (parameters), up to a constant of the spectrum."""
+        return self.height + 2 * self.model.n_parameters
 
     @property
     def resolution(self) -> float:
