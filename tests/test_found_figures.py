@@ -11,6 +11,7 @@ from dimuon.figures import registry
 from dimuon.figures.checks import found as figures
 from dimuon.figures.saved import Saved
 from dimuon.figures.sections import Section
+from dimuon.statistics.peaks import SHAPES
 from dimuon.workflow import products, provenance
 from tests import small_results
 from tests.test_excess import WINDOW, described, scored
@@ -56,6 +57,10 @@ def test_the_fitted_masses_stand_at_the_peaks():
     line = next(line for line in main.lines if line.get_label() == "Background and peaks")
     np.testing.assert_allclose(line.get_ydata(), table["n_fit"])
     assert pulls.get_xlabel() == "Dimuon mass $m_{\\mu\\mu}$ [GeV]"
+
+
+def test_every_form_of_a_peak_has_a_name():
+    assert set(figures.FORMS) == set(SHAPES)
 
 
 def test_columns_are_drawn_in_their_order_and_normalised(drawings):

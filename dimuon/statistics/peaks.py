@@ -116,7 +116,7 @@ SHAPES = {shape.name: shape for shape in (GAUSSIAN, CRYSTAL_BALL, PSEUDO_VOIGT)}
 
 @dataclass(frozen=True)
 class Peak(Record):
-    """One peak: mass and width (standard deviation of its Gaussian core), in the unit of the mass; events in the
+    """One peak: mass and width (standard deviation of its Gaussian part), in the unit of the mass; events in the
     window. Each with its standard error."""
 
     mass: float

@@ -36,13 +36,14 @@ SHOWN = 9  # columns, the most different ones
 FEW = 6  # values of a discrete column that are written at the axis
 DECADES = 1.5  # a positive column over more is drawn on a logarithmic axis
 PULLS = 4.5
+FORMS = {"gaussian": "Gaussian", "crystal_ball": "Crystal Ball", "pseudo_voigt": "pseudo-Voigt"}
 BOX: dict[str, Any] = {"frameon": True, "framealpha": 1, "edgecolor": "none"}
 WHITE: dict[str, Any] = {"facecolor": "white", "edgecolor": "none", "pad": 1.5}
 
 PEAKS = (
     "Peaks in the signal region {cut}: background ({{model}}) and peaks are fitted together over the whole window. "
     "Dashed: the background of that fit. One more peak is taken as long as its likelihood ratio, with the places open "
-    "to it counted, has a p-value below {threshold}. \u03c3: width of the Gaussian core. Below, the pulls: signed "
+    "to it counted, has a p-value below {threshold}. \u03c3: width of the Gaussian part. Below, the pulls: signed "
     "square root of the Poisson deviance."
 )
 COLUMNS = (
@@ -199,7 +200,7 @@ def _words(result: PeakResult) -> str:
     if not fit.peaks:
         return f"no peak\n$\\chi^2$ / ndf = {fit.chi2:.0f} / {fit.ndf}, p = {fit.p_chi2:.2g}"
     lines = [
-        f"{len(fit.peaks)} peak{'s' if len(fit.peaks) > 1 else ''} ({fit.shape.replace('_', ' ')})",
+        f"{len(fit.peaks)} peak{'s' if len(fit.peaks) > 1 else ''} ({FORMS[fit.shape]})",
         f"$\\sigma / m$ = {with_error(100 * fit.resolution, 100 * fit.resolution_err)} %",
         f"$\\chi^2$ / ndf = {fit.chi2:.0f} / {fit.ndf}, p = {fit.p_chi2:.2g}",
     ]
