@@ -226,7 +226,8 @@ def _write_sculpting(run, train, test, dimuons):
         "efficiency_high": 0.55, "efficiency_fit": 0.5, "efficiency_fit_err": 0.02,
     })  # fmt: skip
     run.write_table(run.data / f"sculpting_{train}_on_{test}.parquet", table, [dimuons])
-    record = {name: {"value": 0.01, "p_value": 0.4} for name in ("spearman", "distance_correlation")}
+    dependence = {"value": 0.01, "p_value": 0.4, "null_mean": 0.0, "null_std": 0.01, "n_permutations": 500}
+    record = {name: dependence for name in ("spearman", "distance_correlation")}
     run.write_json(run.data / f"sculpting_{train}_on_{test}.json", record, [dimuons])
     if train == test:
         features = {name: {"auc_loss": 0.01 * i, "auc_loss_err": 0.003} for i, name in enumerate(TRAINING, 1)}

@@ -49,13 +49,13 @@ def test_events_before_the_anti_isolation(tables):
 
 
 def test_the_table_is_read_once(tables, monkeypatch):
-    reads = []
+    reads, read = [], dimuons._checked
 
     def spy(path, names):
         reads.append(tuple(names))
-        return provenance.load_table(path, names)
+        return read(path, names)
 
-    monkeypatch.setattr(dimuons, "load_table", spy)
+    monkeypatch.setattr(dimuons, "_checked", spy)
     table = tables()
     for charge in table.charges:
         table.events(charge)

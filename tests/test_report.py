@@ -290,11 +290,18 @@ def test_verdicts_follow_the_numbers(tmp_path, monkeypatch):
     saved.summary["tests"]["os_on_os"]["sidebands"]["p_chi2"] = 1e-4
     saved.summary["tests"]["ss_on_ss"]["cathode_max"]["z0"] = 3.5
     saved.json(saved.run.data / "closure_os.json")["sidebands"]["sidebands"]["auc"] = 0.6
-    failed = {verdict.check for verdict in verdicts(saved) if not verdict.passed}
+    of_score = saved.json(saved.run.data / "sculpting_os_on_os.json")
+    of_score["distance_correlation"] = of_score["distance_correlation"] | {"p_value": 1 / 501}
+    judged = verdicts(saved)
+    assert all("asked" in verdict.seen for verdict in judged)
+    seen = {verdict.check: verdict.seen for verdict in judged}["Cuts do not sculpt the mass in the OS sidebands"]
+    assert "spearman p = 0.40, distance correlation p ≤ 2.0·10⁻³; asked are at most 2 and p ≥ 0.01" in seen
+    failed = {verdict.check for verdict in judged if not verdict.passed}
     assert failed >= {
         "Polynomial of degree 5 describes the sidebands, OS dimuons",
         "No signal where there is none (same sign)",
         "Samples agree with the OS sidebands",
+        "Cuts do not sculpt the mass in the OS sidebands",
     }
     assert "Samples agree with the SS sidebands" not in failed
 
@@ -318,7 +325,7 @@ def test_held_out_closure_is_judged(tmp_path, monkeypatch, test, place, auc, pas
     assert {name for name, verdict in held_out.items() if verdict.word == "FAILS"} == (set() if passes else {test})
 
 
-@pytest.mark.parametrize(("value", "words"), [(0.5, "0.50"), (1.234e-7, "1.2·10⁻⁷"), (None, "–"), (0.0, "0.0·10⁰")])
+@pytest.mark.parametrize(("value", "words"), [(0.5, "0.50"), (1.234e-7, "1.2·10⁻⁷"), (None, "–"), (0.0, "< 10⁻³⁰⁰")])
 def test_p_values_in_words(value, words):
     assert wording.p_text(value) == words
 

@@ -260,6 +260,7 @@ def test_weights_of_a_table_are_used(tmp_path):
     ("columns", "message"),
     [
         ({"score": 0.5}, "cathode is 0.5 for all 3150 events"),
+        ({"score": np.linspace(0, 7, 3150)}, "(2700 such values); the likelihood test needs the probability of data"),
         ({"score": np.r_[np.nan, np.full(3149, 0.5)]}, "score is not finite in row 0"),
         ({"dimu_mass": np.r_[np.inf, np.full(3149, 7.0)]}, "dimu_mass is not finite in row 0"),
         ({"dimu_mass": 9.5}, "no event in the sidebands"),

@@ -54,14 +54,19 @@ def read(folder: Path | str) -> Results:
 
 
 def headlines(first: Sequence[TestResult], second: Sequence[TestResult]) -> pd.DataFrame:
-    """The Z0 of two sets of tests side by side: test, quantity, first, second, difference (NaN where one has none)."""
+    """The Z0 of two sets of tests side by side: test, quantity, first, second, difference (NaN where
+    one has none, or is only a lower bound)."""
     sides = [{test.name: _z0(test) for test in tests} for tests in (first, second)]
+    bounds = [{test.name for test in tests if test.global_ and test.global_.bound} for tests in (first, second)]
     rows = []
     for name in dict.fromkeys([*sides[0], *sides[1]]):
         for statistic in (*HEADLINES, Statistic.GLOBAL):
             values = [side.get(name, {}).get(statistic, float("nan")) for side in sides]
             if not np.isnan(values).all():
-                rows.append([name, statistic.label, *values, values[1] - values[0]])
+                is_bound = [statistic == Statistic.GLOBAL and name in of_side for of_side in bounds]
+                difference = float("nan") if any(is_bound) else values[1] - values[0]
+                label = f"{statistic.label} (at least)" if any(is_bound) else statistic.label
+                rows.append([name, label, *values, difference])
     return pd.DataFrame(rows, columns=["test", "quantity", "first", "second", "difference"])
 
 

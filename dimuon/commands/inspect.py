@@ -57,6 +57,9 @@ def describe(path: Path | str, chosen: Config | None = None) -> str:
     return "\n".join([title, *origin_lines(path, chosen), "", *content])
 
 
+CHANGED = "the program has changed since: its source files are not those that made this file"
+
+
 def origin_lines(path: Path, chosen: Config | None = None) -> list[str]:
     """Lines that say who made a file from what, and whether it is still what its sidecar says."""
     meta = provenance.sidecar(path)
@@ -70,6 +73,7 @@ def origin_lines(path: Path, chosen: Config | None = None) -> list[str]:
         f"origin: {Origin.read(meta['origin']).label}",
         f"made by {meta['step']} on {meta['written']} in {meta['wall_time_s']:.1f} s, seed {meta['seed']}, "
         f"commit {meta['git_commit'] or 'unknown'}",
+        *([CHANGED] if meta.get("sources_sha256") not in (None, provenance.sources_hash()) else []),
         *([f"shared with {meta['shared_with']}, which was made first"] if "shared_with" in meta else []),
         f"state: {state(path, meta, chosen)}",
         "settings: " + ", ".join(f"{key} = {value}" for key, value in meta["settings"].items() if value is not None),

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from dimuon.arrays import BoolArray
-from dimuon.data import handed_in
+from dimuon.data import handed_in, tables
 from dimuon.data.tables import TableColumns
 from dimuon.dataset import SAMPLES
 from dimuon.errors import UserError
@@ -124,8 +124,27 @@ class Dimuons:
         if path not in self._tables:
             names = [*names, *(name for name in CHOOSING if name in table_columns(path))]
         if new := [name for name in dict.fromkeys(names) if name not in known]:
-            self._tables[path] = pd.concat([known, load_table(path, new).reset_index(drop=True)], axis=1)
+            read = load_table if self.run.config.input.first_step == 1 else _checked
+            self._tables[path] = pd.concat([known, read(path, new).reset_index(drop=True)], axis=1)
         return self._tables[path]
+
+
+def _checked(path: Path, names: Sequence[str]) -> pd.DataFrame:
+    """Columns of a table that was handed in, whatever kinds of numbers and words they are kept as."""
+    file, columns = tables.Parquet(path), {}
+    for name in names:
+        if name not in file.names:
+            raise UserError(f"{path}: column {name} is missing; found {', '.join(file.names)}")
+        column = file.read(file.names[name])
+        if name == "charge":
+            columns[name] = tables.charges(path, column)
+        elif name == "anti_isolated":
+            columns[name] = tables.truths(path, name, column)
+        else:
+            columns[name] = tables.numbers(path, name, column)
+            if columns[name].dtype.kind in "US":
+                raise UserError(f"{path}: {name} is text, {str(columns[name][0])!r} in row 0; numbers are needed")
+    return pd.DataFrame(columns)
 
 
 def _require_finite(path: Path, table: pd.DataFrame) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from dimuon.arrays import FloatArray, IntArray
-from dimuon.data import portal, selection, sources
+from dimuon.data.addresses import digest_of, is_remote
 from dimuon.data.settings import Table
 from dimuon.data.tables import TableColumns
 from dimuon.errors import UserError
@@ -25,15 +25,15 @@ def path(run: Run) -> Path:
     table = _table(run.config)
     if table.record is not None:
         return FETCHED / f"record_{table.record}" / _file_name(table)
-    if sources.is_remote(str(table.file)):
-        return FETCHED / sources.digest_of(str(table.file)) / _file_name(table)
+    if is_remote(str(table.file)):
+        return FETCHED / digest_of(str(table.file)) / _file_name(table)
     return Path(str(table.file))
 
 
 def open_table(run: Run) -> TableColumns:
     """The columns of the table, after fetching its file where that must be. `UserError` where it cannot be had."""
     table, place = _table(run.config), path(run)
-    if table.record is not None or sources.is_remote(str(table.file)):
+    if table.record is not None or is_remote(str(table.file)):
         _fetch(run, table, place)
     return TableColumns(run.require(place), table)
 
@@ -44,6 +44,8 @@ def chosen(columns: TableColumns, config: Config, sample: str, names: Sequence[s
     names: of the columns wanted, the mass among them. Raises `UserError` for a value that is not finite where it
     counts, and for a feature that is the mass.
     """
+    from dimuon.data import selection  # it reads NanoAOD, too, which a plan need not
+
     table, window, path = _table(config), config.window, columns.path
     mass = columns.mass
     _require_finite(path, config.mass_axis.column, mass, np.arange(len(mass)))
@@ -88,6 +90,8 @@ def _file_name(table: Table) -> str:
 
 
 def _fetch(run: Run, table: Table, place: Path) -> None:
+    from dimuon.data import portal, sources
+
     settings, name = run.config.execution, _file_name(table)
     if table.record is not None:
         cache = place.parent / "record.json"

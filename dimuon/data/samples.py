@@ -101,6 +101,13 @@ def _read_handed_in(run: Run, path: Path) -> list[Sample]:
         bad = ~np.isfinite(table[name].to_numpy(dtype=float))
         if bad.any():
             raise UserError(f"{path}: {name} is not finite in row {np.argmax(bad)} ({bad.sum()} such values); mend it")
+    beyond = ~table["score"].between(0, 1)
+    if beyond.any():
+        row, first = np.argmax(beyond), table["score"][beyond].iloc[0]
+        raise UserError(
+            f"{path}: score is {first:g} in row {row} ({beyond.sum()} such values); the likelihood test needs "
+            "the probability of data against background: map it to 0 to 1, calibrated"
+        )
     table = table.reset_index(drop=True)
     charges = run.config.selection.charges
     if "charge" not in table:

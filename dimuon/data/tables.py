@@ -6,7 +6,7 @@ or the momenta of two muons, is the section `input.table` of the configuration.
 
 import logging
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
@@ -171,24 +171,61 @@ def opened(path: Path, settings: Table) -> TableFile:
 def numbers(path: Path | str, name: str, column: pa.ChunkedArray) -> Values:
     """A column as numbers in double precision, or as texts where it holds no numbers: (n_rows,).
 
-    Truth values are 0 and 1; decimals, dictionaries and nullable columns are what they stand for. Raises `UserError`
-    for a missing value and for lists and other things that are no single value.
+    Truth values are 0 and 1; decimals, dictionaries and nullable columns are what they stand for, a missing number is
+    NaN. Raises `UserError` for a missing text and for lists and other things that are no single value.
     """
     if pa.types.is_dictionary(column.type):
         column = pc.cast(column, column.type.value_type)
     kind = column.type
-    if column.null_count:
+    is_text = pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_null(kind)
+    if is_text and column.null_count:
         row = pc.index(pc.is_null(column), True).as_py()
         raise UserError(f"{path}: {name} is missing in row {row} ({column.null_count} such values); mend the table")
-    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+    if is_text:
         return np.asarray(column.to_numpy(zero_copy_only=False), dtype=str)
     if pa.types.is_boolean(kind):
-        return np.asarray(column.to_numpy(), dtype=float)
+        column = pc.cast(column, pa.int8())
+        kind = column.type
     if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind):
         if pa.types.is_float16(kind):
             return np.asarray(column.to_numpy(), dtype=float)
         return np.asarray(pc.cast(column, pa.float64(), safe=False).to_numpy(), dtype=float)
     raise UserError(f"{path}: {name} holds {kind}, where one number for each event is needed")
+
+
+CHARGES = {"os": "OS", "ss": "SS", "-1": "OS", "0": "OS", "1": "SS", "2": "SS", "-2": "SS"}  # product or sum of both
+TRUTHS = {"true": True, "false": False, "1": True, "0": False}
+
+
+def charges(path: Path | str, column: pa.ChunkedArray) -> Values:
+    """ "OS" and "SS" of a column charge: texts in any case, or the product or the sum of both muons' charges."""
+    return _translated(path, "charge", column, CHARGES, '"OS" and "SS", or the product or sum of both charges')
+
+
+def truths(path: Path | str, name: str, column: pa.ChunkedArray) -> BoolArray:
+    """A column of truth values: booleans, 0 and 1, or texts."""
+    return _translated(path, name, column, TRUTHS, "true and false, or 1 and 0").astype(bool)
+
+
+def _translated(
+    path: Path | str, name: str, column: pa.ChunkedArray, words: Mapping[str, Any], expected: str
+) -> Values:
+    values = numbers(path, name, column)
+    kinds, index = np.unique(values, return_inverse=True)
+    kinds, index = _without_missing(path, name, kinds, index)
+    keys = [f"{kind:g}" if values.dtype.kind == "f" else str(kind).strip().lower() for kind in kinds]
+    for kind, key in zip(kinds, keys, strict=True):
+        if key not in words:
+            row = int(np.argmax(values == kind))
+            raise UserError(f"{path}: {name} is {str(kind)!r} in row {row}; known are {expected}")
+    return np.array([words[key] for key in keys])[index]
+
+
+def _without_missing(path: Path | str, name: str, kinds: Values, index: Values) -> tuple[Values, Values]:
+    if kinds.dtype.kind == "f" and np.isnan(kinds).any():
+        row = int(np.argmax(np.isnan(kinds)[index]))
+        raise UserError(f"{path}: {name} is missing in row {row}; mend the table")
+    return kinds, index
 
 
 class TableColumns:

@@ -43,6 +43,11 @@ class Dependence(Record):
     null_std: float
     n_permutations: int
 
+    @property
+    def at_floor(self) -> bool:
+        """Whether no permutation is as far from zero: the p-value is the smallest that so many can give."""
+        return self.p_value <= 1 / (self.n_permutations + 1) * (1 + 1e-9)
+
 
 def spearman(
     mass: FloatArray, score: FloatArray, rng: np.random.Generator, n_permutations: int = N_PERMUTATIONS

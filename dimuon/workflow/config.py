@@ -55,6 +55,9 @@ class Declaration(Section):
         )
 
 
+RESERVED = ("row", "region", "score", "score_std", "weight", "member", "use", "fold", "train", "test", "fpr")
+
+
 class Features(Section):
     """What the flows and classifiers see; the mass is never among it."""
 
@@ -69,6 +72,8 @@ class Features(Section):
             raise ValueError(f"unknown feature set{yaml_file.nearest(value, FEATURE_SETS)}")
         if not value or (isinstance(value, list) and len({*value}) < len(value)):
             raise ValueError("name at least one feature, each once")
+        if taken := [name for name in RESERVED if isinstance(value, list) and name in value]:
+            raise ValueError(f"a feature cannot be called {taken[0]}: the tables have a column of that name")
         return value
 
     @property

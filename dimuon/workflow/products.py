@@ -265,7 +265,7 @@ CLASSIFIERS = Product(
     "classifiers",
     "data/{name}/bdts_{charge}.zip",
     STEP_5,
-    "the classifiers of one charge as JSON models, with a manifest",
+    "the classifiers of one charge, a file each in the form of their kind, with a manifest",
 )
 SCORES = Product(
     "scores",

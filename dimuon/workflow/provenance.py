@@ -140,6 +140,7 @@ class Run:
             "units": units,
             "versions": versions(),
             "git_commit": git_commit(),
+            "sources_sha256": sources_hash(),
             "wall_time_s": round(time.perf_counter() - self.start, 3),
             "written": datetime.now(UTC).isoformat(timespec="seconds"),
         }
@@ -351,6 +352,16 @@ def _file_hash(path: str, size: int, modified: int) -> str:
 def versions() -> dict[str, str]:
     """{package: version} of what the results depend on, with Python's own."""
     return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in PACKAGES}
+
+
+@cache
+def sources_hash() -> str:
+    """SHA-256 of the package's source files, by which a changed program is known where no repository tells."""
+    package = Path(__file__).resolve().parent.parent
+    digest = hashlib.sha256()
+    for path in sorted(package.rglob("*.py")):
+        digest.update(str(path.relative_to(package)).encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()
 
 
 @cache
