@@ -40,6 +40,13 @@ features:
     tau21: {label: $\\tau_{21}$, range: [0, 1], side: below}
     ntrk: {label: Tracks, discrete: true, side: below}
 """
+OS_ALONE = """\
+name: a
+seed: 1
+input: {dimuons: mine.parquet}
+features: {set: [dimu_pt]}
+selection: {charges: [os]}
+"""
 SMALL = """\
 estimator: {members: 1, hidden: 8, blocks: 2, epochs: 4}
 background: {degree: 3}
@@ -316,17 +323,13 @@ def test_other_forms_are_refused_with_what_was_found(folder, change, reason):
     frame = pd.DataFrame({"dimu_mass": mass, "dimu_pt": mass, "charge": "OS", "anti_isolated": True})
     frame.assign(**change).to_parquet("mine.parquet")
     with pytest.raises(UserError, match=reason):
-        text = (
-            "name: a\nseed: 1\ninput: {dimuons: mine.parquet}\nfeatures: {set: [dimu_pt]}\nselection: {charges: [os]}\n"
-        )
-        Dimuons(run_of(text)).events("os")
+        Dimuons(run_of(OS_ALONE)).events("os")
 
 
 def test_the_mass_may_be_the_index_of_the_frame(folder):
     mass = np.linspace(5, 16, 400)
     pd.DataFrame({"dimu_pt": mass}, index=pd.Index(mass, name="dimu_mass")).to_parquet("mine.parquet")
-    text = "name: a\nseed: 1\ninput: {dimuons: mine.parquet}\nfeatures: {set: [dimu_pt]}\nselection: {charges: [os]}\n"
-    np.testing.assert_array_equal(Dimuons(run_of(text)).events("os").mass, mass)
+    np.testing.assert_array_equal(Dimuons(run_of(OS_ALONE)).events("os").mass, mass)
 
 
 def test_a_constant_feature_is_refused_before_anything_is_trained(folder):
