@@ -11,6 +11,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
+from dimuon.data import schema
 from dimuon.studies import convergence, study
 from dimuon.workflow import config, products, provenance
 from tests.conftest import ROOT
@@ -93,6 +94,7 @@ def test_every_table_has_the_columns_of_the_schema(finished):
         "": set(),
         "mass and features": {chosen.mass_axis.column, *chosen.features.names},
         "triggers": {chosen.selection.trigger},
+        "table": {*schema.DIMUONS},
     }
     tables = sorted(finished.glob("*/small/**/*.parquet"))
     assert len(tables) > 15

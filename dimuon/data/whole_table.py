@@ -37,9 +37,15 @@ def _handed_in(run: Run, rows: np.ndarray) -> pd.DataFrame:
     for name in columns.others():
         if name not in renamed and name not in values:
             try:
-                values[name] = columns.values(name)[rows]
+                own = columns.values(name)[rows]
             except UserError as error:
                 log.info("not among the columns that are compared: %s", error)
+                continue
+            if own.dtype.kind == "f" and (missing := ~np.isfinite(own)).any():
+                where = f"{name} is missing in row {rows[np.argmax(missing)]} ({missing.sum()} such values)"
+                log.info("not among the columns that are compared: %s: %s", columns.path, where)
+            else:
+                values[name] = own
     return pd.DataFrame(values)
 
 

@@ -5,7 +5,7 @@ import logging
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ def locked(folder: Path, who: str, name: str = "running") -> Iterator[None]:
     who: at work, for the others' message. The lock of a process of this machine that is gone is taken over.
     """
     path = folder / f".{name}"
+    new = [each for each in (folder, *folder.parents) if not each.exists()]
     folder.mkdir(parents=True, exist_ok=True)
     own = {"host": socket.gethostname(), "process": os.getpid(), "who": who}
     own["since"] = datetime.now(UTC).isoformat(timespec="seconds")
@@ -38,6 +39,9 @@ def locked(folder: Path, who: str, name: str = "running") -> Iterator[None]:
         yield
     finally:
         path.unlink(missing_ok=True)
+        with suppress(OSError):  # where nothing came of it, nothing is left
+            for each in new:
+                each.rmdir()
 
 
 def _take_over(path: Path) -> None:
