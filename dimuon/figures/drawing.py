@@ -14,9 +14,6 @@ from dimuon.figures import style
 from dimuon.workflow import executor, provenance
 
 
-PRELOADED = ("dimuon.figures.registry", "dimuon.figures.style", "matplotlib.backends.backend_pdf")  # what takes long
-
-
 class Plot(Protocol):
     """Draws a table; `functools.partial` of a figure function that has further arguments."""
 
@@ -54,7 +51,7 @@ def write_all(drawings: Sequence[Drawing], folder: Path, workers: int | None = N
     """
     before = folder / "index.json"
     earlier = provenance.load_json(before).values() if before.exists() else ()
-    with executor.executor(workers, preload=PRELOADED) as pool:
+    with executor.executor(workers) as pool:
         pending = [pool.submit(write, drawing, folder) for drawing in drawings]
         files = [future.result() for future in tqdm(pending, unit="figure", disable=None)]
     current = {path.name for paths in files for path in paths.values()}
