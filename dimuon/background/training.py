@@ -136,7 +136,8 @@ class StackTraining:
         members: Sequence[int],
     ) -> None:
         self.settings, self.stream, self.members = settings, stream, members
-        self.fingerprint = _fingerprint(model_class, settings, features, mass, stream, members)
+        of_settings = [model_class.__name__, settings.model_dump(mode="json"), stream.seed, stream.names, members]
+        self.fingerprint = _fingerprint([*of_settings, torch.__version__], features, mass)
         seeds = [stream.child("member", member, "initial").integer() for member in members]
         self.model: Any = model_class.build(features.shape[1], settings, seeds).to(settings.device)
         self.optimizer = torch.optim.Adam(
@@ -328,23 +329,9 @@ def _batches(n_events: int, size: int) -> list[slice]:
     return [slice(low, high) for low, high in zip(edges[:-1], edges[1:], strict=True)]
 
 
-def _fingerprint(
-    model_class: type[StackedModel],
-    settings: "Flow",
-    features: NDArray[np.float32],
-    mass: NDArray[np.float32],
-    stream: Stream,
-    members: Sequence[int],
-) -> str:
-    words = [
-        model_class.__name__,
-        settings.model_dump(mode="json"),
-        stream.seed,
-        stream.names,
-        members,
-        torch.__version__,
-    ]
-    digest = hashlib.sha256(json.dumps(words, sort_keys=True).encode())
-    for values in (features, mass):
+def _fingerprint(words: Sequence[Any], *arrays: NDArray[np.float32]) -> str:
+    """What a training is known by again: its settings and its events."""
+    digest = hashlib.sha256(json.dumps(list(words), sort_keys=True).encode())
+    for values in arrays:
         digest.update(np.ascontiguousarray(values).tobytes())
     return digest.hexdigest()

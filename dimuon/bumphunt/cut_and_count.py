@@ -16,8 +16,8 @@ from dimuon.bumphunt.result import (
     Statistic,
     WeightCalibration,
 )
+from dimuon.dataset import Dataset
 from dimuon.events import Events
-from dimuon.features import FEATURES, Feature
 from dimuon.random import Stream
 from dimuon.regions import MassBins, MassWindow
 from dimuon.statistics import sculpting, toys
@@ -35,6 +35,7 @@ CURVE_FIELDS = (
     *("chi2", "ndf", "p_chi2", "p_saturated", "at_boundary"),
 )
 POINT_FIELDS = ("n_obs", "n_bkg", "n_bkg_err", "z0", "p0", "valid")
+DIMUONS = Dataset()  # what the events are where nothing else is said
 RANDOM = "random"  # the cut on a random number, which must find nothing
 
 SCULPTING_TOYS = 200  # enough for a p-value at the level of the flag, 1 %
@@ -46,16 +47,16 @@ def cut_variables(
     features: Mapping[str, FloatArray],
     rng: np.random.Generator,
     members: FloatArray | None = None,
-    declared: Mapping[str, Feature] = FEATURES,
+    data: Dataset = DIMUONS,
 ) -> list[CutVariable]:
     """What is cut on: the classifier ("cathode"), each feature on its signal side, and a random number.
 
     score: (n_events,). features: {name: (n_events,)}. rng: of the random cut. members: (n_events, n_members) scores to
-    combine by the median of their histograms; None: the score is cut on. declared: {name: `Feature`}, for the sides.
+    combine by the median of their histograms; None: the score is cut on. data: what the events are, for the sides.
     """
     name = Statistic.WORKING_POINT.value
     classifier = CutVariable(name, score) if members is None else MedianCut(name, score, members=members)
-    classical = [CutVariable(name, values, _feature(declared, name).signal_side) for name, values in features.items()]
+    classical = [CutVariable(name, values, data.feature(name).signal_side) for name, values in features.items()]
     return [classifier, *classical, CutVariable(RANDOM, rng.uniform(size=len(score)))]
 
 
@@ -286,12 +287,12 @@ def feature_histograms(
     fprs: Sequence[float],
     window: MassWindow,
     before: Events | None = None,
-    declared: Mapping[str, Feature] = FEATURES,
+    data: Dataset = DIMUONS,
 ) -> pd.DataFrame | None:
     """The features in the SR after each cut on `variable`; None where there are none.
 
     features: {name: (n_events,)}. before: the events before the anti-isolation; they have fpr NaN. Values outside the
-    histogram's range are in none of its bins. declared: {name: `Feature`}.
+    histogram's range are in none of its bins. data: what the events are.
 
     Columns: feature, fpr, bin_low, bin_high, n_obs.
     """
@@ -302,16 +303,12 @@ def feature_histograms(
         samples = [(fpr, values[kept & in_sr]) for fpr, kept in zip(scan.fpr, scan.kept, strict=True)]
         if before is not None:
             samples.insert(0, (np.nan, before.columns[name][window.in_sr(before.mass)]))
-        edges = _feature(declared, name).completed(values).edges
+        edges = data.feature(name).completed(values).edges
         for fpr, sample in samples:
             n_obs = np.histogram(sample, edges)[0].astype(float)
             bins = {"bin_low": edges[:-1], "bin_high": edges[1:], "n_obs": n_obs}
             frames.append(pd.DataFrame({"feature": name, "fpr": fpr} | bins))
     return pd.concat(frames, ignore_index=True) if frames else None
-
-
-def _feature(declared: Mapping[str, Feature], name: str) -> Feature:
-    return declared.get(name) or Feature(name)
 
 
 def cut_result(curves: pd.DataFrame, spectra: Spectra, model: SpectrumModel, n_toys: Toys, stream: Stream) -> CutResult:

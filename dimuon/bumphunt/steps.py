@@ -297,8 +297,7 @@ def measure(
     model = model_choice.model_of(settings, config.window)
     own, fprs = stream.child(sample.name), rates(settings.n_working_points, settings.fpr_min)
     rng = own.child("random cut").generator()
-    declared = config.dataset.features
-    variables = cut_and_count.cut_variables(sample.score, sample.features, rng, sample.members, declared)
+    variables = cut_and_count.cut_variables(sample.score, sample.features, rng, sample.members, config.dataset)
     curves, spectra = cut_and_count.cut_and_count(mass, variables, fprs, model)
     curves = cut_and_count.add_toys(curves, spectra, model, toys.local, own.child("toys").generator())
     if for_figures:
@@ -344,7 +343,7 @@ def _figure_tables(
         products.MASS_POINTS: cut_and_count.figure_points(mass, classifier, shown, model, weights),
         products.EFFICIENCIES: cut_and_count.efficiencies(mass, classifier, shown, model.bins, curves),
         products.FEATURE_HISTOGRAMS: cut_and_count.feature_histograms(
-            mass, sample.features, classifier, shown, config.window, sample.before, config.dataset.features
+            mass, sample.features, classifier, shown, config.window, sample.before, config.dataset
         ),
     }
     labels = {"train": sample.train, "test": sample.test}

@@ -33,7 +33,7 @@ def path(run: Run) -> Path:
 def open_table(run: Run) -> TableColumns:
     """The columns of the table, after fetching its file where that must be. `UserError` where it cannot be had."""
     table, place = _table(run.config), path(run)
-    if table.record is not None or is_remote(str(table.file)):
+    if place.is_relative_to(FETCHED):
         _fetch(run, table, place)
     return TableColumns(run.require(place), table)
 

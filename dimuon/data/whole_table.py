@@ -30,9 +30,8 @@ def read(run: Run, sample: Sample) -> pd.DataFrame:
 
 
 def _handed_in(run: Run, rows: np.ndarray) -> pd.DataFrame:
-    columns, renamed = handed_in.open_table(run), set()
-    if run.config.input.table is not None:
-        renamed = {formula for name, formula in run.config.input.table.columns.items() if formula != name}
+    columns = handed_in.open_table(run)
+    renamed = {formula for name, formula in columns.settings.columns.items() if formula != name}
     values = {"row": rows}
     for name in columns.others():
         if name not in renamed and name not in values:
