@@ -151,7 +151,8 @@ def _ask(record: Record) -> list[dict[str, Any]]:
     try:
         return sources.retry(ask, where, record.attempts)
     except sources.ReadFailed as error:
-        raise UserError(f"{error}; is the portal reachable? `input.files` takes files on disk") from error
+        remedy = "is the portal reachable? `input.files` and `input.table.file` take files on disk"
+        raise UserError(f"{error}; {remedy}") from error
 
 
 def _append(address: str, partial: Path, timeout: float) -> None:
