@@ -20,7 +20,8 @@ class Feature:
     label: LaTeX, as on an axis, without unit. meaning: in words, as the tables' pages say it; "": the label. unit: ""
     where it has none. low, high, n_bins, log: its histogram. signal_side: "above" or "below", the side a classical cut
     keeps (the paper's Fig. 3: prompt and boosted). discrete: it has few values, and nothing lies between them. What is
-    None is chosen from the data by `completed`.
+    None is chosen from the data by `completed`, but for bounds: (lowest, highest) value it can have, None where there
+    is none or, as in the published preprocessing, none is respected.
     """
 
     label: str
@@ -32,6 +33,7 @@ class Feature:
     log: bool | None = None
     n_bins: int = 40
     discrete: bool | None = None
+    bounds: tuple[float | None, float | None] = (None, None)
 
     @property
     def axis_label(self) -> str:

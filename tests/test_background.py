@@ -16,7 +16,7 @@ from scipy.stats import kstest
 from dimuon.background import closure, mass_model, saved
 from dimuon.background.estimators import flows
 from dimuon.background.held_out import HeldOut
-from dimuon.background.scaler import LogitScaler, fit_scaler
+from dimuon.background.scaler import LogitScaler, Preparation
 from dimuon.errors import AnalysisError
 from dimuon.events import Events
 from dimuon.random import Stream
@@ -44,7 +44,7 @@ def trained():
     """A small `ConditionalBackground` and the events it was trained on."""
     events = toy()
     sidebands = WINDOW.in_sidebands(events.mass)
-    scaler = fit_scaler(events.features, sidebands, NAMES)
+    scaler = Preparation().scaler(events, sidebands)
     return SMALL.estimator(scaler).fit(events[sidebands], Stream(3)), events
 
 
@@ -160,12 +160,12 @@ def test_bad_training_data_is_refused():
     constant = events.features.copy()
     constant[sidebands, 1] = 0.01  # varies in the SR alone
     with pytest.raises(AnalysisError, match=r"feature mu0_ip3d is constant in the sidebands \(0.01 in every event\)"):
-        fit_scaler(constant, sidebands, NAMES)
+        Preparation().scaler(replace(events, features=constant), sidebands)
     broken = events.features.copy()
     broken[5, 0] = np.nan
     with pytest.raises(AnalysisError, match="feature dimu_pt: 1 values are not finite"):
-        fit_scaler(broken, sidebands, NAMES)
-    scaler = fit_scaler(events.features, sidebands, NAMES)
+        Preparation().scaler(replace(events, features=broken), sidebands)
+    scaler = Preparation().scaler(events, sidebands)
     with pytest.raises(AnalysisError, match="499 sideband events .* at least 500"):
         SMALL.estimator(scaler).fit(events[:499], Stream(1))
 
@@ -251,7 +251,7 @@ def test_a_slice_of_few_events_has_a_reason_and_no_value(trained):
 def test_held_out_checks():
     events = toy(2500)
     events = events[WINDOW.in_sidebands(events.mass)]
-    held_out = HeldOut(SMALL.estimator, events, WINDOW, copies=2, pool=AtOnce())
+    held_out = HeldOut(SMALL.estimator, Preparation(), events, WINDOW, copies=2, pool=AtOnce())
     records = held_out.half_split(Stream(1))
     assert records["sidebands"].n_train + records["sidebands"].n_real == len(events)
     assert records["sidebands"].n_real == records["SBL"].n_real + records["SBH"].n_real

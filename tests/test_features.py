@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from dimuon.background.scaler import SQUEEZE, STRETCH, LogitScaler
+from dimuon.background.scaler import SQUEEZE, STRETCH, LogitScaler, Preparation
+from dimuon.errors import AnalysisError
+from dimuon.events import Events
 
 
 @pytest.fixture
@@ -107,3 +109,37 @@ def test_state_restores_the_transform(events):
     x, sideband = events
     scaler = LogitScaler().fit(x, sideband)
     assert np.array_equal(LogitScaler.from_state(scaler.state()).transform(x), scaler.transform(x))
+
+
+@pytest.mark.parametrize("bounds", [(0.0, None), (None, 1.0), (0.0, 1.0)])
+def test_no_sample_lies_beyond_a_hard_bound(bounds):
+    """Anything that a flow may draw; by the published form the same draws lie beyond both ends."""
+    x = np.random.default_rng(3).beta(0.7, 0.7, (3000, 1))
+    y = np.random.default_rng(4).normal(0, 3, (20000, 1))
+    bounded, published = LogitScaler(bounds={0: bounds}).fit(x), LogitScaler().fit(x)
+    for end, beyond in zip(bounds, (np.less, np.greater), strict=True):
+        if end is not None:
+            assert not beyond(bounded.inverse(y), end).any()
+            assert beyond(published.inverse(y), end).any()
+            assert np.isfinite(bounded.transform([[end]])).all()  # a value at the bound has an image
+    restored = LogitScaler.from_state(bounded.state())
+    assert np.array_equal(restored.inverse(y), bounded.inverse(y))
+    np.testing.assert_allclose(bounded.inverse(bounded.transform(x)), x, atol=1e-14)
+
+
+def test_density_next_to_a_bound_integrates_to_one():
+    """A normal density of y, as one of x: its integral over all x with an image, by the Jacobian."""
+    x = np.random.default_rng(5).exponential(0.05, (4000, 1))
+    scaler = LogitScaler(bounds={0: (0.0, None)}).fit(x)
+    top = scaler.minimum + scaler.span / SQUEEZE[1]  # where v is 1
+    v = 1 / (1 + np.exp(-np.linspace(-40, 40, 200001)))  # even steps of logit v, where the density is smooth
+    grid = (scaler.minimum + v[:, None] * (top - scaler.minimum))[(v > 0) & (v < 1)]
+    y = scaler.transform(grid)[:, 0]
+    density = np.exp(-(y**2) / 2 + scaler.log_jacobian(grid)) / np.sqrt(2 * np.pi)
+    assert np.trapezoid(density, grid[:, 0]) == pytest.approx(1, abs=1e-4)
+
+
+def test_values_beyond_a_declared_bound_are_refused():
+    events = Events.of(np.linspace(5, 16, 50), np.linspace(-0.1, 1, 50)[:, None], ["tau21"])
+    with pytest.raises(AnalysisError, match=r"feature tau21: 5 values lie beyond its bounds, first -0\.1; .*define"):
+        Preparation(bounds={"tau21": (0.0, 1.0)}).scaler(events, np.ones(50, dtype=bool))

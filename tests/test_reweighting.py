@@ -9,7 +9,7 @@ from dimuon.background import saved
 from dimuon.background.closure import compare
 from dimuon.background.estimators.flows import Maf
 from dimuon.background.estimators.reweighting import Reweighting, reweight
-from dimuon.background.scaler import fit_scaler
+from dimuon.background.scaler import Preparation
 from dimuon.background.simulated_table import SimulatedTable
 from dimuon.errors import AnalysisError
 
@@ -41,7 +41,7 @@ def salad():
     """(data in the sidebands, the prior, the reweighted model)."""
     data, simulation = events(12_000, 1), events(40_000, 2, shift=SHIFT, width=WIDTH)
     sidebands = data[WINDOW.in_sidebands(data.mass)]
-    prior = SimulatedTable(simulation, fit_scaler(data.features, WINDOW.in_sidebands(data.mass), data.names))
+    prior = SimulatedTable(simulation, Preparation().scaler(data, WINDOW.in_sidebands(data.mass)))
     return sidebands, prior, reweight(prior, sidebands, SETTINGS, Stream(3))
 
 
@@ -72,7 +72,7 @@ def test_weights_are_one_on_the_mean_over_the_sidebands(salad):
 def test_a_prior_that_is_right_is_left_alone():
     data = events(12_000, 1)
     sidebands = data[WINDOW.in_sidebands(data.mass)]
-    scaler = fit_scaler(data.features, WINDOW.in_sidebands(data.mass), data.names)
+    scaler = Preparation().scaler(data, WINDOW.in_sidebands(data.mass))
     model = reweight(SimulatedTable(events(40_000, 9), scaler), sidebands, SETTINGS, Stream(3))
     assert model.sample(sidebands.mass, Stream(4)).weight.std() < 0.12
 
@@ -91,7 +91,7 @@ def test_a_flow_as_prior_by_its_settings_alone():
     """The whole estimator: trained, saved, and some members of the prior with the same weights."""
     data = events(1500, 1)
     inside = WINDOW.in_sidebands(data.mass)
-    scaler = fit_scaler(data.features, inside, data.names)
+    scaler = Preparation().scaler(data, inside)
     settings = Reweighting.model_validate(
         {"prior": {"kind": "maf", "members": 2, "hidden": 8, "blocks": 2, "epochs": 2}, "classifiers": 2, "copies": 2}
     )

@@ -14,7 +14,7 @@ from dimuon.arrays import BoolArray
 from dimuon.background import closure
 from dimuon.background.closure import ClosureRecord
 from dimuon.background.protocol import BackgroundEstimator
-from dimuon.background.scaler import LogitScaler, fit_scaler
+from dimuon.background.scaler import LogitScaler, Preparation
 from dimuon.errors import AnalysisError
 from dimuon.events import Events
 from dimuon.random import Stream
@@ -25,10 +25,12 @@ from dimuon.regions import MassWindow
 class HeldOut:
     """The checks of one estimator on sideband events.
 
-    make: an untrained estimator of features that a scaler prepares. copies: samples per event compared.
+    make: an untrained estimator of features that a scaler prepares. preparation: of the features; the range of all
+    events is taken, mean and spread of those trained on. copies: samples per event compared.
     """
 
     make: Callable[[LogitScaler], BackgroundEstimator]
+    preparation: Preparation
     events: Events
     window: MassWindow
     copies: int
@@ -73,6 +75,6 @@ class HeldOut:
     def _sampled(self, trained: BoolArray, tested: BoolArray, stream: Stream) -> Events:
         """Samples, copy after copy, at the masses tested, of an estimator of the events trained on."""
         events = self.events
-        scaler = fit_scaler(events.features, trained, events.names)  # range of all events, mean and spread of these
+        scaler = replace(self.preparation, limits_from_sidebands=False).scaler(events, trained)
         model = self.make(scaler).fit(events[trained], stream.child("train").rooted(), pool=self.pool)
         return model.sample(np.tile(events.mass[tested], self.copies), stream.child("sample").rooted())

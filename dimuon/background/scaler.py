@@ -1,6 +1,7 @@
 """How the features are prepared for the estimators: squeezed, stretched by a logit, scaled; with the exact inverse."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -8,9 +9,14 @@ from scipy.special import expit, logit
 
 from dimuon.arrays import BoolArray, FloatArray
 from dimuon.errors import AnalysisError
+from dimuon.events import Events
 
 STRETCH = 1.2  # u = (x - min) / (1.2 max - min): room above the largest value
 SQUEEZE = (0.02, 0.98)  # u is mapped linearly into this interval before the logit
+AT_BOUND = 1e-4  # of the span: the strip beyond a hard bound whose values are taken for the bound itself
+
+Bounds = tuple[float | None, float | None]
+"""(lowest, highest) value that a feature can have; None: there is none."""
 
 
 class LogitScaler:
@@ -25,16 +31,23 @@ class LogitScaler:
 
     lattices: {index of a discrete feature: its values, rising}. A density needs values in between: `spread` puts each
     anywhere in its cell, half way to its neighbours, and `inverse` gives the nearest value back.
+    bounds: {index of a feature that cannot go beyond: its `Bounds`}. At a bound v is 0 or 1 and not 0.02 or 0.98, so
+    that no sample lies beyond it, as the published form allows; the values next to a lower bound of 0 are spread as on
+    a logarithmic axis. For values at the bound itself the axis goes on for 0.01 % of the span; `inverse` gives the
+    bound there.
     """
 
     lattices: Mapping[int, FloatArray]
+    bounds: Mapping[int, Bounds]
     minimum: FloatArray
     span: FloatArray
     mean: FloatArray
     std: FloatArray
 
-    def __init__(self, lattices: Mapping[int, FloatArray] | None = None) -> None:
-        self.lattices = dict(lattices or {})
+    def __init__(
+        self, lattices: Mapping[int, FloatArray] | None = None, bounds: Mapping[int, Bounds] | None = None
+    ) -> None:
+        self.lattices, self.bounds = dict(lattices or {}), dict(bounds or {})
 
     def fit(
         self, x: FloatArray, sideband: BoolArray | None = None, limits_from_sidebands: bool = False
@@ -58,6 +71,12 @@ class LogitScaler:
             raise ValueError(f"feature {index} is constant ({self.minimum[index]:g}): nothing to learn from it")
         # 1.2 max lies below max where max is negative: stretch the distance instead, the same idea
         top = np.where(maximum > 0, STRETCH * maximum, maximum + (STRETCH - 1) * (maximum - self.minimum))
+        for index, (lowest, highest) in self.bounds.items():
+            strip = AT_BOUND * (maximum[index] - self.minimum[index])
+            if lowest is not None:
+                self.minimum[index] = lowest - strip
+            if highest is not None:
+                top[index] = highest + strip
         self.span = top - self.minimum
         self.mean, self.std = np.zeros(x.shape[1]), np.ones(x.shape[1])
         y = self.transform(x[sideband])
@@ -84,12 +103,14 @@ class LogitScaler:
 
     def inverse(self, y: ArrayLike) -> FloatArray:
         """x: (n_events, n_features), physical units, with transform(inverse(y)) = y."""
-        low, high = SQUEEZE
+        low, high = self._squeeze()
         u = (expit(_table(y) * self.std + self.mean) - low) / (high - low)
         features: FloatArray = self.minimum + u * self.span
         for index, lattice in self.lattices.items():
             middles = (lattice[1:] + lattice[:-1]) / 2
             features[:, index] = lattice[np.searchsorted(middles, features[:, index])]
+        for index, (lowest, highest) in self.bounds.items():
+            features[:, index] = np.clip(features[:, index], lowest, highest)
         return features
 
     def spread(self, x: ArrayLike, rng: np.random.Generator) -> FloatArray:
@@ -105,7 +126,7 @@ class LogitScaler:
 
     def log_jacobian(self, x: ArrayLike) -> FloatArray:
         """log |det dy/dx|: (n_events,). x: (n_events, n_features), physical units."""
-        low, high = SQUEEZE
+        low, high = self._squeeze()
         v = self._squeezed(_table(x))
         log_jacobian: FloatArray = np.sum(np.log((high - low) / (v * (1 - v) * self.span * self.std)), axis=1)
         return log_jacobian
@@ -113,25 +134,42 @@ class LogitScaler:
     def state(self) -> dict[str, list[float]]:
         """The fitted numbers as lists, for saving."""
         fitted = {name: getattr(self, name).tolist() for name in ("minimum", "span", "mean", "std")}
-        return fitted | {f"lattice_{index}": lattice.tolist() for index, lattice in self.lattices.items()}
+        lattices = {f"lattice_{index}": lattice.tolist() for index, lattice in self.lattices.items()}
+        ends = {index: [np.nan if end is None else end for end in both] for index, both in self.bounds.items()}
+        return fitted | lattices | {f"bounds_{index}": both for index, both in ends.items()}
 
     @classmethod
     def from_state(cls, state: Mapping[str, list[float]]) -> "LogitScaler":
         """The scaler that `state()` described."""
-        prefix = "lattice_"
-        lattices = {
-            int(name.removeprefix(prefix)): np.asarray(values, dtype=float)
-            for name, values in state.items()
-            if name.startswith(prefix)
-        }
-        scaler = cls(lattices)
+        lattices = {index: np.asarray(values, dtype=float) for index, values in _numbered(state, "lattice_").items()}
+        ends = _numbered(state, "bounds_").items()
+        bounds = {index: (_known(lowest), _known(highest)) for index, (lowest, highest) in ends}
+        scaler = cls(lattices, bounds)
         for name in ("minimum", "span", "mean", "std"):
             setattr(scaler, name, np.asarray(state[name], dtype=float))
         return scaler
 
     def _squeezed(self, x: FloatArray) -> FloatArray:
-        low, high = SQUEEZE
+        low, high = self._squeeze()
         return low + (high - low) * (x - self.minimum) / self.span
+
+    def _squeeze(self) -> tuple[FloatArray, FloatArray]:
+        """The interval of v between minimum and top: (n_features,) each."""
+        low, high = (np.full(len(self.minimum), end) for end in SQUEEZE)
+        for index, (lowest, highest) in self.bounds.items():
+            if lowest is not None:
+                low[index] = 0.0
+            if highest is not None:
+                high[index] = 1.0
+        return low, high
+
+
+def _numbered(state: Mapping[str, list[float]], prefix: str) -> dict[int, list[float]]:
+    return {int(name.removeprefix(prefix)): values for name, values in state.items() if name.startswith(prefix)}
+
+
+def _known(end: float) -> float | None:
+    return None if np.isnan(end) else float(end)
 
 
 def _cells(lattice: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -151,27 +189,54 @@ def _table(values: ArrayLike, finite: bool = True) -> FloatArray:
     return x
 
 
-def fit_scaler(
-    features: FloatArray,
-    in_sidebands: BoolArray,
-    names: Sequence[str],
-    limits_from_sidebands: bool = False,
-    discrete: Sequence[str] = (),
-) -> LogitScaler:
-    """The `LogitScaler` fitted to events of one sample.
+@dataclass(frozen=True)
+class Preparation:
+    """How the features of a search are prepared: what of it is not learned from events.
 
-    features: (n_events, n_features), physical units; in_sidebands: (n_events,). limits_from_sidebands: no SR event
-    enters. discrete: the names of those that take few values. Raises `AnalysisError` for values that are not finite
-    and for a feature that is constant in the sidebands.
+    limits_from_sidebands: no SR event enters. discrete: the features that take few values. bounds: of those that have
+    some; a discrete one needs none.
     """
-    features = np.asarray(features, dtype=float)
-    for name, values, inside in zip(names, features.T, features[in_sidebands].T, strict=True):
-        if not np.isfinite(values).all():
-            raise AnalysisError(f"feature {name}: {(~np.isfinite(values)).sum()} values are not finite; mend the table")
-        if inside.size == 0 or inside.min() == inside.max():
-            content = f"{inside[0]:g} in every event" if inside.size else "no event"
-            raise AnalysisError(f"feature {name} is constant in the sidebands ({content}); leave it out", setting="set")
-    lattices = {index: np.unique(features[:, index]) for index, name in enumerate(names) if name in discrete}
-    scaler = LogitScaler(lattices)
-    spread = scaler.spread(features, np.random.default_rng(0))  # their distribution is all that is taken from them
-    return scaler.fit(spread, in_sidebands, limits_from_sidebands)
+
+    limits_from_sidebands: bool = False
+    discrete: frozenset[str] = frozenset()
+    bounds: Mapping[str, Bounds] = field(default_factory=dict)
+
+    def scaler(self, events: Events, in_sidebands: BoolArray) -> LogitScaler:
+        """The `LogitScaler` fitted to events of one sample.
+
+        in_sidebands: (n_events,). Raises `AnalysisError` for values that are not finite or beyond a bound, and for a
+        feature that is constant in the sidebands.
+        """
+        features, names = events.features, events.names
+        for name, values, inside in zip(names, features.T, features[in_sidebands].T, strict=True):
+            if not np.isfinite(values).all():
+                raise AnalysisError(
+                    f"feature {name}: {(~np.isfinite(values)).sum()} values are not finite; mend the table"
+                )
+            if inside.size == 0 or inside.min() == inside.max():
+                content = f"{inside[0]:g} in every event" if inside.size else "no event"
+                raise AnalysisError(
+                    f"feature {name} is constant in the sidebands ({content}); leave it out", setting="set"
+                )
+            require_within(name, values, self.bounds.get(name, (None, None)))
+        lattices = {index: np.unique(features[:, index]) for index, name in enumerate(names) if name in self.discrete}
+        bounds = {index: self.bounds[name] for index, name in enumerate(names) if name in self.bounds}
+        scaler = LogitScaler(lattices, {index: ends for index, ends in bounds.items() if index not in lattices})
+        spread = scaler.spread(features, np.random.default_rng(0))  # their distribution is all that is taken from them
+        return scaler.fit(spread, in_sidebands, self.limits_from_sidebands)
+
+
+def require_within(name: str, values: FloatArray, bounds: Bounds) -> None:
+    """Raise `AnalysisError` where a value of a feature lies beyond its bounds. values: (n_events,)."""
+    lowest, highest = bounds
+    beyond = np.zeros(len(values), dtype=bool)
+    if lowest is not None:
+        beyond |= values < lowest
+    if highest is not None:
+        beyond |= values > highest
+    if beyond.any():
+        raise AnalysisError(
+            f"feature {name}: {beyond.sum()} values lie beyond its bounds, first {values[np.argmax(beyond)]:g}; "
+            "correct the bounds in features.define or the table",
+            setting="define",
+        )

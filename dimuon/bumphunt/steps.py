@@ -19,7 +19,7 @@ from dimuon.background.closure import ClosureRecord
 from dimuon.background.held_out import HeldOut
 from dimuon.background.mass_model import Sampled
 from dimuon.background.protocol import BackgroundModel, Checkpoint
-from dimuon.background.scaler import LogitScaler, fit_scaler
+from dimuon.background.scaler import LogitScaler, Preparation
 from dimuon.bumphunt import cut_and_count, excess
 from dimuon.bumphunt.excess import Scored, WhatWasFound
 from dimuon.bumphunt.result import Headline, ScanPoint, Statistic, TestResult
@@ -62,11 +62,17 @@ def read_model(run: Run, charge: str) -> BackgroundModel:
 def scaler_of(config: Config, events: Mapping[str, Events]) -> LogitScaler:
     """The feature transform of all charges: fitted to the OS events alone, where there are any."""
     fitted_to = events["os"] if "os" in events else next(iter(events.values()))
-    in_sidebands = ~config.window.in_sr(fitted_to.mass)
-    limits_from_sidebands, data = config.features.limits_from == "sidebands", config.dataset
-    complete = {name: data.feature(name).completed(values) for name, values in fitted_to.columns.items()}
-    discrete = [name for name, feature in complete.items() if feature.discrete]
-    return fit_scaler(fitted_to.features, in_sidebands, fitted_to.names, limits_from_sidebands, discrete)
+    return preparation_of(config, fitted_to).scaler(fitted_to, ~config.window.in_sr(fitted_to.mass))
+
+
+def preparation_of(config: Config, events: Events) -> Preparation:
+    """How the features are prepared, as declared and, where nothing is, as the values of the events are."""
+    complete = {name: config.dataset.feature(name).completed(values) for name, values in events.columns.items()}
+    return Preparation(
+        limits_from_sidebands=config.features.limits_from == "sidebands",
+        discrete=frozenset(name for name, feature in complete.items() if feature.discrete),
+        bounds={name: feature.bounds for name, feature in complete.items() if feature.bounds != (None, None)},
+    )
 
 
 def feature_doubts(config: Config, charge: str, events: Events, stream: Stream) -> list[str]:
@@ -177,7 +183,7 @@ def close(
     copies = max(1, round(settings.oversampling))
     own = stream.child("background", charge).rooted()
     at_real = own.child("closure").rooted()
-    held_out = HeldOut(config.estimator.estimator, sidebands, window, copies, pool)
+    held_out = HeldOut(config.estimator.estimator, preparation_of(config, events), sidebands, window, copies, pool)
     for low, high in settings.shifted_windows:
         held_out.require_window(low, high)
     sampled = mass_model.sample_at(model, sidebands.mass, copies, at_real)

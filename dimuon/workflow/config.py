@@ -32,6 +32,15 @@ class Declaration(Section):
     side: Literal["above", "below"] | None = None  # that a classical cut keeps
     log: bool | None = None
     discrete: bool | None = None  # few values, nothing between them
+    bounds: tuple[float | None, float | None] = (None, None)  # no sample of a flow lies beyond; null: no bound
+
+    @field_validator("bounds")
+    @classmethod
+    def _apart(cls, value: tuple[float | None, float | None]) -> tuple[float | None, float | None]:
+        low, high = value
+        if low is not None and high is not None and not low < high:
+            raise ValueError("the bounds must rise")
+        return value
 
     @field_validator("range")
     @classmethod
@@ -52,6 +61,7 @@ class Declaration(Section):
             signal_side=feature.signal_side if self.side is None else self.side,
             log=feature.log if self.log is None else self.log,
             discrete=feature.discrete if self.discrete is None else self.discrete,
+            bounds=feature.bounds if self.bounds == (None, None) else self.bounds,
         )
 
 

@@ -19,7 +19,7 @@ import numpy as np
 from dimuon.background import closure
 from dimuon.background.estimators import flows
 from dimuon.background.held_out import HeldOut
-from dimuon.background.scaler import fit_scaler
+from dimuon.background.scaler import Preparation
 from dimuon.events import Events
 from dimuon.features import FEATURE_SETS
 from dimuon.random import Stream
@@ -50,11 +50,11 @@ def sidebands():
 def study(name, settings, real, pool):
     """(figures, `BackgroundModel`) of one estimator."""
     start = time.perf_counter()
-    scaler = fit_scaler(real.features, np.ones(len(real), bool), NAMES)
+    scaler = Preparation().scaler(real, np.ones(len(real), bool))
     model = settings.estimator(scaler).fit(real, STREAM, pool=pool)
     seconds = time.perf_counter() - start
     records = {"sidebands": closure.compare(real, model.sample(np.tile(real.mass, COPIES), STREAM), STREAM)}
-    held_out = HeldOut(settings.estimator, real, WINDOW, COPIES, pool)
+    held_out = HeldOut(settings.estimator, Preparation(), real, WINDOW, COPIES, pool)
     for low, high in WINDOWS:
         records[f"{low:g}-{high:g}_GeV"] = held_out.shifted_window(low, high, STREAM)
     return [
