@@ -17,11 +17,11 @@ from dimuon.bumphunt.result import ScanPoint, SidebandQuality, TestResult
 from dimuon.features import FEATURES
 from dimuon.random import Stream
 from dimuon.statistics import model_choice
-from dimuon.statistics.calibration import ToyValue
 from dimuon.statistics.likelihood_ratio import Discovery
 from dimuon.statistics.settings import Peaks
 from dimuon.statistics.significance import discoveries
 from dimuon.statistics.spectra import Spectra
+from dimuon.statistics.trials import GlobalSignificance
 from dimuon.statistics.working_points import CutVariable
 from dimuon.workflow import config, products, provenance
 
@@ -435,7 +435,8 @@ def _summary(curve, train, test, n_events):
     likelihood = float(best["z0"]) + 0.4
     found = train == test == "os"
     reweighted = {"z0": likelihood, "p0": float(norm.sf(likelihood)), "n_obs": 90.0, "valid": True}
-    scanned = ToyValue(float(norm.sf(likelihood - 0.9)), 0.0, likelihood - 0.9, 1000, 10)
+    nulls = np.array([likelihood + 0.1] * 10 + [0.5] * 9990)
+    scanned = GlobalSignificance.of(float(best["z0"]), nulls, "toys of the nested cuts")
     return TestResult(
         train=train,
         test=test,

@@ -35,9 +35,9 @@ def test_same_results_do_not_differ(two):
 def test_headlines_show_what_only_one_has(two):
     first, second = (compare.read(folder).tests for folder in two)
     numbers = compare.headlines(first, second).set_index(["test", "quantity"])
-    assert numbers.loc[("os_on_os", "no cut"), "first"] == first[0].no_cut.z0
-    assert np.isnan(numbers.loc[("ss_on_ss", "no cut"), "second"])  # the second has no SS
-    assert ("os_on_ss", Statistic.LIKELIHOOD.label) not in numbers.index  # neither has one
+    assert numbers.loc[("os_on_os", "local: no cut"), "first"] == f"{first[0].no_cut.z0:.2f}"
+    assert numbers.loc[("ss_on_ss", "local: no cut"), "second"] == "-"  # the second has no SS
+    assert ("os_on_ss", f"local: {Statistic.LIKELIHOOD.label}") not in numbers.index  # neither has one
 
 
 def test_settings_that_differ_are_named(two):

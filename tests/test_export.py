@@ -206,7 +206,7 @@ def test_the_headline_numbers_are_those_of_step_6(finished):
         assert table.loc[name, "z0"] == getattr(test, name).z0
         assert table.loc[name, "n_obs"] == getattr(test, name).n_obs
     assert table.loc["cathode_max", "fpr"] == test.cathode_max.fpr
-    assert table.loc["global", "p0"] == test.global_.p0
+    assert table.loc["global", "p0"] == test.global_.p
 
 
 hepdata_lib = pytest.mark.skipif(importlib.util.find_spec("hepdata_lib") is None, reason="hepdata_lib is not installed")
@@ -286,7 +286,7 @@ def test_hepdata_has_the_headline_numbers(finished):
         ("no cut", "no_cut"),
         ("CATHODE, best cut", "cathode_max"),
         ("likelihood reweighting", "likelihood"),
-        ("CATHODE, best cut, corrected for the cuts scanned", "global"),
+        ("global: CATHODE, best cut, corrected for the cuts scanned", "global"),
     ):
         assert z0[label] == pytest.approx(summary[name]["z0"], rel=1e-7)
     assert columns["Local significance Z0"]["qualifiers"][:2] == [

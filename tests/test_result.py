@@ -82,6 +82,9 @@ def test_files_without_the_later_keys_are_read(search):
     del content["cathode_max"]["sculpted"]
     read = TestResult.from_json(content)
     assert (read.likelihood_pooled, read.global_, read.cathode_max.sculpted) == (None, None, None)
+    content["global"] = {"p0": 0.01, "p0_err": 0.01, "z0": 2.3, "n_toys": 100, "n_extreme": 0, "bound": True}
+    earlier = TestResult.from_json(content).global_  # a bound of an earlier version stays one
+    assert (earlier.local, earlier.z0, earlier.n, earlier.n_above) == (read.cathode_max.z0, None, 100, 0)
     with pytest.raises(KeyError, match="TestResult: train is missing"):
         TestResult.from_json({name: value for name, value in content.items() if name != "train"})
 
@@ -111,8 +114,9 @@ def test_the_headline_table(search):
     result = search[1]
     row = headline_rows([result])[0]
     assert row[Statistic.NO_CUT].text == f"{result.no_cut.z0:.2f}"
-    assert row[Statistic.GLOBAL].bound
-    assert row[Statistic.GLOBAL].text == f">{result.global_.z0:.2f}"
+    assert row[Statistic.GLOBAL].text == result.global_.text
+    assert row[Statistic.GLOBAL].is_global
+    assert f"global Z0 > {result.global_.bound:.1f}, a bound" in on_screen([result])
     assert row[Statistic.BEST_FEATURE].variable == "dimu_pt"
     doubtful = replace(result, cathode_max=replace(result.cathode_max, valid=False))
     assert headline_rows([doubtful])[0][Statistic.BEST_CUT].text.endswith(" (!)")

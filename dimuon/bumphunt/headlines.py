@@ -4,8 +4,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from dimuon.bumphunt.result import ScanPoint, Statistic, TestResult
-from dimuon.statistics.calibration import ToyValue
 from dimuon.statistics.likelihood_ratio import Discovery
+from dimuon.statistics.trials import GlobalSignificance
 
 SHOWN = (
     Statistic.NO_CUT,
@@ -21,9 +21,10 @@ SHOWN = (
 class HeadlineCell:
     """One significance of a headline row.
 
-    z0, p0: None where there is none. outcome: the test that it is of, with its counts; None for toys. valid: the
-    asymptotic formula holds. bound: too few toys, so that z0 is a lower bound. variable, fpr: of the cut, where one was
-    chosen among several. reason: why there is no value, where that is known.
+    z0, p0: None where there is none. z0_err: half of the 68 % interval of a global one. outcome: the test that it is
+    of, with its counts; None for a global one. valid: the asymptotic formula holds. bound: where there is no value, but
+    Z0 is known to be above this (84 % confidence). variable, fpr: of the cut, where one was chosen among several.
+    reason: where the value comes from, or why there is none, where that is known.
     """
 
     statistic: Statistic
@@ -31,17 +32,25 @@ class HeadlineCell:
     p0: float | None = None
     outcome: Discovery | ScanPoint | None = None
     valid: bool = True
-    bound: bool = False
+    bound: float | None = None
+    z0_err: float | None = None
     variable: str | None = None
     fpr: float | None = None
     reason: str | None = None
 
     @property
+    def is_global(self) -> bool:
+        """Whether it is corrected for the choice among several; local significances are not."""
+        return self.statistic == Statistic.GLOBAL
+
+    @property
     def text(self) -> str:
-        """Z0 in words: "4.97", "2.92 (!)" where the asymptotic formula does not hold, ">2.33" for a bound, "-"."""
+        """Z0 in words: "4.97", "4.37 ± 0.05", "2.92 (!)" where the asymptotic formula does not hold, "> 2.1" for a
+        bound, "-"."""
         if self.z0 is None:
-            return "-"
-        return f"{'>' if self.bound else ''}{self.z0:.2f}{'' if self.valid else ' (!)'}"
+            return "-" if self.bound is None else f"> {max(self.bound, 0):.1f}"
+        error = "" if self.z0_err is None else f" ± {self.z0_err:.2f}"
+        return f"{self.z0:.2f}{error}{'' if self.valid else ' (!)'}"
 
 
 @dataclass(frozen=True)
@@ -67,7 +76,7 @@ def matched_first(tests: Iterable[TestResult]) -> list[TestResult]:
 
 def on_screen(tests: Sequence[TestResult]) -> str:
     """The headline table as text."""
-    head = f"{'Z0':<12}{'no cut':>10}{'best classifier cut':>24}{'best feature cut':>28}{'likelihood':>14}"
+    head = f"{'local Z0':<12}{'no cut':>10}{'best classifier cut':>24}{'best feature cut':>28}{'likelihood':>14}"
     lines = [f"{head}{'one scale':>12}{'bias':>8}"]
     for row in headline_rows(tests):
         best, feature, likelihood = (
@@ -82,9 +91,11 @@ def on_screen(tests: Sequence[TestResult]) -> str:
             pooled, behaviour = row[Statistic.LIKELIHOOD_POOLED].text, row.result.likelihood_calibration
             bias = "-" if behaviour is None else f"{behaviour.mean:+.2f}"
             lines.append(f"{line}{likelihood.text:>14}{pooled:>12}{bias:>8}")
+    corrected = [f"{test.name}: local Z0 = {test.global_.local:.2f}, {test.global_}" for test in tests if test.global_]
     return "\n".join(
         [
             *lines,
+            *corrected,
             "(!) too few events for the asymptotic formula",
             "one scale: the likelihood with one scale of the weights for all sidebands",
             "bias: what the likelihood reads on background alone, on the mean",
@@ -97,7 +108,8 @@ def _cell(test: TestResult, statistic: Statistic) -> HeadlineCell:
     if outcome is None:
         absent = statistic in (Statistic.LIKELIHOOD, Statistic.LIKELIHOOD_POOLED)
         return HeadlineCell(statistic, reason=test.likelihood_reason if absent else None)
-    if isinstance(outcome, ToyValue):
-        return HeadlineCell(statistic, outcome.z0, outcome.p0, bound=outcome.bound)
+    if isinstance(outcome, GlobalSignificance):
+        z0 = None if outcome.z0 is None else max(outcome.z0, 0.0)
+        return HeadlineCell(statistic, z0, outcome.p, bound=outcome.bound, z0_err=outcome.error, reason=outcome.how)
     variable, fpr = (outcome.variable, outcome.fpr) if isinstance(outcome, ScanPoint) else (None, None)
     return HeadlineCell(statistic, outcome.z0, outcome.p0, outcome, outcome.valid, variable=variable, fpr=fpr)

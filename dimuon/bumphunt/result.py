@@ -10,8 +10,10 @@ import numpy as np
 import pandas as pd
 
 from dimuon.records import Record
-from dimuon.statistics.calibration import Calibration, ToyValue
+from dimuon.statistics.calibration import Calibrated, Calibration, ToyValue
 from dimuon.statistics.likelihood_ratio import Discovery
+from dimuon.statistics.toys import NESTED
+from dimuon.statistics.trials import GlobalSignificance
 
 
 class Statistic(StrEnum):
@@ -26,7 +28,7 @@ class Statistic(StrEnum):
     BEST_FEATURE = "best_feature", "best single feature"
     LIKELIHOOD = "likelihood", "likelihood reweighting"
     LIKELIHOOD_POOLED = "likelihood_pooled", "likelihood, one scale"
-    GLOBAL = "global", "CATHODE, best cut, corrected for the cuts scanned"
+    GLOBAL = "global", "global: CATHODE, best cut, corrected for the cuts scanned"
     SUPERVISED_FIXED = "supervised_fixed", "ideal supervised classifier, fixed cut"
     SUPERVISED = "supervised", "ideal supervised classifier, best cut"
 
@@ -148,7 +150,7 @@ class CutResult(Record):
 
     no_cut: without a cut. cathode_max: the best cut on the classifier; best_feature: on any one feature, None where
     there is none. sidebands: of the fit without a cut. toys: p-values by toys; global_: that of the best cut, corrected
-    for the cuts scanned ("global" in JSON); None where none were drawn.
+    for the cuts scanned ("global" in JSON); None where no toys were drawn.
     """
 
     no_cut: Discovery
@@ -156,7 +158,7 @@ class CutResult(Record):
     best_feature: ScanPoint | None
     sidebands: SidebandQuality
     toys: HeadlineToys | None = None
-    global_: ToyValue | None = None
+    global_: GlobalSignificance | None = None
 
     def to_json(self) -> dict[str, Any]:
         """As in `significance.json`."""
@@ -165,8 +167,12 @@ class CutResult(Record):
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Self:
-        """The record of a test in `significance.json`, in files of earlier versions too."""
-        return super().from_json({**content, "global_": content.get("global")})
+        """The record of a test in `significance.json`; of files of earlier versions, with what their toys counted."""
+        scanned = content.get("global")
+        if scanned is not None and "n_toys" in scanned:
+            counted = Calibrated.of_counts(content["cathode_max"]["z0"], scanned["n_toys"], scanned["n_extreme"])
+            scanned = GlobalSignificance.of_counts(counted, NESTED).to_json()
+        return super().from_json({**content, "global_": scanned})
 
 
 @dataclass(frozen=True, kw_only=True)

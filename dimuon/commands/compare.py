@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from dimuon.bumphunt.result import HEADLINES, Statistic, TestResult
+from dimuon.bumphunt.headlines import SHOWN, HeadlineCell, headline_rows
+from dimuon.bumphunt.result import TestResult
 from dimuon.commands import inspect
 from dimuon.dataset import Dataset, MassAxis
 from dimuon.errors import UserError
@@ -54,27 +54,18 @@ def read(folder: Path | str) -> Results:
 
 
 def headlines(first: Sequence[TestResult], second: Sequence[TestResult]) -> pd.DataFrame:
-    """The Z0 of two sets of tests side by side: test, quantity, first, second, difference (NaN where
-    one has none, or is only a lower bound)."""
-    sides = [{test.name: _z0(test) for test in tests} for tests in (first, second)]
-    bounds = [{test.name for test in tests if test.global_ and test.global_.bound} for tests in (first, second)]
+    """The Z0 of two sets of tests side by side: test, quantity, first and second in words, difference (NaN where one
+    has none: a bound is no value)."""
+    sides = [{row.result.name: row for row in headline_rows(tests)} for tests in (first, second)]
     rows = []
     for name in dict.fromkeys([*sides[0], *sides[1]]):
-        for statistic in (*HEADLINES, Statistic.GLOBAL):
-            values = [side.get(name, {}).get(statistic, float("nan")) for side in sides]
-            if not np.isnan(values).all():
-                is_bound = [statistic == Statistic.GLOBAL and name in of_side for of_side in bounds]
-                difference = float("nan") if any(is_bound) else values[1] - values[0]
-                label = f"{statistic.label} (at least)" if any(is_bound) else statistic.label
-                rows.append([name, label, *values, difference])
+        for statistic in SHOWN:
+            cells = [side[name][statistic] if name in side else HeadlineCell(statistic) for side in sides]
+            if any(cell.z0 is not None or cell.bound is not None for cell in cells):
+                before, after = (float("nan") if cell.z0 is None else cell.z0 for cell in cells)
+                scope = "" if cells[0].is_global else "local: "
+                rows.append([name, scope + statistic.label, *(cell.text for cell in cells), after - before])
     return pd.DataFrame(rows, columns=["test", "quantity", "first", "second", "difference"])
-
-
-def _z0(test: TestResult) -> dict[Statistic, float]:
-    """The significances of a test, those that are defined."""
-    values = {headline.variable: headline.z0 for headline in test.headlines()}
-    values[Statistic.GLOBAL] = test.global_.z0 if test.global_ else None
-    return {statistic: z0 for statistic, z0 in values.items() if z0 is not None}
 
 
 def largest_differences(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:

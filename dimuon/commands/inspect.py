@@ -164,7 +164,7 @@ def headline_table(results: Sequence[TestResult]) -> pd.DataFrame:
         row["best feature"] = f"{feature.z0:.2f} {feature.variable}" if feature else "-"
         row["CATHODE"] = f"{cut.z0:.2f} at FPR {cut.fpr:.3g}"
         row["likelihood"] = f"{test.likelihood.z0:.2f}" if test.likelihood else "-"
-        row["global"] = f"{'>' if scanned.bound else ''}{scanned.z0:.2f}" if scanned else "-"
+        row["global"] = scanned.text if scanned else "-"
         rows.append(row)
     return pd.DataFrame(rows)
 

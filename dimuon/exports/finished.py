@@ -29,8 +29,9 @@ REQUIRED = (products.SIGNIFICANCE, products.CURVES, products.FIGURE_INDEX)
 
 HEADLINE_COLUMNS = {  # of the headline numbers alone
     "statistic": Column("text", "what the significance is of"),
-    "bound": Column("flag", "too few toys: z0 is a lower and p0 an upper bound"),
-    "reason": Column("text", "why there is no value"),
+    "z0_err": Column("sigma", "half of the 68 % interval of a global significance"),
+    "bound": Column("sigma", "where there is no value, but z0 is known to be above this (84 % confidence)"),
+    "reason": Column("text", "where a global value comes from, or why there is no value"),
 }
 
 
@@ -103,7 +104,8 @@ class Finished:
                 cut = {"variable": cell.variable, "fpr": cell.fpr, "cut": getattr(cell.outcome, "cut", None)}
                 counts = {name: getattr(cell.outcome, name, None) for name in COUNTS}
                 numbers = {"z0": cell.z0, "p0": cell.p0, "valid": cell.valid if cell.z0 is not None else None}
-                rows.append(labels | cut | counts | numbers | {"bound": cell.bound, "reason": cell.reason})
+                known = {"z0_err": cell.z0_err, "bound": cell.bound, "reason": cell.reason}
+                rows.append(labels | cut | counts | numbers | known)
         return pd.DataFrame(rows)
 
     def tables(self) -> Iterator[ResultTable]:

@@ -44,6 +44,25 @@ class Calibrated(Record):
     z0_high: float | None
     reach: float
 
+    @classmethod
+    def of_counts(cls, observed: float, n: int, n_above: int) -> "Calibrated":
+        """From how many of n null experiments are at or above the observed value. ValueError for none to count."""
+        if n == 0:
+            raise ValueError("no null experiment to calibrate with")
+        low, high = _interval(n_above, n)
+        return cls(
+            observed=float(observed),
+            n=n,
+            n_above=n_above,
+            p=n_above / n if n_above else None,
+            p_low=low,
+            p_high=high,
+            z0=significance_of(n_above / n) if 0 < n_above < n else None,
+            z0_low=significance_of(min(high, 1 - 1 / (2 * n))),
+            z0_high=significance_of(low) if low > 0 else None,
+            reach=significance_of(1 / n),
+        )
+
 
 def p_value(observed: float, nulls: ArrayLike, n_failed: int = 0) -> Calibrated:
     """The calibrated p-value of an observed statistic. nulls: (n,), larger is more signal-like.
@@ -51,22 +70,7 @@ def p_value(observed: float, nulls: ArrayLike, n_failed: int = 0) -> Calibrated:
     n_failed: null experiments without a value; they count as at or above, which can only weaken a claim.
     """
     nulls = np.asarray(nulls, dtype=float)
-    n, n_above = len(nulls) + n_failed, n_at_least(nulls, observed) + n_failed
-    if n == 0:
-        raise ValueError("no null experiment to calibrate with")
-    low, high = _interval(n_above, n)
-    return Calibrated(
-        observed=float(observed),
-        n=n,
-        n_above=n_above,
-        p=n_above / n if n_above else None,
-        p_low=low,
-        p_high=high,
-        z0=significance_of(n_above / n) if 0 < n_above < n else None,
-        z0_low=significance_of(min(high, 1 - 1 / (2 * n))),
-        z0_high=significance_of(low) if low > 0 else None,
-        reach=significance_of(1 / n),
-    )
+    return Calibrated.of_counts(observed, len(nulls) + n_failed, n_at_least(nulls, observed) + n_failed)
 
 
 @dataclass(frozen=True)
@@ -74,7 +78,8 @@ class ToyValue(Record):
     """A p-value from n_toys pseudo-data, n_extreme of them at least as extreme as the data.
 
     p0 = (n_extreme + 1) / (n_toys + 1) and its binomial error p0_err; z0 the significance it stands for (zero where p0
-    is above one half). bound: fewer than `MIN_EXTREME` extreme toys, so p0 is an upper and z0 a lower bound.
+    is above one half). bound: fewer than `MIN_EXTREME` extreme toys; p0 is then the upper end of the interval of
+    `Calibrated` and z0 the lower, which are bounds.
     """
 
     p0: float
@@ -88,8 +93,9 @@ class ToyValue(Record):
     def of(cls, statistic: FloatArray, observed: float) -> "ToyValue":
         """From the statistic of every toy, (n_toys,), and that of the data."""
         n, k = len(statistic), n_at_least(statistic, observed - ROUNDING)
-        p0 = (k + 1) / (n + 1)
-        return cls(p0, float(np.sqrt(p0 * (1 - p0) / n)), max(significance_of(p0), 0.0), n, k, k < MIN_EXTREME)
+        bound = k < MIN_EXTREME
+        p0 = _interval(k, n)[1] if bound else (k + 1) / (n + 1)
+        return cls(p0, float(np.sqrt(p0 * (1 - p0) / n)), max(significance_of(p0), 0.0), n, k, bound)
 
 
 @dataclass(frozen=True)

@@ -8,12 +8,14 @@ from tqdm import tqdm
 
 from dimuon.arrays import FloatArray
 from dimuon.regions import MassBins
-from dimuon.statistics.calibration import Calibration, ToyValue
+from dimuon.statistics.calibration import ROUNDING, Calibration, ToyValue
 from dimuon.statistics.families import grouped
 from dimuon.statistics.significance import SpectrumModel, discoveries
 from dimuon.statistics.spectra import Spectra
+from dimuon.statistics.trials import GlobalSignificance, upcrossing_tail
 
 BATCH = 2000  # toys fitted at once
+NESTED = "toys of the nested cuts"
 
 
 def null_expectation(spectra: Spectra, model: SpectrumModel) -> FloatArray:
@@ -45,24 +47,32 @@ def local(spectra: Spectra, model: SpectrumModel, n_toys: int, rng: np.random.Ge
     return [ToyValue.of(values, value) for values, value in zip(q0, observed, strict=True)]
 
 
-def best_of_scan(spectra: Spectra, model: SpectrumModel, n_toys: int, rng: np.random.Generator) -> ToyValue:
-    """The p-value of the largest Z0 over n nested cuts: the look-elsewhere effect of having scanned them.
+def best_of_scan(spectra: Spectra, model: SpectrumModel, n_toys: int, rng: np.random.Generator) -> GlobalSignificance:
+    """What the largest Z0 over n nested cuts is worth: the look-elsewhere effect of having scanned them.
 
-    spectra: unweighted, of the same sample after tighter and tighter cuts. Each toy draws the events between
-    successive cuts once, from the background-only fit to just those events, so its cuts are as nested, and as
-    correlated, as the data's.
+    spectra: unweighted, of the same sample after tighter and tighter cuts.
     """
-    observed = discoveries(spectra, model).q0.max()
+    observed = float(discoveries(spectra, model).z0.max())
+    z0 = of_scan(spectra, model, n_toys, rng)
+    tail = upcrossing_tail([z0], observed)
+    return GlobalSignificance.of(observed, z0.max(axis=1) + ROUNDING, NESTED, tail)
+
+
+def of_scan(spectra: Spectra, model: SpectrumModel, n_toys: int, rng: np.random.Generator) -> FloatArray:
+    """(n_toys, n) Z0 after each of n nested cuts without a signal. spectra: as for `best_of_scan`.
+
+    Each toy draws the events between successive cuts once, from the background-only fit to just those events, so its
+    cuts are as nested, and as correlated, as the data's. ValueError for cuts that are not nested.
+    """
     between = spectra.counts - np.vstack([spectra.counts[1:], np.zeros_like(spectra.counts[:1])])
     if (between < 0).any():
         raise ValueError("the cuts are not nested: a tighter one keeps events that a looser one drops")
     expected = null_expectation(Spectra(spectra.bins, between, np.ones_like(between)), model)
-    largest = []
+    z0 = []
     for n in tqdm(_batches(n_toys, BATCH // len(spectra)), desc="toys of the scan", disable=None):
         counts = nested_counts(expected, n, rng).reshape(-1, expected.shape[-1])
-        q0 = discoveries(Spectra(spectra.bins, counts, np.ones_like(counts)), model).q0
-        largest.append(q0.reshape(n, -1).max(axis=1))
-    return ToyValue.of(np.concatenate(largest), observed)
+        z0.append(discoveries(Spectra(spectra.bins, counts, np.ones_like(counts)), model).z0.reshape(n, -1))
+    return np.concatenate(z0)
 
 
 def nested_counts(between: FloatArray, n_toys: int, rng: np.random.Generator) -> FloatArray:

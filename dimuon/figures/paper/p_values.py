@@ -72,7 +72,7 @@ def p_values(curves: pd.DataFrame, result: TestResult, data: Dataset) -> Figure:
     for statistic, line, what in LEVELS:
         cell = row[statistic]
         if cell.p0 is not None:
-            label = rf"{Statistic.WORKING_POINT.label}, {what}: {'>' if cell.bound else ''}{cell.z0:.1f}$\sigma$"
+            label = rf"{Statistic.WORKING_POINT.label}, {what}: {cell.text}$\sigma$"
             axes.axhline(cell.p0, color=CATHODE.colour, linestyle=line, linewidth=1.3, label=label)
             lowest = min(lowest, cell.p0)
     p_value_axes(axes, lowest)
