@@ -268,6 +268,19 @@ def test_held_out_checks():
         held_out.shifted_window(15.999, 16.0, Stream(1))
 
 
+def test_held_out_likelihood_is_below_that_of_the_truth():
+    """Gibbs' inequality: no density explains events better than the one they come from, on the mean."""
+    rng = np.random.default_rng(8)
+    mass = np.concatenate([rng.uniform(5, 9, 1500), rng.uniform(10.7, 16, 1500)])
+    events = Events.of(mass, rng.normal(50, 5, (3000, 1)), ["dimu_pt"])
+    settings = SMALL.model_copy(update={"epochs": 20})
+    held_out = HeldOut(settings.estimator, Preparation(), events, WINDOW, copies=1, pool=AtOnce())
+    records = held_out.half_split(Stream(1))
+    truth, error = -0.5 * (1 + np.log(2 * np.pi)) - np.log(5), np.sqrt(0.5 / 1500)
+    assert truth - 0.2 < records["sidebands"].log_likelihood < truth + 3 * error
+    assert records["SBL"].log_likelihood is None
+
+
 def write_dimuons(folder, n_events=2500):
     """Dimuon tables of two charges, the SS one with an event far outside the OS range."""
     for charge, seed in (("os", 1), ("ss", 2)):

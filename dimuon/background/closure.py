@@ -34,8 +34,9 @@ TREES = {
 class ClosureRecord(Record):
     """How far sampled events are from real ones, at one place in mass.
 
-    n_train: real events that the estimator was trained on, where they are not those compared. mass_low, mass_high: of
-    the place, GeV. ks: {feature: {distance, p_value}}. auc: of a classifier that sees the features alone. reason: why
+    n_train: real events that the estimator was trained on, where they are not those compared. log_likelihood: their
+    mean, nats per event in inverse physical units, where the estimator has a density. mass_low, mass_high: of the
+    place, GeV. ks: {feature: {distance, p_value}}. auc: of a classifier that sees the features alone. reason: why
     there is no value.
     """
 
@@ -44,6 +45,7 @@ class ClosureRecord(Record):
     mass_low: float | None = None
     mass_high: float | None = None
     n_sampled: int | None = None
+    log_likelihood: float | None = None
     ks: dict[str, dict[str, float]] | None = None
     auc: float | None = None
     auc_err: float | None = None

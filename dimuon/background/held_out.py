@@ -13,7 +13,7 @@ import numpy as np
 from dimuon.arrays import BoolArray
 from dimuon.background import closure
 from dimuon.background.closure import ClosureRecord
-from dimuon.background.protocol import BackgroundEstimator
+from dimuon.background.protocol import BackgroundEstimator, BackgroundModel, HasDensity
 from dimuon.background.scaler import LogitScaler, Preparation
 from dimuon.errors import AnalysisError
 from dimuon.events import Events
@@ -40,9 +40,11 @@ class HeldOut:
         """Train on a random half of the events, compare samples with the other half: `closure.in_sidebands`."""
         n_events = len(self.events)
         first = stream.child("half").generator().permutation(n_events) < n_events // 2
-        sampled = self._sampled(first, ~first, stream)
+        model, other = self._trained(first, stream), self.events[~first]
         compare = stream.child("compare").rooted()
-        records = closure.in_sidebands(self.events[~first], sampled, self.window, compare, self.pool)
+        records = closure.in_sidebands(other, self._sampled(model, other, stream), self.window, compare, self.pool)
+        if isinstance(model, HasDensity):
+            records["sidebands"] = replace(records["sidebands"], log_likelihood=float(model.log_prob(other).mean()))
         return {place: replace(record, n_train=int(first.sum())) for place, record in records.items()}
 
     def shifted_window(self, low: float, high: float, stream: Stream) -> ClosureRecord:
@@ -52,7 +54,7 @@ class HeldOut:
         `require_window` does.
         """
         tested = self.require_window(low, high)
-        sampled = self._sampled(~tested, tested, stream)
+        sampled = self._sampled(self._trained(~tested, stream), self.events[tested], stream)
         record = closure.compare(self.events[tested], sampled, stream.child("compare").rooted())
         return replace(record, n_train=int((~tested).sum()), mass_low=float(low), mass_high=float(high))
 
@@ -72,9 +74,11 @@ class HeldOut:
             )
         return tested
 
-    def _sampled(self, trained: BoolArray, tested: BoolArray, stream: Stream) -> Events:
-        """Samples, copy after copy, at the masses tested, of an estimator of the events trained on."""
-        events = self.events
-        scaler = replace(self.preparation, limits_from_sidebands=False).scaler(events, trained)
-        model = self.make(scaler).fit(events[trained], stream.child("train").rooted(), pool=self.pool)
-        return model.sample(np.tile(events.mass[tested], self.copies), stream.child("sample").rooted())
+    def _trained(self, chosen: BoolArray, stream: Stream) -> BackgroundModel:
+        """The model of some events."""
+        scaler = replace(self.preparation, limits_from_sidebands=False).scaler(self.events, chosen)
+        return self.make(scaler).fit(self.events[chosen], stream.child("train").rooted(), pool=self.pool)
+
+    def _sampled(self, model: BackgroundModel, events: Events, stream: Stream) -> Events:
+        """Samples, copy after copy, at the masses of events."""
+        return model.sample(np.tile(events.mass, self.copies), stream.child("sample").rooted())

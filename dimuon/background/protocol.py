@@ -6,7 +6,7 @@ which makes the estimator and restores a saved model.
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from dimuon.arrays import FloatArray, IntArray
 from dimuon.background.scaler import LogitScaler
@@ -81,6 +81,15 @@ class BackgroundModel(Protocol):
 
     def state(self) -> dict[str, Any]:
         """The model as tensors, numbers, texts, lists and dicts of them, for `restored` of its settings."""
+        ...
+
+
+@runtime_checkable
+class HasDensity(Protocol):
+    """A model that also knows its density."""
+
+    def log_prob(self, events: Events) -> FloatArray:
+        """log p(features | mass): (n_events,), in inverse physical units."""
         ...
 
 
