@@ -1,11 +1,15 @@
 """Looking into single files."""
 
+import decimal
 import json
 import zipfile
 
 import awkward as ak
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 import uproot
@@ -102,6 +106,41 @@ def test_a_nanoaod_file_shows_the_branches_that_are_read_with_type_and_first_eve
     assert "  HLT_TrkMu15_DoubleTrkMu5NoFiltersNoVtx: missing" in said
     assert "  ... 2 more" in said  # Other_pt, and the counter of Muon_pt
     assert not any("Other_pt" in line for line in said)
+
+
+def test_an_rntuple_is_shown_as_a_tree_is(tmp_path):
+    arrays = {"run": np.arange(4, dtype=np.uint32), "Muon_pt": ak.Array([[30.5, 9.0], [], [12.25], [4.0]])}
+    with uproot.recreate(tmp_path / "nano.root") as file:
+        file.mkrntuple("Events", ak.Array(arrays))
+        file["other"] = np.histogram([1.0, 2.0])
+    said = inspect.describe(tmp_path / "nano.root")
+    assert "tree Events: 4 entries, 2 branches" in said
+    assert "first [[30.5, 9], [], [12.2]]" in said
+
+
+ODD_COLUMNS = {  # kinds that users' tables have, beside numbers and texts
+    "lists": (pa.array([[1.0], [2.0, 3.0]]), "[1.], [2. 3.]"),
+    "structures": (pa.array([{"a": 1}, {"a": 2}]), "{'a': 1}, {'a': 2}"),
+    "bytes": (pa.array([b"x", None]), "b'x'"),
+    "decimals": (pa.array([decimal.Decimal("1.5"), decimal.Decimal("2.5")]), "1.5, 2.5"),
+    "a dictionary": (pa.array(["a", "b"]).dictionary_encode(), "a, b"),
+    "nothing": (pa.nulls(2), "none"),
+    "infinity": (pa.array([np.inf, 1.0]), "1 ... inf"),
+    "times": (pa.array([0, 10**9], pa.timestamp("ns")), "1970-01-01 00:00:00, 1970-01-01 00:00:01"),
+}
+
+
+@pytest.mark.parametrize("kind", ODD_COLUMNS)
+def test_any_kind_of_column_is_told(tmp_path, kind):
+    column, values = ODD_COLUMNS[kind]
+    pq.write_table(pa.table([pa.array([1.0, 2.0]), column, column], ["m", "x", "x"]), tmp_path / "odd.parquet")
+    told = inspect.describe(tmp_path / "odd.parquet")
+    assert "2 rows, 3 columns" in told
+    assert told.count(values) >= 2, told
+    with pytest.raises(UserError, match="odd.parquet: two columns are called 'x'; rename one"):
+        inspect.histogram_page(tmp_path / "odd.parquet")
+    pq.write_table(pa.table([pa.array([1.0, 2.0]), column], ["m", "charge"]), tmp_path / "odd.parquet")
+    plt.close(inspect.histogram_page(tmp_path / "odd.parquet"))
 
 
 @pytest.mark.parametrize("name", ["table.parquet", "numbers.json", "flows_os.pt", "bdts_os.zip", "nano.root"])

@@ -160,3 +160,128 @@ def test_real_nanoaod_against_a_plain_loop(reference, name):
     columns = ("mu0_pt", "mu1_eta", "mu1_ip3d")
     found = np.stack([pairs.column(c).to_numpy() for c in columns], axis=1)
     np.testing.assert_array_equal(found, np.array(expected, dtype=np.float32).reshape(-1, 3))
+
+
+# the versions of NanoAOD: kinds of the branches that changed between them, what some lack, their trigger lists
+OLD, NEW = ("HLT_IsoMu24", "HLT_Mu8", TRIGGER), ("HLT_DoubleMu4_3_LowMass", TRIGGER)
+VERSIONS = {
+    "v7 data": {"HLT": OLD},
+    "v7 simulation": {"HLT": OLD, "nGenPart": np.uint32},
+    "v8 data": {"HLT": (*OLD, "HLT_Mu17"), "tightId": np.uint8},
+    "v9 data": {"HLT": (TRIGGER,), "nJet": np.uint32},
+    "v9 simulation": {"HLT": OLD, "nGenPart": np.uint32, "drop": ("luminosityBlock",)},
+    "v10 data": {"HLT": NEW, "charge": np.int16, "run": np.int32},
+    "v11 simulation": {"HLT": NEW, "charge": np.int8, "event": np.int64, "nGenPart": np.int32},
+    "v12 data": {"HLT": NEW, "nJet": np.int32, "luminosityBlock": np.int32},
+    "v14 data": {"HLT": ("HLT_Mu8",), "pt": np.float64, "nJet": np.int32, "drop": ("Muon_jetRelIso",)},
+    "v15 data": {"HLT": NEW, "tightId": np.int8, "charge": np.int16, "nJet": np.int16, "event": np.int64},
+}
+
+
+def of_version(seed, HLT, drop=(), **kinds):
+    """{branch: array} of 400 events as a version of NanoAOD keeps them."""
+    arrays = nanoaod_files.events(400, seed, triggers=HLT, first_event=2**33)
+    muon = {f"Muon_{name}": arrays["Muon"][name] for name in arrays["Muon"].fields}
+    flat = {name: values for name, values in arrays.items() if name not in ("Muon", "Jet")} | muon
+    flat["nJet"] = ak.num(arrays["Jet"]["pt"]).to_numpy()
+    for name, kind in kinds.items():
+        branch = f"Muon_{name}" if f"Muon_{name}" in flat else name
+        flat[branch] = ak.values_astype(flat.get(branch, flat["nJet"]), kind)
+        flat[branch] = flat[branch] if branch in muon else ak.to_numpy(flat[branch])
+    return {branch: values for branch, values in flat.items() if branch not in drop}
+
+
+def write_rntuple(path, arrays):
+    with uproot.recreate(path) as file:
+        file.mkrntuple("Events", ak.Array(arrays))
+
+
+def directly(path):
+    """{column: list} of the two hardest identified muons, read with uproot and chosen with awkward alone."""
+    with uproot.open(path) as file:
+        names = ("event", "nJet", *(f"Muon_{name}" for name in ("pt", "eta", "charge", "pfRelIso04_all", "tightId")))
+        arrays = {name: file["Events"][name].array() for name in names}
+    passing = arrays["Muon_tightId"] != 0
+    muon = ak.zip({name: arrays[f"Muon_{name}"][passing] for name in ("pt", "eta", "charge", "pfRelIso04_all")})
+    muon = muon[ak.argsort(muon["pt"], ascending=False, stable=True)]
+    two = ak.num(muon) >= 2
+    columns = {"event": arrays["event"][two], "n_jets": arrays["nJet"][two], "n_muons": ak.num(muon)[two]}
+    for i in (0, 1):
+        for column, name in (("pt", "pt"), ("eta", "eta"), ("charge", "charge"), ("iso04", "pfRelIso04_all")):
+            columns[f"mu{i}_{column}"] = muon[name][two, i]
+    return {name: values.to_list() for name, values in columns.items()}
+
+
+@pytest.mark.parametrize("write", [write_tree, write_rntuple])
+@pytest.mark.parametrize("version", VERSIONS)
+def test_every_version_gives_the_muons_that_uproot_reads(tmp_path, version, write):
+    arrays = of_version([*VERSIONS].index(version), **VERSIONS[version])
+    write(tmp_path / "a.root", arrays)
+    layout, (found,) = read(tmp_path / "a.root")
+    nanoaod.require_sound(found, "Muon_tightId", "a.root")
+    pairs = nanoaod.muon_pairs(found, "Muon_tightId", (TRIGGER,), np.ones(400, bool))
+    assert pairs.schema == nanoaod.schema((TRIGGER,))
+    expected = directly(tmp_path / "a.root")
+    kept = pairs.to_pydict()
+    for name, values in expected.items():
+        assert kept[name] == [np.float32(value) if name.endswith("pt") else value for value in values], name
+    assert 100 < pairs.num_rows < 300
+    assert layout.simulated == ("simulation" in version)
+    absent = {"luminosityBlock": None, TRIGGER: None}
+    for name in absent:
+        assert (pairs.column(name).null_count == pairs.num_rows) == (name not in arrays), name
+
+
+def test_an_rntuple_gives_what_the_tree_of_its_events_does(tmp_path, monkeypatch):
+    """To the last bit, in several ranges, too."""
+    arrays = of_version(1, HLT=OLD)
+    write_tree(tmp_path / "tree.root", arrays)
+    write_rntuple(tmp_path / "tuple.root", arrays)
+    monkeypatch.setattr(nanoaod, "ENTRIES_PER_RANGE", 150)
+
+    def table(name):
+        layout, ranges = read(tmp_path / name)
+        parts = [
+            nanoaod.muon_pairs(part, "Muon_tightId", (TRIGGER,), np.ones(len(part["run"]), bool)) for part in ranges
+        ]
+        return layout, len(parts), pa.Table.from_batches(parts)
+
+    assert table("tree.root") == table("tuple.root")
+    assert table("tuple.root")[1] == 3
+
+
+OTHER_OBJECTS = {
+    "a folder": (lambda file: file.mkdir("Events"), "is a TDirectory"),
+    "a histogram": (lambda file: file.update({"Events": np.histogram([1.0, 2.0])}), "is a TH1D"),
+    "a text": (lambda file: file.update({"Events": "none"}), "is a TObjString"),
+    "a profile": (lambda file: file.update({"Events": np.histogram2d([1.0], [1.0])}), "is a TH2D"),
+}
+
+
+@pytest.mark.parametrize("kind", OTHER_OBJECTS)
+def test_events_of_another_class_are_named(tmp_path, kind):
+    write, words = OTHER_OBJECTS[kind]
+    with uproot.recreate(tmp_path / "a.root") as file:
+        write(file)
+    with pytest.raises(UserError, match=f"a.root: `Events` {words}, where a TTree or an RNTuple is needed"):
+        read(tmp_path / "a.root")
+
+
+def test_branches_with_different_numbers_of_muons_are_refused(tmp_path):
+    arrays = of_version(1, HLT=OLD)
+    arrays["Muon_eta"] = arrays["Muon_eta"][:, :1]
+    write_rntuple(tmp_path / "a.root", arrays)
+    _, (found,) = read(tmp_path / "a.root")
+    with pytest.raises(UserError, match="a.root: Muon_eta and Muon_tightId hold different numbers of muons"):
+        nanoaod.require_sound(found, "Muon_tightId", "a.root")
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+def test_event_numbers_that_are_not_exact_are_refused(kind):
+    limit = {np.float32: 2**24, np.float64: 2**53}[kind]
+    assert kind(limit + 1) == kind(limit), "the first that is taken for its neighbour"
+    nanoaod.require_exact(np.array([1, limit], kind), "event", "a.root")
+    for values in ([1, limit * 2], [1, np.nan]):
+        with pytest.raises(UserError, match=f"a.root: event is kept as {kind.__name__}, exact up to {limit}"):
+            nanoaod.require_exact(np.array(values, kind), "event", "a.root")
+    nanoaod.require_exact(np.array([2**63], np.uint64), "event", "a.root")

@@ -16,16 +16,19 @@ from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 from unittest import mock
 
+import awkward as ak
 import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+import uproot
 import yaml
 
 from dimuon import kinematics
 from dimuon.data import nanoaod, sources
 from dimuon.data import skim as step_1
 from dimuon.data.manifest_entry import EventCounts, ManifestEntry, Skimmed
+from dimuon.data.schema import EVENT
 from dimuon.workflow import executor
 from tests import nanoaod_files
 from tests.conftest import ROOT
@@ -318,10 +321,21 @@ def test_a_file_that_is_no_nanoaod_does_not_stop_the_others(inputs, tmp_path):
     """Where all are refused alike the configuration is wrong, and nothing is written: see bad input, below."""
     nanoaod_files.write(tmp_path / "a.root", nanoaod_files.events(20), tree="Runs")
     nanoaod_files.write(tmp_path / "b.root", nanoaod_files.events(20), drop=("Muon_ip3d",))
-    write_config(tmp_path, {"files": [f"{inputs}/part0.root", "a.root", "b.root"]})
+    with uproot.recreate(tmp_path / "c.root") as file:
+        file["Events"] = np.histogram([1.0, 2.0])
+    arrays = nanoaod_files.events(20)
+    flat = {name: arrays[name] for name in (*EVENT, TRIGGER)} | {"Muon_dz": arrays["Muon"]["dz"][:, :1]}
+    muons = {f"Muon_{name}": arrays["Muon"][name] for name in arrays["Muon"].fields if name != "dz"}
+    with uproot.recreate(tmp_path / "d.root") as file:
+        file.mkrntuple("Events", ak.Array(flat | muons))
+    write_config(tmp_path, {"files": [f"{inputs}/part0.root", "a.root", "b.root", "c.root", "d.root"]})
     for _ in range(2):  # the second time part0 is done, and all that is looked at is refused
         refused(
-            skim(tmp_path), "2 of 3 inputs are missing: a.root: no tree `Events`", "b.root: branch Muon_ip3d is missing"
+            skim(tmp_path),
+            "4 of 5 inputs are missing: a.root: no tree `Events`",
+            "b.root: branch Muon_ip3d is missing",
+            "c.root: `Events` is a TH1D, where a TTree or an RNTuple is needed",
+            "d.root: Muon_dz and Muon_tightId hold different numbers of muons",
         )
         assert set(contents(tmp_path)) == {"part0.parquet"}
 

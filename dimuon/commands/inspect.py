@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 from dimuon import columns
 from dimuon.arrays import FloatArray
 from dimuon.bumphunt.result import TestResult
-from dimuon.data import schema
+from dimuon.data import schema, sources
 from dimuon.errors import UserError
 from dimuon.features import FEATURES
 from dimuon.figures.style import COLOURS, LINES, panels, save, say_origin, styled
@@ -34,6 +34,7 @@ N_ROWS = 5  # first rows shown
 N_VALUES = 3  # events of a ROOT file shown
 MAX_COLUMNS = 48  # histograms on a page
 OVERLAYS = ("region", "charge")
+MAX_OVERLAYS = 4  # values of one of them that are drawn apart
 
 
 def describe(path: Path | str, chosen: Config | None = None) -> str:
@@ -97,7 +98,7 @@ def state(path: Path, meta: dict[str, Any], chosen: Config | None = None) -> str
 
 def _table(path: Path) -> list[str]:
     """Lines on a parquet file: its columns and first rows."""
-    frame = provenance.load_table(path)
+    frame = provenance.load_whole(path)
     head = frame.head(N_ROWS).to_string(max_cols=12, float_format=lambda value: f"{value:.5g}")
     table = column_table(frame).to_string(index=False, justify="left")
     return [
@@ -113,14 +114,14 @@ def _table(path: Path) -> list[str]:
 def column_table(frame: pd.DataFrame) -> pd.DataFrame:
     """One row per column of a table: column, unit, type, missing (values), values (range or names), meaning."""
     rows = []
-    for name in frame.columns:
-        known = columns.find(name)
+    for name, values in frame.items():  # two columns may have one name
+        known = columns.find(str(name))
         row: dict[str, str | int] = {
-            "column": name,
+            "column": str(name),
             "unit": known.unit if known else "?",
-            "type": str(frame[name].dtype),
+            "type": str(values.dtype),
         }
-        row |= {"missing": int(frame[name].isna().sum()), "values": _range(frame[name])}
+        row |= {"missing": int(values.isna().sum()), "values": _range(values)}
         rows.append(row | {"meaning": known.meaning if known else "not a column of the seven steps"})
     return pd.DataFrame(rows)
 
@@ -133,7 +134,7 @@ def _range(column: "pd.Series[Any]") -> str:
         return f"{100 * values.mean():.1f} % true"
     if pd.api.types.is_numeric_dtype(values):
         return f"{values.min():.5g} ... {values.max():.5g}"
-    names = sorted(map(str, values.unique()))
+    names = sorted(set(map(str, values)))  # lists and mappings, too
     return ", ".join(names[:4]) + (f", ... ({len(names)})" if len(names) > 4 else "")
 
 
@@ -175,7 +176,7 @@ def _weights(path: Path) -> list[str]:
 
     try:
         content = torch.load(path, weights_only=True, map_location="cpu")
-    except (OSError, RuntimeError, ValueError, EOFError, UnpicklingError) as error:
+    except (*sources.READ_ERRORS, UnpicklingError) as error:
         reason = str(error).partition(".")[0]
         raise UserError(f"{path}: not readable as saved weights ({reason}); make it again") from error
     lines = list(_leaves(content, ""))
@@ -202,16 +203,13 @@ def _archive(path: Path) -> list[str]:
             parts = archive.infolist()
             names = [part.filename for part in parts if part.filename.endswith("manifest.json")]
             manifest = json.loads(archive.read(names[0])) if names else {}
-    except (OSError, zipfile.BadZipFile, ValueError) as error:
+        lines = [f"{key}: {value}" for key, value in manifest.items()]
+    except (*sources.READ_ERRORS, zipfile.BadZipFile) as error:
         raise UserError(f"{path}: not a readable ZIP archive ({error})") from error
     size = sum(part.file_size for part in parts)
     shown = [f"  {part.filename} {part.file_size:,} bytes" for part in parts[:10]]
     rest = [f"  ... {len(parts) - 10} more"] if len(parts) > 10 else []
-    return [f"{key}: {value}" for key, value in manifest.items()] + [
-        f"{len(parts)} parts, {size:,} bytes:",
-        *shown,
-        *rest,
-    ]
+    return [*lines, f"{len(parts)} parts, {size:,} bytes:", *shown, *rest]
 
 
 def _root(path: Path) -> list[str]:
@@ -220,14 +218,15 @@ def _root(path: Path) -> list[str]:
 
     try:
         with uproot.open(path) as file:
-            trees = {name: file[name] for name in file.keys(cycle=False, filter_classname="TTree")}
+            kinds = ["TTree", "*RNTuple*"]
+            trees = {name: file[name] for name in file.keys(cycle=False, filter_classname=kinds)}
             lines = [
                 f"tree {name}: {tree.num_entries:,} entries, {len(tree.keys())} branches"
                 for name, tree in trees.items()
             ]
             branches = list(_branches(trees["Events"])) if "Events" in trees else []
-    except (OSError, ValueError, KeyError, uproot.DeserializationError) as error:
-        raise UserError(f"{path}: not a readable ROOT file ({error})") from error
+    except sources.READ_ERRORS as error:
+        raise UserError(f"{path}: not a readable ROOT file ({sources.reason(error)})") from error
     return lines + branches
 
 
@@ -249,7 +248,7 @@ def _page(path: Path) -> list[str]:
 def histogram_page(path: Path) -> Figure:
     """Draw every numeric column of a parquet file, per region and charge, on one page."""
     frame = provenance.load_table(path)
-    names = [n for n in frame.columns if pd.api.types.is_numeric_dtype(frame[n]) and frame[n].nunique() > 1]
+    names = [n for n in frame.columns if pd.api.types.is_numeric_dtype(frame[n]) and _drawn(frame[n]).nunique() > 1]
     if not names:
         raise UserError(f"{path}: no column with numbers that differ; nothing to draw")
     if len(names) > MAX_COLUMNS:
@@ -260,14 +259,14 @@ def histogram_page(path: Path) -> Figure:
 @styled
 def draw_columns(frame: pd.DataFrame, names: Sequence[str], origin: Origin) -> Figure:
     """One small histogram per named column, overlaid per charge and region where the table has them."""
-    keys = [key for key in OVERLAYS if key in frame and frame[key].nunique() > 1]
-    groups = list(frame.groupby(keys)) if keys else [((), frame)]
+    keys = [key for key in OVERLAYS if key in frame and 1 < len(set(map(str, frame[key]))) <= MAX_OVERLAYS]
+    groups = list(frame.groupby([frame[key].map(str) for key in keys])) if keys else [((), frame)]
     n_rows = -(-len(names) // 4)
     figure, axes = panels(n_rows, 4, size=(18, 3.6 * n_rows + 0.6), squeeze=False)
     for axis, name in zip(axes.flat, names, strict=False):
-        edges, is_log = _edges(frame[name].dropna().astype(float), name)
+        edges, is_log = _edges(_drawn(frame[name]), name)
         for index, (key, part) in enumerate(groups):
-            counts = np.histogram(part[name].dropna().astype(float), edges)[0]
+            counts = np.histogram(_drawn(part[name]), edges)[0]
             look = {"color": COLOURS[index % len(COLOURS)], "linestyle": LINES[index // 3 % len(LINES)]}
             axis.stairs(counts, edges, linewidth=1.5, label=" ".join(map(str, key)), **look)
         known = columns.find(name)
@@ -282,6 +281,12 @@ def draw_columns(frame: pd.DataFrame, names: Sequence[str], origin: Origin) -> F
         axes[0, 0].legend(fontsize=9)
     say_origin(figure, axes[0, 0], origin, last=axes[0, -1])
     return figure
+
+
+def _drawn(column: "pd.Series[Any]") -> "pd.Series[float]":
+    """What of a column can be drawn: finite numbers, whose differences are finite, too."""
+    values = column.dropna().astype(float)
+    return values[values.abs() < np.finfo(float).max / 4]
 
 
 def _edges(values: "pd.Series[float]", name: str) -> tuple[FloatArray, bool]:

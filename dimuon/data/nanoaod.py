@@ -8,12 +8,14 @@ import difflib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import awkward as ak
 import numpy as np
 import pyarrow as pa
 import uproot
+from numpy.typing import NDArray
 
 from dimuon.arrays import BoolArray, FloatArray, IntArray
 from dimuon.data.schema import EVENT, MUON_BRANCHES
@@ -22,9 +24,10 @@ from dimuon.errors import UserError
 ENTRIES_PER_RANGE = 100_000  # a few tens of MB with the branches below, whatever the file
 
 # a file without one of these is refused; the others become nulls and are listed in the manifest
-NEEDED = (*EVENT, *(MUON_BRANCHES[name] for name in ("pt", "eta", "phi", "charge", "ip3d", "iso04")))
+NEEDED = ("run", "event", *(MUON_BRANCHES[name] for name in ("pt", "eta", "phi", "charge", "ip3d", "iso04")))
 
 
+EVENTS_KINDS = (uproot.behaviors.TTree.TTree, uproot.behaviors.RNTuple.RNTuple)
 Arrays = Mapping[str, Any]  # {branch: array}, flat ones (n_events,) of numpy or awkward, jagged ones of awkward
 
 
@@ -75,7 +78,7 @@ class Offer:
 
 @contextmanager
 def open_events(address: str, name: str | None = None, size: int | None = None, **options: Any) -> Iterator[Any]:
-    """The tree `Events` of the ROOT file at `address` (path or URL); `UserError` where the file has none.
+    """The TTree or RNTuple `Events` of the ROOT file at `address` (path or URL); `UserError` where it has none.
 
     name: how messages call the file (None: its address). size: bytes that it must have (None: not known). options:
     handed to `uproot.open`. Raises OSError for a file that is shorter than it says itself, or not of this size.
@@ -87,7 +90,11 @@ def open_events(address: str, name: str | None = None, size: int | None = None, 
         if "Events" not in file:
             found = ", ".join(file.keys(cycle=False)) or "nothing"
             raise UserError(f"{name or address}: no tree `Events` in this ROOT file (found {found}); is it NanoAOD?")
-        yield file["Events"]
+        events = file["Events"]
+        if not isinstance(events, EVENTS_KINDS):
+            what = f"`Events` is a {file.classname_of('Events')}"
+            raise UserError(f"{name or address}: {what}, where a TTree or an RNTuple is needed; is it NanoAOD?")
+        yield events
 
 
 def layout(tree: Any, muon_id: str, triggers: Sequence[str], name: str) -> Layout:
@@ -97,7 +104,7 @@ def layout(tree: Any, muon_id: str, triggers: Sequence[str], name: str) -> Layou
     """
 
     def beginning(branches: Sequence[str]) -> Any:  # a basket of each, in one request
-        return tree.arrays(filter_name=list(branches), entry_stop=0, how=dict)
+        return _only(branches, tree.arrays(filter_name=list(branches), entry_stop=0, how=dict))
 
     return layout_of(Offer(frozenset(tree.keys()), tree.num_entries, NEEDED, beginning), muon_id, triggers, name)
 
@@ -141,7 +148,36 @@ def ranges(tree: Any, branches: Sequence[str], start: int = 0) -> Iterator[tuple
     for arrays, report in tree.iterate(
         filter_name=list(branches), entry_start=start, step_size=ENTRIES_PER_RANGE, report=True, how=dict
     ):
-        yield report.stop, arrays
+        yield report.stop, _only(branches, arrays)
+
+
+def require_sound(arrays: Arrays, muon_id: str, name: str) -> None:
+    """`UserError` where branches hold different numbers of muons, or event numbers as reals too large to be exact.
+
+    muon_id: the branch a muon has to pass. name: how messages call the file.
+    """
+    offsets = _flat(arrays[muon_id])[0]
+    for branch in MUON_BRANCHES.values():
+        if branch in arrays and not np.array_equal(_flat(arrays[branch])[0], offsets):
+            raise UserError(f"{name}: {branch} and {muon_id} hold different numbers of muons; is this NanoAOD?")
+    for branch in EVENT:
+        if branch in arrays:
+            require_exact(np.asarray(arrays[branch]), branch, name)
+
+
+def require_exact(values: NDArray[Any], column: str, name: str | Path) -> None:
+    """`UserError` where numbers of events are kept as reals beyond what tells whole numbers apart: 2^24 or 2^53.
+
+    values: (n_events,). name: how messages call the file.
+    """
+    if values.dtype.kind != "f" or not len(values):
+        return
+    largest, exact = np.abs(values).max(), 2 / np.finfo(values.dtype).eps
+    if not largest <= exact:
+        raise UserError(
+            f"{name}: {column} is kept as {values.dtype}, exact up to {exact:.0f}, and holds {largest:.0f}: events "
+            "would be taken for one another; keep it as an integer"
+        )
 
 
 def muon_pairs(arrays: Arrays, muon_id: str, triggers: Sequence[str], event_mask: BoolArray) -> pa.RecordBatch:
@@ -174,6 +210,11 @@ def muon_pairs(arrays: Arrays, muon_id: str, triggers: Sequence[str], event_mask
         ],
         schema=fields,
     )
+
+
+def _only(branches: Sequence[str], arrays: Arrays) -> Arrays:
+    """What was asked for: an RNTuple gives the collections that hold it, too."""
+    return {branch: arrays[branch] for branch in branches if branch in arrays}
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

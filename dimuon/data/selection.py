@@ -112,7 +112,7 @@ def name_of_window(window: MassWindow) -> str:
 def repeated(run: IntArray, section: IntArray, event: IntArray) -> BoolArray:
     """(n_events,) True for every event but the first of equal run, section and event number, each (n_events,).
 
-    Events of run 0 (not known) are never repeated.
+    Events of which one of the three is 0 (not known) are never repeated.
     """
     order = np.lexsort((event, section, run))
     same = np.ones(len(order), bool)
@@ -122,7 +122,9 @@ def repeated(run: IntArray, section: IntArray, event: IntArray) -> BoolArray:
         same[1:] &= ordered[1:] == ordered[:-1]
     mask = np.zeros(len(order), bool)
     mask[order] = same  # lexsort is stable: the first of equal events is the first in the table
-    return mask & (np.asarray(run) > 0)
+    for values in (run, section, event):
+        mask &= np.asarray(values) > 0
+    return mask
 
 
 def _chosen(pairs: Pairs, opposite: BoolArray, passing: BoolArray) -> tuple[Pairs, BoolArray]:

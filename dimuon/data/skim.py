@@ -106,6 +106,7 @@ def _write_pairs(
     seen = certified = np.zeros(0, np.uint64)
     with _writer(path, nanoaod.schema(task.triggers)) as writer:
         for arrays in sources.stream(source, layout.present, task.tries, task.timeout):
+            nanoaod.require_sound(arrays, task.muon_id, task.source.address)
             keys, good = _certified(arrays, task)
             pairs = nanoaod.muon_pairs(arrays, task.muon_id, task.triggers, good)
             writer.write_batch(pairs)
@@ -152,14 +153,14 @@ def _readable(task: Task) -> Iterator[tuple[sources.Source, bool]]:
 
 
 def _certified(arrays: nanoaod.Arrays, task: Task) -> tuple[luminosity.Keys, BoolArray]:
-    """(section keys, mask of the certified events); no keys where the input has no run numbers."""
+    """(section keys, mask of the certified events); no keys where the input has no run and section numbers."""
     if "run" in arrays and "luminosityBlock" in arrays:
-        keys = luminosity.section_key(arrays["run"], arrays["luminosityBlock"])
+        keys = luminosity.section_key(np.asarray(arrays["run"]), np.asarray(arrays["luminosityBlock"]))
         return keys, np.ones(len(keys), bool) if task.mask is None else task.mask.certified_keys(keys)
     if task.mask is not None:
         raise UserError(
             f"{task.source.address}: no run and section numbers, so no certified luminosity can be asked for; "
-            "leave out input.certified_luminosity (the published skim has been certified already)"
+            "leave out input.certified_luminosity (simulations have none, the published skim is certified)"
         )
     return np.zeros(0, np.uint64), np.ones(len(arrays["Muon_pt"]), bool)
 
@@ -208,7 +209,7 @@ def skim_all(
     calls = [(skim, task, layouts[task.source.name]) for task in tasks]
     n_events = sum(layouts[task.source.name].entries for task in tasks)
     with tqdm(total=n_events, unit=" events", disable=None) as bar:
-        for task, entry in _each(pool, tasks, calls, (sources.ReadFailed,)):
+        for task, entry in _each(pool, tasks, calls, (sources.ReadFailed, UserError)):
             if isinstance(entry, Exception):
                 entry = ManifestEntry.of(task.source, error=str(entry))
             manifest.add(entry)

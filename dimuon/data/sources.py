@@ -5,6 +5,7 @@ import importlib
 import importlib.util
 import logging
 import math
+import struct
 import time
 import zlib
 from collections import Counter
@@ -35,10 +36,21 @@ RESERVED = ("spectrum",)  # names of skim files that belong to no input
 
 
 # what reading a file over a network, or a damaged one, can raise; anything else is a mistake of ours (uproot
-# decompresses with cramjam; a read beyond the end of the file, which a damaged address asks for, is a TypeError there)
+# decompresses with cramjam; a read beyond the end of the file, which a damaged address asks for, is a TypeError there,
+# an object of a class that it does not know an AttributeError, a damaged length a MemoryError or OverflowError)
 NETWORK_ERRORS = (OSError, EOFError, HTTPException)
 DECODING_ERRORS = (zlib.error, cramjam.DecompressionError, uproot.DeserializationError, AssertionError, RuntimeError)
-READ_ERRORS = (*NETWORK_ERRORS, *DECODING_ERRORS, ValueError, IndexError, KeyError, TypeError)
+DAMAGED_VALUES = (
+    ValueError,
+    IndexError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    ArithmeticError,
+    MemoryError,
+    struct.error,
+)
+READ_ERRORS = (*NETWORK_ERRORS, *DECODING_ERRORS, *DAMAGED_VALUES)
 
 
 @dataclass(frozen=True)

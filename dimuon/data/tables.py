@@ -51,7 +51,7 @@ class Parquet:
             self.file = pq.ParquetFile(path, memory_map=True)
         except (OSError, pa.ArrowException) as error:
             raise UserError(f"{path}: not a readable parquet file ({error})") from error
-        self.names = {name.strip(): name for name in self.file.schema_arrow.names}
+        self.names = _by_name(path, self.file.schema_arrow.names)
 
     def read(self, column: str) -> pa.ChunkedArray:
         """A column."""
@@ -59,6 +59,16 @@ class Parquet:
             return self.file.read(columns=[column]).column(column)
         except (OSError, pa.ArrowException, KeyError) as error:
             raise UserError(f"{self.path}: column {column} cannot be read ({error})") from error
+
+
+def _by_name(path: Path, columns: Iterable[str]) -> dict[str, str]:
+    """{name without blanks: column} of a file; `UserError` where two have one name."""
+    names = dict[str, str]()
+    for column in columns:
+        if (name := column.strip()) in names:
+            raise UserError(f"{path}: two columns are called {name!r}; rename one")
+        names[name] = column
+    return names
 
 
 class Csv:
@@ -130,7 +140,9 @@ class Root:
     """A tree of flat branches in a ROOT file."""
 
     def __init__(self, path: Path, tree: str | None) -> None:
-        import uproot
+        import uproot  # it and what reads NanoAOD take long to import: a plan, a CSV need neither
+
+        from dimuon.data.sources import READ_ERRORS, reason
 
         self.path, self.units = path, dict[str, str]()
         try:
@@ -142,15 +154,17 @@ class Root:
                 raise UserError(f"{path}: {what} in it; set input.table.tree, found {', '.join(trees) or 'none'}")
             self.tree = file[name]
             self.names = {key: key for key in self.tree.keys(recursive=False)}
-        except (OSError, ValueError, KeyError, uproot.DeserializationError) as error:
-            raise UserError(f"{path}: not a readable ROOT file ({error})") from error
+        except READ_ERRORS as error:
+            raise UserError(f"{path}: not a readable ROOT file ({reason(error)})") from error
 
     def read(self, column: str) -> pa.ChunkedArray:
         """A branch."""
+        from dimuon.data.sources import READ_ERRORS, reason
+
         try:
             values = self.tree[column].array(library="np")
-        except (OSError, ValueError, KeyError, NotImplementedError) as error:
-            raise UserError(f"{self.path}: branch {column} cannot be read ({error})") from error
+        except READ_ERRORS as error:
+            raise UserError(f"{self.path}: branch {column} cannot be read ({reason(error)})") from error
         if values.dtype == object and len(values) and not isinstance(values[0], str):
             raise UserError(f"{self.path}: branch {column} has several values an event; one is needed")
         return pa.chunked_array([pa.array(values)])

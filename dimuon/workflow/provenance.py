@@ -271,12 +271,22 @@ def load_table(path: Path | str, names: Iterable[str] | None = None, filters: Fi
     try:
         available = pq.read_schema(path).names
         wanted = None if names is None else list(names)
+        if repeated := [name for name in wanted or available if available.count(name) > 1]:
+            raise UserError(f"{path}: two columns are called {repeated[0]!r}; rename one")
         missing = [name for name in wanted or () if name not in available]
         if missing:
             step = sidecar(path).get("step")
             remedy = f"; an older {step} wrote it: run it again" if step else ""
             raise UserError(f"{path}: column {missing[0]} is missing; found {', '.join(available)}{remedy}")
         return pd.read_parquet(path, columns=wanted, filters=filters)
+    except (OSError, pa.ArrowException) as error:
+        raise UserError(f"{path}: not a readable parquet file ({error})") from error
+
+
+def load_whole(path: Path | str) -> pd.DataFrame:
+    """All columns of a parquet file as they lie in it, those of one name and of an index, too."""
+    try:
+        return pq.ParquetFile(path).read().to_pandas(ignore_metadata=True)
     except (OSError, pa.ArrowException) as error:
         raise UserError(f"{path}: not a readable parquet file ({error})") from error
 
