@@ -1,6 +1,6 @@
 """The search for a background that closes: every estimator that was tried, on the sidebands of several samples.
 
-python -m tests.benchmarks.closure [--data ymumu,os,ss] [--workers N] [ESTIMATOR ...]
+python -m tests.benchmarks.closure [--data ymumu,os,ss] [--workers N] [--device cuda] [ESTIMATOR ...]
 
 Judged where the training did not look, and on nothing else: never on a significance. Of each estimator and sample
 
@@ -111,9 +111,11 @@ def ymumu() -> SidebandData:
 SAMPLES = {"ymumu": ymumu, "os": lambda: paper("os"), "ss": lambda: paper("ss")}
 
 
-def compared(sample: str, name: str, bounded: bool, check: str) -> list[dict]:
+def compared(sample: str, name: str, bounded: bool, check: str, device: str = "cpu") -> list[dict]:
     """The figures of one check of an estimator: "training", "half", or the number of a hidden window."""
     data, settings = SAMPLES[sample](), ESTIMATORS[name]
+    if isinstance(settings, flows.Flow):
+        settings = settings.model_copy(update={"device": device})
     preparation = Preparation(bounds={key: POSITIVE[key] for key in data.events.names if key in POSITIVE and bounded})
     held_out = HeldOut(settings.estimator, preparation, data.events, data.window, COPIES, AtOnce())
     label, start = f"{sample}_{name}{'_bounded' * bounded}", time.perf_counter()
@@ -168,11 +170,12 @@ def main() -> None:
     parser.add_argument("estimators", nargs="*", metavar="ESTIMATOR", help="default: all")
     parser.add_argument("--data", default="ymumu,os,ss", help="samples, comma-separated")
     parser.add_argument("--workers", type=int)
+    parser.add_argument("--device", default="cpu", help="where flows are trained: cpu or cuda")
     options = parser.parse_args()
     samples, measured = options.data.split(","), []
     with executor(options.workers, preload=["torch", *closure.WORKER_MODULES]) as pool:
         pending = [
-            pool.submit(compared, sample, name, bounded, check)
+            pool.submit(compared, sample, name, bounded, check, options.device)
             for sample in samples
             for name in options.estimators or ESTIMATORS
             for bounded in (False, True)
