@@ -286,9 +286,10 @@ def load_table(path: Path | str, names: Iterable[str] | None = None, filters: Fi
 def load_whole(path: Path | str) -> pd.DataFrame:
     """All columns of a parquet file as they lie in it, those of one name and of an index, too."""
     try:
-        return pq.ParquetFile(path).read().to_pandas(ignore_metadata=True)
+        frame: pd.DataFrame = pq.ParquetFile(path).read().to_pandas(ignore_metadata=True)
     except (OSError, pa.ArrowException) as error:
         raise UserError(f"{path}: not a readable parquet file ({error})") from error
+    return frame
 
 
 def table_columns(path: Path | str) -> list[str]:
