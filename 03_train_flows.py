@@ -32,7 +32,9 @@ def main(run: Run) -> None:
         scaler = steps.scaler_of(config, events)
     stream = Stream(config.seed)
     for charge, own in events.items():
-        for doubt in steps.feature_doubts(config, charge, own, stream):
+        with cli.explained(what=files[charge]):
+            steps.require_enough(config, own)
+        for doubt in steps.feature_doubts(config, charge, own, scaler, stream):
             log.info("%s: %s", charge, doubt)
 
     def train(charge: str) -> BackgroundModel:

@@ -68,8 +68,8 @@ class Feature:
         if discrete and self.low is None and self.high is None and not self.log:
             low, high = float(values.min()), float(values.max())
             step = float(np.diff(np.unique(values)).min()) if high > low else 1.0
-            n_bins = round((high - low) / step) + 1
-            if n_bins <= 4 * MAX_VALUES:
+            if high - low < 4 * MAX_VALUES * step:
+                n_bins = round((high - low) / step) + 1
                 low, high = low - step / 2, high + step / 2  # a bin for each value
                 return replace(self, discrete=True, log=False, low=low, high=high, n_bins=n_bins)
         low, high = (

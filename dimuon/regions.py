@@ -125,6 +125,15 @@ class MassBins:
         """Whole bins in the high sideband."""
         return _whole_bins(self.window.sb_high - self.window.sr_high, self.width)
 
+    def require_determined(self, degree: int) -> None:
+        """`AnalysisError` where the sideband bins cannot determine a function with degree + 1 coefficients."""
+        if degree + 1 > self.n_bins_sbl + self.n_bins_sbh:
+            raise AnalysisError(
+                f"{degree + 1} coefficients (degree {degree}) cannot be determined from {self.n_bins_sbl} + "
+                f"{self.n_bins_sbh} sideband bins, of {self.n_bins_sr} over the SR",
+                setting="degree",
+            )
+
     @cached_property
     def edges(self) -> FloatArray:
         """(n_bins + 1,), GeV; sr_low and sr_high are among them to the last bit."""

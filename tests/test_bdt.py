@@ -361,7 +361,7 @@ def test_step_5_again_gives_the_same_bytes(analysis):
         (lambda frame: frame.drop(columns="mu0_ip3d"), "background_os.parquet: column mu0_ip3d is missing"),
         (
             lambda frame: frame.assign(dimu_pt=np.nan),
-            "background_os.parquet: dimu_pt is nan in row 0 .500 such values.",
+            "background_os.parquet: dimu_pt is not finite in row 0 .nan; 500 such values.",
         ),
         (lambda frame: frame.assign(region="SBL"), "background_os.parquet: no SR event for training"),
         (lambda frame: frame.assign(use="closure"), "background_os.parquet: no SR event for training"),

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from dimuon.data import dimuons
+from dimuon.data import tables as checking
 from dimuon.errors import UserError
 from dimuon.workflow import config, provenance
 
@@ -49,13 +50,13 @@ def test_events_before_the_anti_isolation(tables):
 
 
 def test_the_table_is_read_once(tables, monkeypatch):
-    reads, read = [], dimuons._checked
+    reads, read = [], checking.checked
 
     def spy(path, names):
         reads.append(tuple(names))
         return read(path, names)
 
-    monkeypatch.setattr(dimuons, "_checked", spy)
+    monkeypatch.setattr(checking, "checked", spy)
     table = tables()
     for charge in table.charges:
         table.events(charge)
@@ -96,9 +97,12 @@ def test_one_table_a_charge(tables):
         (TABLE.drop(columns="dimu_mass"), "table.parquet: column dimu_mass is missing; found charge, anti_isolated"),
         (TABLE.drop(columns="dimu_pt"), "column dimu_pt is missing"),
         (TABLE.drop(columns="charge"), "column charge is missing; add it, or give input.dimuons.os and input.dimuons"),
-        (TABLE.assign(dimu_pt=[1, 1, np.nan, 1, 1, 1, 1, np.nan]), r"dimu_pt is not finite in row 2 \(2 such values\)"),
+        (
+            TABLE.assign(dimu_pt=[1, 1, np.nan, 1, 1, 1, 1, np.nan]),
+            r"dimu_pt is not finite in row 2 \(nan; 2 such values\)",
+        ),
         (TABLE.assign(dimu_mass=np.inf), "dimu_mass is not finite in row 0"),
-        (TABLE[TABLE["dimu_mass"] != 10.0], r"table.parquet: no OS dimuon in SR \(MassWindow"),
+        (TABLE[TABLE["dimu_mass"] != 10.0], r"table.parquet: no OS dimuon in SR \(9 to 10.6\)"),
     ],
 )
 def test_unusable_tables(tables, table, message):

@@ -7,6 +7,7 @@ import pytest
 import uproot
 
 from dimuon.data import nanoaod
+from dimuon.data.tables import require_exact
 from dimuon.errors import UserError
 from tests import nanoaod_files
 from tests.nanoaod_files import TRIGGER
@@ -280,8 +281,8 @@ def test_branches_with_different_numbers_of_muons_are_refused(tmp_path):
 def test_event_numbers_that_are_not_exact_are_refused(kind):
     limit = {np.float32: 2**24, np.float64: 2**53}[kind]
     assert kind(limit + 1) == kind(limit), "the first that is taken for its neighbour"
-    nanoaod.require_exact(np.array([1, limit], kind), "event", "a.root")
+    require_exact(np.array([1, limit], kind), "event", "a.root")
     for values in ([1, limit * 2], [1, np.nan]):
         with pytest.raises(UserError, match=f"a.root: event is kept as {kind.__name__}, exact up to {limit}"):
-            nanoaod.require_exact(np.array(values, kind), "event", "a.root")
-    nanoaod.require_exact(np.array([2**63], np.uint64), "event", "a.root")
+            require_exact(np.array(values, kind), "event", "a.root")
+    require_exact(np.array([2**63], np.uint64), "event", "a.root")

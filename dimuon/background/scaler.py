@@ -13,6 +13,7 @@ from dimuon.events import Events
 
 STRETCH = 1.2  # u = (x - min) / (1.2 max - min): room above the largest value
 SQUEEZE = (0.02, 0.98)  # u is mapped linearly into this interval before the logit
+LARGEST = float(np.finfo(np.float32).max) / 10  # of a feature's values
 AT_BOUND = 1e-4  # of the span: the strip beyond a hard bound whose values are taken for the bound itself
 
 Bounds = tuple[float | None, float | None]
@@ -212,6 +213,13 @@ class Preparation:
             if not np.isfinite(values).all():
                 raise AnalysisError(
                     f"feature {name}: {(~np.isfinite(values)).sum()} values are not finite; mend the table"
+                )
+            largest = np.abs(values).max(initial=0.0)
+            if largest > LARGEST:
+                raise AnalysisError(
+                    f"feature {name}: values up to {largest:.3g} are too large for single precision, with which models "
+                    "are trained; rescale it or leave it out",
+                    setting="set",
                 )
             if inside.size == 0 or inside.min() == inside.max():
                 content = f"{inside[0]:g} in every event" if inside.size else "no event"

@@ -21,7 +21,6 @@ from dimuon.records import Record
 from dimuon.statistics import characterise
 from dimuon.statistics.characterise import MOST_VALUES, ColumnDifference, ColumnSpectrum, Excess, Sampled
 from dimuon.statistics.peaks import FittedPeaks, MassScale, PeakFit, find_peaks, mass_scale, matched
-from dimuon.statistics.poisson_fits import FitError
 from dimuon.statistics.settings import Peaks
 from dimuon.statistics.significance import SpectrumModel, sideband_fits
 from dimuon.statistics.spectra import Spectra
@@ -158,7 +157,7 @@ def peaks_of(
     family = model.chosen(Spectra.of(mass, model.bins))[0]
     try:
         fitted = find_peaks(mass, family, most=settings.max)
-    except (AnalysisError, FitError) as error:
+    except AnalysisError as error:  # a `FitError`, too
         return PeakResult(variable, fpr, z0, reason=str(error)), _fitted(None, variable, fpr, model)
     names = matched(fitted.fit, settings.known)
     result = PeakResult(

@@ -32,6 +32,7 @@ def search(
     config = Config.model_validate({"name": "search", "seed": seed, "input": source, "window": window, **sections})
     inside, stream, charge = events[window.in_window(events.mass)], Stream(seed), "os"
     pools: AbstractContextManager[Executor] = nullcontext(AtOnce()) if workers == 1 else executor(workers)
+    steps.require_enough(config, inside)
     with pools as pool:
         scaler = steps.scaler_of(config, {charge: inside})
         model = steps.train_background(config, charge, inside, scaler, stream, pool)

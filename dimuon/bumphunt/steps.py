@@ -27,7 +27,7 @@ from dimuon.classifiers import cross_validation, importance
 from dimuon.classifiers.cross_validation import Ensemble, Scores
 from dimuon.classifiers.importance import Importance
 from dimuon.data.samples import Sample
-from dimuon.errors import UserError
+from dimuon.errors import AnalysisError, UserError
 from dimuon.events import Events
 from dimuon.random import Stream
 from dimuon.statistics import model_choice, sculpting, significance
@@ -41,6 +41,10 @@ from dimuon.workflow.provenance import Run
 KNOWS_THE_MASS = 0.2  # distance correlation with the mass in the sidebands
 N_PERMUTATIONS = 20  # their p-value is not asked for
 MANY_ALIKE = 0.05  # share of events with one and the same value of a feature that is taken for continuous
+RESOLVED = (
+    0.5  # width of 90 % of the events on the transformed axis, below which a feature is one place and few outliers
+)
+SINGLE = 100 * float(np.finfo(np.float32).eps)  # relative spread that single precision shows in a hundred steps
 NO_TOYS = Toys(local=0, scan=0, weights=0)
 
 
@@ -75,14 +79,35 @@ def preparation_of(config: Config, events: Events) -> Preparation:
     )
 
 
-def feature_doubts(config: Config, charge: str, events: Events, stream: Stream) -> list[str]:
+def require_enough(config: Config, events: Events) -> None:
+    """`AnalysisError` where a later step could not do its work with so few events: said before anything is trained."""
+    bins, n_sr = config.window.binning(config.background.n_bins_sr), int(config.window.in_sr(events.mass).sum())
+    if n_sr < config.bdt.folds:
+        raise AnalysisError(
+            f"{n_sr} events in the SR for {config.bdt.folds} folds: at least one per fold is needed; widen the window, "
+            "loosen the selection or lower bdt.folds"
+        )
+    counts = bins.counts(events.mass)
+    sidebands = {"low": counts[: bins.n_bins_sbl], "high": counts[bins.n_bins_sbl + bins.n_bins_sr :]}
+    for name, in_bins in sidebands.items():
+        if not in_bins.any():
+            raise AnalysisError(
+                f"no event in the {len(in_bins)} whole bins of the {name} sideband, so nothing holds the fit there; "
+                "widen the window, or take more bins (background.n_bins_sr)"
+            )
+
+
+def feature_doubts(config: Config, charge: str, events: Events, scaler: LogitScaler, stream: Stream) -> list[str]:
     """What to know of the features before anything is trained on them, one sentence each.
 
     What was chosen from the data because it was not declared; a feature that knows the mass in the sidebands; values
-    that many events share, where a density makes no sense; fewer events than the estimator has parameters.
+    that many events share, where a density makes no sense; nearly all events in one place, which nothing resolves.
+    scaler: how the features are prepared.
     """
     in_sidebands, data = ~config.window.in_sr(events.mass), config.dataset
     own = stream.child("feature doubts", charge)
+    resolvable = events.features[in_sidebands & ~scaler.outside(events.features)]
+    prepared = dict(zip(events.names, scaler.transform(resolvable).T, strict=True))
     sentences = []
     for name, values in events.columns.items():
         declared, sidebands = data.feature(name), values[in_sidebands]
@@ -107,7 +132,34 @@ def feature_doubts(config: Config, charge: str, events: Events, stream: Stream) 
                 f"WARNING: {name} is {alike[counts.argmax()]:g} in {100 * share:.0f} % of the sideband events, where a "
                 "density makes no sense; declare it discrete, or leave it out"
             )
+        if not feature.discrete and (where := _one_place(sidebands, prepared[name])):
+            place = "input.table" if config.input.table is not None else "selection"
+            formula = f" as log({name}) (input.table.columns)" if config.input.table is not None else ""
+            sentences.append(
+                f"WARNING: {name}: {where}; little can be learned from it: train on it{formula or ' on another scale'}"
+                f", cut far values away ({place}.cuts), or leave it out"
+            )
     return sentences
+
+
+def _one_place(values: FloatArray, prepared: FloatArray) -> str | None:
+    """Where nearly all values of a feature are taken for one, in words; None where they are told apart.
+
+    values, prepared: (n_events,), in physical units and as the estimators get them.
+    """
+    width = np.subtract(*np.quantile(prepared, [0.95, 0.05]))
+    if width < RESOLVED:
+        return (
+            f"90 % of the sideband events lie within {width:.2g} standard deviations of the transformed axis (of a "
+            f"Gaussian 3.3), which the values from {values.min():.4g} to {values.max():.4g} span"
+        )
+    spread, size = np.subtract(*np.quantile(values, [0.75, 0.25])), np.abs(np.median(values))
+    if spread < SINGLE * size:
+        return (
+            f"half of the sideband events lie within {spread:.2g} around {np.median(values):.8g}, which the single "
+            "precision of the classifiers hardly tells apart"
+        )
+    return None
 
 
 def train_background(

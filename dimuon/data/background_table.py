@@ -3,8 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
+from dimuon.data.finite import require_finite
 from dimuon.errors import UserError
 from dimuon.events import Events
 from dimuon.workflow import products
@@ -29,18 +28,12 @@ def read(run: Run, charge: str, names: Sequence[str]) -> Events:
     frame = frame[(frame["region"] == "SR") & frame["use"].isin(["train", "validation"])][columns]
     if frame.empty:
         raise UserError(f"{file}: no SR event for training; run 04_sample_background.py again")
-    values = frame.to_numpy(dtype=float)
-    bad = ~np.isfinite(values)
-    if bad.any():
-        row, column = np.argwhere(bad)[0]
-        raise UserError(
-            f"{file}: {columns[column]} is {values[row, column]} in row {frame.index[row]} ({bad.sum()} such values); "
-            "run 04_sample_background.py again"
-        )
+    values = {name: frame[name].to_numpy(dtype=float) for name in columns}
+    require_finite(file, values, frame.index.to_numpy(), "run 04_sample_background.py again")
     return Events.of(
-        frame[mass].to_numpy(dtype=float),
+        values[mass],
         frame[list(names)].to_numpy(dtype=float),
         names,
-        weight=frame["weight"].to_numpy(dtype=float) if "weight" in columns else None,
+        weight=values.get("weight"),
         row=frame.index.to_numpy(),
     )

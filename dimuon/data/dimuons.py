@@ -1,5 +1,6 @@
 """The table that steps 3 to 6 begin with, from step 2 or handed in by the user: one way to read it for every step."""
 
+import dataclasses
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,11 +11,11 @@ import pandas as pd
 
 from dimuon.arrays import BoolArray
 from dimuon.data import handed_in, tables
-from dimuon.data.tables import TableColumns
+from dimuon.data.finite import require_finite
 from dimuon.dataset import SAMPLES
 from dimuon.errors import UserError
 from dimuon.events import Events
-from dimuon.regions import REGIONS
+from dimuon.regions import REGIONS, MassWindow
 from dimuon.workflow import products
 from dimuon.workflow.provenance import Run, load_table, table_columns
 
@@ -48,7 +49,6 @@ class Dimuons:
         self.run, self.paths = run, paths(run)
         self.mass = run.config.mass_axis.column
         self._tables: dict[Path, pd.DataFrame] = {}
-        self._columns: TableColumns | None = None
 
     @property
     def charges(self) -> list[str]:
@@ -70,20 +70,18 @@ class Dimuons:
         path, window = self.paths[charge], self.run.config.window
         measured = [name for name in dict.fromkeys([self.mass, *names]) if name != "region"]
         if self.run.config.input.table is not None:
-            table = self._of_table(path, charge, measured)
+            table = handed_in.chosen(handed_in.open_table(self.run), self.run.config, charge, measured)
         else:
             table = self._read(self.run.require(path), measured)
             table = table[self._chosen(path, charge, anti_isolated)]
-            _require_finite(path, table[measured])
+            values = {name: table[name].to_numpy(dtype=float) for name in measured}
+            require_finite(path, values, table.index.to_numpy(), "mend the table")
             inside = window.in_window(table[self.mass])
             if not inside.all():
                 counts = (~inside).sum(), len(table)
                 log.info("%s: %d of %d %s lie outside the mass window", path, *counts, self._said(charge) + "s")
             table = table[inside]
-        in_regions = (window.in_sbl, window.in_sr, window.in_sbh)
-        for region, is_in in zip(REGIONS, in_regions, strict=True):
-            if not is_in(table[self.mass]).any():
-                raise UserError(f"{path}: no {self._said(charge)} in {region} ({window}); check cuts and window")
+        require_regions(table[self.mass], window, path, self._said(charge))
         frame = table[measured].assign(row=table.index)
         if "region" in names:
             frame["region"] = self._regions(path, table)
@@ -93,12 +91,6 @@ class Dimuons:
         """One event of a sample, in words: "OS dimuon", "event"."""
         noun = self.run.config.dataset.events.removesuffix("s")
         return f"{SAMPLES.get(charge, charge)} {noun}".strip()
-
-    def _of_table(self, path: Path, charge: str, names: Sequence[str]) -> pd.DataFrame:
-        """The columns of a table that was handed in, of the events of one sample inside the window."""
-        if self._columns is None:
-            self._columns = handed_in.open_table(self.run)
-        return handed_in.chosen(self._columns, self.run.config, charge, names)
 
     def _chosen(self, path: Path, charge: str, anti_isolated: bool) -> BoolArray:
         """(n_rows,) True for the dimuons of one charge, where asked for the anti-isolated ones alone."""
@@ -124,34 +116,15 @@ class Dimuons:
         if path not in self._tables:
             names = [*names, *(name for name in CHOOSING if name in table_columns(path))]
         if new := [name for name in dict.fromkeys(names) if name not in known]:
-            read = load_table if self.run.config.input.first_step == 1 else _checked
+            read = load_table if self.run.config.input.first_step == 1 else tables.checked
             self._tables[path] = pd.concat([known, read(path, new).reset_index(drop=True)], axis=1)
         return self._tables[path]
 
 
-def _checked(path: Path, names: Sequence[str]) -> pd.DataFrame:
-    """Columns of a table that was handed in, whatever kinds of numbers and words they are kept as."""
-    file, columns = tables.Parquet(path), {}
-    for name in names:
-        if name not in file.names:
-            raise UserError(f"{path}: column {name} is missing; found {', '.join(file.names)}")
-        column = file.read(file.names[name])
-        if name == "charge":
-            columns[name] = tables.charges(path, column)
-        elif name == "anti_isolated":
-            columns[name] = tables.truths(path, name, column)
-        else:
-            columns[name] = tables.numbers(path, name, column)
-            if columns[name].dtype.kind in "US":
-                raise UserError(f"{path}: {name} is text, {str(columns[name][0])!r} in row 0; numbers are needed")
-    return pd.DataFrame(columns)
-
-
-def _require_finite(path: Path, table: pd.DataFrame) -> None:
-    bad = ~np.isfinite(table.to_numpy(dtype=float))
-    if bad.any():
-        event, column = np.argwhere(bad)[0]
-        raise UserError(
-            f"{path}: {table.columns[column]} is not finite in row {table.index[event]} "
-            f"({bad.sum()} such values); mend the table"
-        )
+def require_regions(mass: "pd.Series[float]", window: MassWindow, path: Path, event: str) -> None:
+    """`UserError` where a region of the window holds no event. event: what one is called."""
+    in_regions, edges = (window.in_sbl, window.in_sr, window.in_sbh), dataclasses.astuple(window)
+    for region, is_in, low, high in zip(REGIONS, in_regions, edges, edges[1:], strict=False):
+        if not is_in(mass).any():
+            remedy = "check cuts and window" if len(mass) else "check cuts, window and selection.charges"
+            raise UserError(f"{path}: no {event} in {region} ({low:g} to {high:g}); {remedy}")

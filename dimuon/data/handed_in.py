@@ -7,8 +7,8 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import pandas as pd
 
-from dimuon.arrays import FloatArray, IntArray
 from dimuon.data.addresses import digest_of, is_remote
+from dimuon.data.finite import require_finite
 from dimuon.data.settings import Table
 from dimuon.data.tables import TableColumns
 from dimuon.errors import UserError
@@ -17,6 +17,7 @@ from dimuon.workflow.provenance import Run
 
 log = logging.getLogger("dimuon")
 
+REMEDY = "mend the table, or leave such events out by input.table.cuts"
 FETCHED = Path("data", "_fetched")  # files from elsewhere, shared by all analyses; no analysis can have this name
 
 
@@ -31,11 +32,17 @@ def path(run: Run) -> Path:
 
 
 def open_table(run: Run) -> TableColumns:
-    """The columns of the table, after fetching its file where that must be. `UserError` where it cannot be had."""
+    """The columns of the table, after fetching its file where that must be: opened once in a step, read once.
+
+    `UserError` where it cannot be had.
+    """
     table, place = _table(run.config), path(run)
-    if place.is_relative_to(FETCHED):
-        _fetch(run, table, place)
-    return TableColumns(run.require(place), table)
+    if place not in run.tables:
+        if place.is_relative_to(FETCHED):
+            _fetch(run, table, place)
+        run.tables[place] = TableColumns(run.require(place), table)
+    columns: TableColumns = run.tables[place]
+    return columns
 
 
 def chosen(columns: TableColumns, config: Config, sample: str, names: Sequence[str]) -> pd.DataFrame:
@@ -48,7 +55,7 @@ def chosen(columns: TableColumns, config: Config, sample: str, names: Sequence[s
 
     table, window, path = _table(config), config.window, columns.path
     mass = columns.mass
-    _require_finite(path, config.mass_axis.column, mass, np.arange(len(mass)))
+    require_finite(path, {config.mass_axis.column: mass}, np.arange(len(mass)), REMEDY)
     inside = window.in_window(mass)
     rows = np.flatnonzero(inside & columns.sample(sample))
     for column, cut in table.cuts.items():
@@ -59,20 +66,11 @@ def chosen(columns: TableColumns, config: Config, sample: str, names: Sequence[s
     for name in names:
         if name not in frame:
             values = columns.number(name)[rows]
-            _require_finite(path, name, values, rows)
+            require_finite(path, {name: values}, rows, REMEDY)
             if name in config.features.names and len(rows) > 1 and np.array_equal(values, mass[rows]):
                 raise UserError(f"{path}: the feature {name} is the mass itself; leave it out of features.set")
             frame[name] = values
     return pd.DataFrame(frame, index=rows)
-
-
-def _require_finite(path: Path, name: str, values: FloatArray, rows: IntArray) -> None:
-    bad = ~np.isfinite(values)
-    if bad.any():
-        raise UserError(
-            f"{path}: {name} is not finite in row {rows[np.argmax(bad)]} ({bad.sum()} such values); mend the table, or "
-            "leave such events out by input.table.cuts"
-        )
 
 
 def _table(config: Config) -> Table:

@@ -8,17 +8,16 @@ import difflib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import awkward as ak
 import numpy as np
 import pyarrow as pa
 import uproot
-from numpy.typing import NDArray
 
 from dimuon.arrays import BoolArray, FloatArray, IntArray
 from dimuon.data.schema import EVENT, MUON_BRANCHES
+from dimuon.data.tables import require_exact
 from dimuon.errors import UserError
 
 ENTRIES_PER_RANGE = 100_000  # a few tens of MB with the branches below, whatever the file
@@ -163,21 +162,6 @@ def require_sound(arrays: Arrays, muon_id: str, name: str) -> None:
     for branch in EVENT:
         if branch in arrays:
             require_exact(np.asarray(arrays[branch]), branch, name)
-
-
-def require_exact(values: NDArray[Any], column: str, name: str | Path) -> None:
-    """`UserError` where numbers of events are kept as reals beyond what tells whole numbers apart: 2^24 or 2^53.
-
-    values: (n_events,). name: how messages call the file.
-    """
-    if values.dtype.kind != "f" or not len(values):
-        return
-    largest, exact = np.abs(values).max(), 2 / np.finfo(values.dtype).eps
-    if not largest <= exact:
-        raise UserError(
-            f"{name}: {column} is kept as {values.dtype}, exact up to {exact:.0f}, and holds {largest:.0f}: events "
-            "would be taken for one another; keep it as an integer"
-        )
 
 
 def muon_pairs(arrays: Arrays, muon_id: str, triggers: Sequence[str], event_mask: BoolArray) -> pa.RecordBatch:

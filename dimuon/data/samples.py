@@ -8,11 +8,12 @@ import numpy as np
 import pandas as pd
 
 from dimuon.arrays import FloatArray
-from dimuon.data import scores
-from dimuon.data.dimuons import Dimuons
+from dimuon.data import scores, tables
+from dimuon.data.dimuons import Dimuons, require_regions
+from dimuon.data.finite import require_finite
 from dimuon.errors import UserError
 from dimuon.events import Events
-from dimuon.workflow.provenance import Run, load_table
+from dimuon.workflow.provenance import Run, table_columns
 
 log = logging.getLogger("dimuon")
 
@@ -92,15 +93,12 @@ def _read(run: Run, train: str, test: str, events: Events, before: Events, file:
 
 def _read_handed_in(run: Run, path: Path) -> list[Sample]:
     """The samples in a table with mass and score, one for each charge where it has a column charge."""
-    table, mass = load_table(run.require(path)), run.config.mass_axis.column
-    for name in (mass, "score"):
-        if name not in table:
-            raise UserError(f"{path}: column {name} is missing; found {', '.join(map(str, table.columns))}")
-    names = [name for name in run.config.features.names if name in table]
-    for name in [mass, "score", *names, *(["weight"] if "weight" in table else [])]:
-        bad = ~np.isfinite(table[name].to_numpy(dtype=float))
-        if bad.any():
-            raise UserError(f"{path}: {name} is not finite in row {np.argmax(bad)} ({bad.sum()} such values); mend it")
+    mass, window = run.config.mass_axis.column, run.config.window
+    known = table_columns(run.require(path))
+    names = [name for name in run.config.features.names if name in known]
+    table = tables.checked(path, [mass, "score", *names, *(name for name in ("weight", "charge") if name in known)])
+    values = {str(name): table[name].to_numpy(dtype=float) for name in table if name != "charge"}
+    require_finite(path, values, table.index.to_numpy(), "mend the table")
     beyond = ~table["score"].between(0, 1)
     if beyond.any():
         row, first = np.argmax(beyond), table["score"][beyond].iloc[0]
@@ -108,11 +106,14 @@ def _read_handed_in(run: Run, path: Path) -> list[Sample]:
             f"{path}: score is {first:g} in row {row} ({beyond.sum()} such values); the likelihood test needs "
             "the probability of data against background: map it to 0 to 1, calibrated"
         )
-    table = table.reset_index(drop=True)
     charges = run.config.selection.charges
-    if "charge" not in table:
-        return [_handed_in(charges[0], table, mass, names, path)]
-    return [_handed_in(charge, table[table["charge"] == charge.upper()], mass, names, path) for charge in charges]
+    if "charge" in table:
+        by_charge = {charge: table[table["charge"] == charge.upper()] for charge in charges}
+    else:
+        by_charge = {charges[0]: table}
+    for charge, part in by_charge.items():
+        require_regions(part[mass], window, path, f"{charge.upper()} event" if "charge" in table else "event")
+    return [_handed_in(charge, part, mass, names, path) for charge, part in by_charge.items()]
 
 
 def _handed_in(charge: str, table: pd.DataFrame, mass_column: str, names: list[str], path: Path) -> Sample:

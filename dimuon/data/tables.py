@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
@@ -21,6 +22,7 @@ from numpy.typing import NDArray
 from dimuon import kinematics
 from dimuon.arrays import BoolArray, FloatArray
 from dimuon.data import formulas
+from dimuon.data.schema import EVENT
 from dimuon.data.settings import Table
 from dimuon.errors import UserError
 
@@ -207,6 +209,54 @@ def numbers(path: Path | str, name: str, column: pa.ChunkedArray) -> Values:
     raise UserError(f"{path}: {name} holds {kind}, where one number for each event is needed")
 
 
+def checked(path: Path, names: Iterable[str]) -> pd.DataFrame:
+    """Columns of a parquet table that was handed in, by row, whatever kinds of numbers and words they are kept as.
+
+    charge is "OS" and "SS", anti_isolated true and false, all others are numbers.
+    """
+    file, columns = Parquet(path), dict[str, Values]()
+    for name in names:
+        if name not in file.names:
+            raise UserError(f"{path}: column {name} is missing; found {_listed(file.names)}")
+        column = file.read(file.names[name])
+        if name == "charge":
+            columns[name] = charges(path, column)
+        elif name == "anti_isolated":
+            columns[name] = truths(path, name, column)
+        else:
+            columns[name] = numbers(path, name, column)
+            if columns[name].dtype.kind in "US":
+                raise UserError(f"{path}: {name} is text, {str(columns[name][0])!r} in row 0; numbers are needed")
+    return pd.DataFrame(columns)
+
+
+def as_kept(path: Path | str, name: str, column: pa.ChunkedArray) -> Values:
+    """(n_rows,) a column to be shown: integers and truth values stay what they are, all else is as `numbers` says.
+
+    Raises `UserError` for run, section and event numbers kept as reals that no longer tell events apart.
+    """
+    if (pa.types.is_integer(column.type) or pa.types.is_boolean(column.type)) and not column.null_count:
+        return np.asarray(column.to_numpy())
+    if name in EVENT and pa.types.is_floating(column.type):
+        require_exact(column.to_numpy(), name, path)
+    return numbers(path, name, column)
+
+
+def require_exact(values: Values, column: str, name: Path | str) -> None:
+    """`UserError` where numbers of events are kept as reals beyond what tells whole numbers apart: 2^24 or 2^53.
+
+    values: (n_events,). name: how messages call the file.
+    """
+    if values.dtype.kind != "f" or not len(values):
+        return
+    largest, exact = np.abs(values).max(), 2 / np.finfo(values.dtype).eps
+    if not largest <= exact:
+        raise UserError(
+            f"{name}: {column} is kept as {values.dtype}, exact up to {exact:.0f}, and holds {largest:.0f}: events "
+            "would be taken for one another; keep it as an integer"
+        )
+
+
 CHARGES = {"os": "OS", "ss": "SS", "-1": "OS", "0": "OS", "1": "SS", "2": "SS", "-2": "SS"}  # product or sum of both
 TRUTHS = {"true": True, "false": False, "1": True, "0": False}
 
@@ -267,6 +317,9 @@ class TableColumns:
 
     def values(self, name: str) -> Values:
         """(n_rows,) a column as it is, numbers or texts."""
+        source = self.settings.columns.get(name, name)
+        if name in EVENT and source in self.file.names:
+            return as_kept(self.path, name, self.file.read(self.file.names[source]))
         return self._column(name)
 
     def sample(self, name: str) -> BoolArray:

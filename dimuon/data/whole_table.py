@@ -1,15 +1,17 @@
 """All columns of the events that were tested, also those that nothing was trained on, and the sampled background."""
 
 import logging
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from dimuon.arrays import FloatArray
-from dimuon.data import background_table, handed_in, scores
+from dimuon.arrays import FloatArray, IntArray
+from dimuon.data import background_table, handed_in, scores, tables
 from dimuon.data.dimuons import paths
 from dimuon.data.samples import Sample
+from dimuon.data.tables import Values
 from dimuon.errors import UserError
 from dimuon.events import Events
 from dimuon.workflow.provenance import Run, load_table
@@ -24,27 +26,34 @@ def read(run: Run, sample: Sample) -> pd.DataFrame:
         return _handed_in(run, rows)
     given = run.config.input.scores
     path = Path(given) if given is not None else paths(run)[sample.test]
-    table = load_table(run.require(path)).reset_index(drop=True).iloc[rows].reset_index(drop=True)
-    table.columns = table.columns.map(str)
-    return table.assign(row=rows)
+    if run.config.input.first_step == 1:
+        return load_table(run.require(path)).iloc[rows].reset_index(drop=True).assign(row=rows)
+    file = tables.Parquet(run.require(path))
+    return _readable(path, file.names, lambda name: tables.as_kept(path, name, file.read(file.names[name])), rows)
 
 
-def _handed_in(run: Run, rows: np.ndarray) -> pd.DataFrame:
+def _handed_in(run: Run, rows: IntArray) -> pd.DataFrame:
     columns = handed_in.open_table(run)
     renamed = {formula for name, formula in columns.settings.columns.items() if formula != name}
+    return _readable(columns.path, (name for name in columns.others() if name not in renamed), columns.values, rows)
+
+
+def _readable(path: Path, names: Iterable[str], read: Callable[[str], Values], rows: IntArray) -> pd.DataFrame:
+    """row, and the named columns in these rows that can be read and are complete; says which are not."""
     values = {"row": rows}
-    for name in columns.others():
-        if name not in renamed and name not in values:
-            try:
-                own = columns.values(name)[rows]
-            except UserError as error:
-                log.info("not among the columns that are compared: %s", error)
-                continue
-            if own.dtype.kind == "f" and (missing := ~np.isfinite(own)).any():
-                where = f"{name} is missing in row {rows[np.argmax(missing)]} ({missing.sum()} such values)"
-                log.info("not among the columns that are compared: %s: %s", columns.path, where)
-            else:
-                values[name] = own
+    for name in names:
+        if name in values:
+            continue
+        try:
+            own = read(name)[rows]
+        except UserError as error:
+            log.info("not among the columns that are compared: %s", error)
+            continue
+        if own.dtype.kind == "f" and (missing := ~np.isfinite(own)).any():
+            where = f"{name} is missing in row {rows[np.argmax(missing)]} ({missing.sum()} such values)"
+            log.info("not among the columns that are compared: %s: %s", path, where)
+        else:
+            values[name] = own
     return pd.DataFrame(values)
 
 

@@ -26,7 +26,7 @@ CHUNK = 1024  # histograms worked on at once: their arrays stay in the cache
 STALL = 1e-14  # relative ridge on the Hessian: no step is lost to rounding at a corner of the constraints
 
 
-class FitError(ArithmeticError):
+class FitError(AnalysisError):
     """A fit that is not at its minimum: never a number."""
 
 

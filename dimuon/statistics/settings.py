@@ -6,6 +6,8 @@ from pydantic import Field
 
 from dimuon.settings import Fraction, Positive, Section
 
+DIJET = ("dijet3", "dijet4", "ua2")  # their degrees are fixed
+MOST_OF_DIJETS = 3
 Rate = Annotated[float, Field(gt=0, le=1)]  # a false-positive rate
 
 
@@ -40,3 +42,9 @@ class Significance(Section):
     binnings: list[Positive] = [7, 11, 15]
     toys: Toys = Toys()
     peaks: Peaks = Peaks()
+
+    @property
+    def highest_degree(self) -> int:
+        """The most that a background function has of coefficients beyond the normalisation."""
+        of_dijets = self.choice == "ladder" or (self.choice == "fixed" and self.family in DIJET)
+        return MOST_OF_DIJETS if of_dijets else self.degree

@@ -13,12 +13,11 @@ from typing import Any
 from tqdm import tqdm
 
 from dimuon.errors import UserError
-from dimuon.statistics.poisson_fits import FitError
 from dimuon.workflow import provenance
 
 log = logging.getLogger("dimuon")
 
-FAILURES = (UserError, ValueError, FitError)  # of one task: counted; anything else is a bug and stops the study
+FAILURES = (UserError, ValueError)  # of one task: counted; anything else is a bug and stops the study
 
 Record = dict[str, Any]  # of JSON values
 Task = tuple[Any, ...]  # (function, *arguments)

@@ -15,6 +15,7 @@ from dimuon.classifiers.settings import Bdt
 from dimuon.columns import Column
 from dimuon.data.settings import Input, OriginSettings, Selection
 from dimuon.dataset import Dataset, MassAxis
+from dimuon.errors import AnalysisError
 from dimuon.features import FEATURE_SETS, FEATURES, Feature
 from dimuon.origin import Origin, of_kind
 from dimuon.regions import MassWindow
@@ -197,6 +198,26 @@ class Config(Section):
             section = getattr(self, name)
             if "n_bins_sr" not in section.model_fields_set:
                 object.__setattr__(self, name, section.model_copy(update={"n_bins_sr": n_bins}))
+        return self
+
+    @model_validator(mode="after")
+    def _bins_determine_the_fits(self) -> "Config":
+        """Of every function that will be fitted, so that no work is done before one of them cannot be."""
+        tested = self.significance
+        asked = {
+            ("background", "n_bins_sr"): [(self.background.n_bins_sr, self.background.degree)],
+            ("significance", "n_bins_sr"): [(tested.n_bins_sr, tested.highest_degree)],
+            ("significance", "binnings"): [(n_bins, max(tested.degrees, default=0)) for n_bins in tested.binnings],
+        }
+        for place, fits in asked.items():
+            for n_bins_sr, degree in fits:
+                try:
+                    self.window.binning(n_bins_sr).require_determined(degree)
+                except AnalysisError as error:
+                    section, key = place
+                    lower = f"{section}.degree" if key == "n_bins_sr" else f"{section}.degrees"
+                    remedy = f"widen the sidebands, take more bins ({section}.{key}), or lower {lower}"
+                    raise at(place, f"{error}; {remedy}") from error
         return self
 
     @model_validator(mode="after")

@@ -58,6 +58,7 @@ class Run:
         self.data, self.results = Path("data") / place, Path("results") / place
         self.start = time.perf_counter()
         self.written: list[tuple[Path, int | None]] = []
+        self.tables = dict[Path, Any]()  # opened in this step by those who read them, so that no one opens them again
         self._opened: dict[Path, tuple[str, dict[str, Any]]] = {}  # hash and sidecar of an input as it was when opened
 
     def path(self, product: Product, **fields: str) -> Path:
