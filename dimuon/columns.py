@@ -83,6 +83,7 @@ COLUMNS: dict[str, Column] = {
     "n_sig": Column("events", "fitted signal, n_obs - n_bkg (zero where negative)"),
     "q0": Column("", "discovery test statistic (arXiv:1007.1727, Eq. 12)"),
     "z0": Column("sigma", "asymptotic significance"),
+    "z_signed": Column("sigma", "asymptotic significance with the sign of the excess, negative for a deficit"),
     "p0": Column("", "asymptotic p-value of the background-only hypothesis"),
     "valid": Column("flag", "the asymptotic form holds at this count"),
     "chi2": Column("", "Pearson's chi2 of the sideband fit"),

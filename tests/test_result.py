@@ -103,7 +103,8 @@ def test_headlines_of_a_statistic_that_is_not_defined(search):
     assert [row.variable for row in rows] == list(HEADLINES)
     absent = rows[HEADLINES.index(Statistic.LIKELIHOOD)]
     assert absent.to_json() == {
-        "variable": "likelihood", "fpr": 1.0, "z0": None, "n_obs": None, "n_bkg": None, "n_sig": None, "valid": None
+        "variable": "likelihood", "fpr": 1.0, "z0": None, "n_obs": None, "n_bkg": None, "n_sig": None, "valid": None,
+        "z_signed": None,
     }  # fmt: skip
     assert Headline.from_json(rows[1].to_json()) == rows[1]
     assert headline_rows([result])[0][Statistic.LIKELIHOOD].reason == "no excess"

@@ -12,11 +12,12 @@ from scipy.stats import kstest, norm
 from dimuon.__main__ import main
 from dimuon.background import saved
 from dimuon.bumphunt import steps
+from dimuon.bumphunt.result import TestResult
 from dimuon.classifiers.kinds.dense import DenseSettings
 from dimuon.errors import UserError
 from dimuon.random import Stream
 from dimuon.regions import MassWindow
-from dimuon.statistics import calibration
+from dimuon.statistics import calibration, trials
 from dimuon.studies import (
     controls,
     cut_scan,
@@ -429,13 +430,18 @@ def test_every_pair_of_cuts_is_counted(inside):
 
 
 def test_cut_scan_is_corrected(inside):
-    cut_scan.run(make_study("cut_scan", write_config(inside, "scan.yaml", experiments=6)))
+    study = make_study("cut_scan", write_config(inside, "scan.yaml", experiments=6))
+    cut_scan.run(study)
     summary = json.loads((inside / "results/tiny/studies/cut_scan.json").read_text())
     toys = pd.read_parquet(inside / "results/tiny/studies/cut_scan_toys.parquet")
     ss = summary["ss"]
     assert ss["global"]["n_above"] == (toys.loc[toys["charge"] == "SS", "z0"] >= ss["best"]["z0"]).sum()
-    assert summary["os"]["global"]["n_above"] == 0
-    assert summary["os"]["global"]["z0_low"] < summary["os"]["global"]["reach"]
+    # 6 null datasets say no more than a bound, which is no value
+    assert (summary["os"]["global"]["n_above"], summary["os"]["global"]["z0"]) == (0, None)
+    assert summary["os"]["global"]["bound"] < norm.isf(1 / 6)
+    field = cut_scan.plane(cut_scan.scan(study.config, study.events["os"]))
+    assert field.shape == (10, 10)
+    assert np.nanmax(field) == summary["os"]["best"]["z0"]
 
 
 def test_scan_that_leaves_nothing_is_said_before_the_toys(inside, monkeypatch):
@@ -504,7 +510,8 @@ def test_verdicts_read_themselves_back():
 
 
 def test_summaries_read_themselves_back():
-    p = calibration.p_value(2.0, [1.0, 2.5, 3.0])
+    tail = trials.Tail(trials.UPCROSSINGS, (1.5,), 3, 30, (0.4, 0.0), ((0.1, 0.0), (0.0, 0.0)), (0.9, 0.8))
+    p = trials.GlobalSignificance.of(2.0, [1.0, 2.5, 3.0], "null datasets", tail)
     corrected = cut_scan.Corrected(cut_scan.BestCut(20.0, 0.1, 9.0, 3.0, 1.0, 6.0, 2.0, True), p, n=3, n_failed=0)
     statistic = pseudoexperiments.CalibratedStatistic(2.0, 1.0, None, p)
     uniformity = calibration.uniformity([0.1, 0.2], [0.3, 0.1, 0.5], np.random.default_rng(0))
@@ -529,6 +536,9 @@ def test_summaries_read_themselves_back():
         content = json.loads(json.dumps(summary.to_json()))
         assert type(summary).from_json(content) == summary
     assert corrected.to_json()["global"] == statistic.to_json()["global"] == p.to_json()
+    earlier = statistic.to_json() | {"global": calibration.p_value(2.0, [1.0, 2.5, 3.0]).to_json()}
+    read = pseudoexperiments.CalibratedStatistic.from_json(earlier).overall
+    assert (read.local, read.n, read.n_above, read.p) == (2.0, 3, 2, pytest.approx(2 / 3))
     assert ranges.to_json()["no_cut"] == {"baseline": 1.2, "fits": {"n": 2, "low": 1.0, "median": 1.1, "high": 1.2}}
 
 
@@ -593,7 +603,11 @@ def test_verdicts_stand_beside_the_headline(inside):
     assert said[0].startswith("controls without a signal: NOT PASSED by ss;")
     assert said[1].startswith("os, calibrated by 4 null datasets (0 failed): best classifier cut ")
     like = provenance.load_json(folder / "studies/pseudoexperiments.json")["os"]["data"]["like_nulls"]
-    assert f"best classifier cut {like['cathode_max']['asymptotic']:.1f} sigma" in said[1]
+    assert f"best classifier cut local Z0 = {like['cathode_max']['asymptotic']:.1f}, global Z0 > " in said[1]
+    assert "raise studies.pseudoexperiments" in said[2]
+    headline = json.loads((folder / "significance.json").read_text())["tests"]
+    tests = [TestResult.from_json(content) for content in headline.values()]  # without toys of the scan
+    assert standing.quoted(folder, tests, study.run) == {}  # a bound is not quoted as a value
     other = make_study("controls", write_config(inside, "other.yaml", members=3))
     assert all("out of date" in line for line in standing.lines(folder, other.run))
 

@@ -1,11 +1,13 @@
 """Upcrossings and Euler characteristics against closed forms, and what is said where nothing can be."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from scipy import ndimage
 from scipy.special import log_ndtr, ndtr
+from scipy.stats import multivariate_normal as bivariate
 from scipy.stats import norm
 
 from dimuon.statistics import trials
@@ -45,6 +47,42 @@ def test_the_tail_is_that_of_the_closed_form():
         assert low < value < high
         assert abs(value - exact) < 3 * (high - low) / 2
         assert tail.levels[0] < observed
+
+
+def walks(n, kept, seed=4):
+    """(n, n_points) of Z after nested cuts, if counts were normal: sums over what is kept, at unit variance."""
+    steps = np.sqrt(np.append(-np.diff(kept), kept[-1]))
+    drawn = np.random.default_rng(seed).normal(size=(n, len(kept))) * steps
+    return drawn[:, ::-1].cumsum(axis=1)[:, ::-1] / np.sqrt(kept)
+
+
+def test_of_nested_cuts_the_crossings_are_those_of_normal_pairs():
+    r = trials.correlations(np.geomspace(1, 0.01, 9))
+    for u in (0.5, 1.0, 3.0):
+        ratio = np.exp((4 - u * u) / 2) * trials._steepness(u, r) / trials._steepness(2.0, r)
+        pairs = [sum(norm.cdf(z) - bivariate.cdf([z, z], cov=[[1, each], [each, 1]]) for each in r) for z in (u, 2.0)]
+        assert ratio == pytest.approx(pairs[0] / pairs[1], rel=2e-3)
+
+
+def test_of_fine_steps_the_fall_is_the_exponential():
+    r = trials.correlations(np.geomspace(1, 0.5, 20_000))
+    assert trials._steepness(4.0, r) == pytest.approx(trials._steepness(2.0, r), rel=0.05)
+    coarse = trials.correlations(np.geomspace(1, 0.001, 25))
+    assert trials._steepness(4.0, coarse) < 0.9 * trials._steepness(2.0, coarse)  # fewer of high levels
+
+
+def test_the_best_of_nested_cuts_from_few_null_experiments():
+    kept = np.geomspace(1, 0.001, 25)
+    z = walks(200_000, kept)
+    tails = [trials.upcrossing_tail([part], 3.5, kept) for part in z[:20_000].reshape(20, 1000, -1)]
+    predicted = np.mean([np.exp(tail.log_p(3.5)[0]) for tail in tails])
+    counted = np.mean(z.max(axis=1) > 3.5)
+    assert predicted == pytest.approx(counted, rel=0.15)
+    # not so with the exponential of a smooth process, from a level as low as few null experiments allow
+    few = [trials.upcrossing_tail([part], 4.5, kept) for part in z[:20_000].reshape(200, 100, -1)]
+    smooth = [replace(tail, correlations=()) for tail in few]
+    rough, exponential = (np.mean([np.exp(tail.log_p(4.5)[0]) for tail in tails]) for tails in (few, smooth))
+    assert rough < 0.9 * exponential
 
 
 def test_of_equal_chains_the_trials_add_up():
@@ -90,7 +128,7 @@ def test_a_bound_never_looks_like_a_value():
     assert beyond.text == f"> {beyond.bound:.1f}"
     # no null experiment at or above p at 84 %: (1 - p)^20 = 0.1587
     assert ndtr(-beyond.bound) == pytest.approx(1 - 0.158655 ** (1 / 20), rel=1e-3)
-    assert "more of them are needed" in str(beyond)
+    assert "too few to extrapolate from" in str(beyond)
     assert trials.upcrossing_tail([arcs(20)], 5.0) is None  # 20 null experiments cross no level 25 times
 
 
@@ -102,8 +140,8 @@ def test_failed_null_experiments_count_as_above():
 def test_the_level_is_the_highest_that_is_crossed_often_and_below_the_data():
     totals = {0.5: 400, 1.0: 200, 1.5: 30, 2.0: 24}
     assert trials.level_of(totals, 4.0) == 1.5
-    assert trials.level_of(totals, 1.2) == 1.0
-    assert trials.level_of({0.5: 24}, 4.0) is None
+    assert trials.level_of(totals, 1.2) is None
+    assert trials.level_of({1.5: 24}, 4.0) is None
 
 
 def fields(n, width=3.0, size=16, seed=3):

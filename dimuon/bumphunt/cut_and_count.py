@@ -32,7 +32,7 @@ from dimuon.statistics.working_points import CutVariable, nearest
 
 CURVE_FIELDS = (
     *("n_obs", "n_bkg", "n_bkg_err", "n_sig", "n_sidebands", "q0", "z0", "p0", "valid"),
-    *("chi2", "ndf", "p_chi2", "p_saturated", "at_boundary"),
+    *("chi2", "ndf", "p_chi2", "p_saturated", "at_boundary", "z_signed"),
 )
 POINT_FIELDS = ("n_obs", "n_bkg", "n_bkg_err", "z0", "p0", "valid")
 DIMUONS = Dataset()  # what the events are where nothing else is said

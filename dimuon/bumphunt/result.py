@@ -77,6 +77,7 @@ class ScanPoint(Record):
     p_chi2: float = nan
     p_saturated: float = nan
     at_boundary: int | None = None
+    z_signed: float = nan
     p0_toys: float = nan
     p0_toys_err: float = nan
     z0_toys: float = nan
@@ -124,7 +125,8 @@ class WeightCalibration(Calibration):
 class Headline(Record):
     """One significance as a row of a table: what it is of, and at which working point.
 
-    fpr: 1 where there is no cut on the classifier or a feature. The rest is None where the statistic is not defined.
+    fpr: 1 where there is no cut on the classifier or a feature. z_signed: Z0 with the sign of the excess. The rest is
+    None where the statistic is not defined.
     """
 
     variable: Statistic
@@ -134,6 +136,7 @@ class Headline(Record):
     n_bkg: float | None = None
     n_sig: float | None = None
     valid: bool | None = None
+    z_signed: float | None = None
 
     @classmethod
     def of(cls, statistic: Statistic, outcome: Discovery | ScanPoint | None) -> Self:
@@ -141,7 +144,8 @@ class Headline(Record):
         if outcome is None:
             return cls(statistic, 1.0)
         fpr = outcome.fpr if isinstance(outcome, ScanPoint) else 1.0
-        return cls(statistic, fpr, outcome.z0, outcome.n_obs, outcome.n_bkg, outcome.n_sig, outcome.valid)
+        numbers = (outcome.z0, outcome.n_obs, outcome.n_bkg, outcome.n_sig, outcome.valid, outcome.z_signed)
+        return cls(statistic, fpr, *numbers)
 
 
 @dataclass(frozen=True, kw_only=True)

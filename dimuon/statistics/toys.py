@@ -54,7 +54,7 @@ def best_of_scan(spectra: Spectra, model: SpectrumModel, n_toys: int, rng: np.ra
     """
     observed = float(discoveries(spectra, model).z0.max())
     z0 = of_scan(spectra, model, n_toys, rng)
-    tail = upcrossing_tail([z0], observed)
+    tail = upcrossing_tail([z0], observed, spectra.counts.sum(axis=1))
     return GlobalSignificance.of(observed, z0.max(axis=1) + ROUNDING, NESTED, tail)
 
 

@@ -7,13 +7,19 @@ experiments
     P(max Z0 > u) ~ P(Z0 > u at the first cut) + N(u0) exp(-(u^2 - u0^2) / 2)
 
 (Gross & Vitells 2010, arXiv:1005.1891, Eq. 3, for one degree of freedom and a parameter of interest that is not
-negative). Of several chains of nested cuts that begin with the same spectrum, N is the sum. In two dimensions the mean
-Euler characteristic of the region above a level takes the place of the upcrossings,
+negative). The exponential holds for a smooth process; counts after nested cuts are a random walk, looked at in steps,
+of which the share r = n_(i+1) / n_i of the events that passed the cut before gives the correlation sqrt(r). So
+
+    N(u) / N(u0) = G(u) / G(u0),  G(u) = sum_i P(Z_i <= u < Z_(i+1))
+
+with normal Z of these correlations is used in its place, which becomes the exponential where the steps are fine. Of
+several chains of nested cuts that begin with the same spectrum, N is the sum. In two dimensions the mean Euler
+characteristic of the region above a level takes the place of the upcrossings,
 
     P(max Z0 > u) ~ E[phi(A_u)] = P(Z0 > u) + exp(-u^2 / 2) (N1 + N2 u)
 
 (Vitells & Gross 2011, arXiv:1105.4355, Eqs. 12 and 15). How far both hold on a scan as coarse as that of the working
-points, with few events at its end: `trials_prediction_4sigma` of tests/benchmarks/validity.py.
+points, with few events at its end: tests/benchmarks/trials.py.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,13 +29,14 @@ from typing import Self
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.special import log_ndtr, ndtri_exp
+from scipy.special import log_ndtr, ndtr, ndtri_exp
 
 from dimuon.arrays import FloatArray, IntArray
 from dimuon.records import Record
 from dimuon.statistics.calibration import Calibrated, p_value
 
-LEVELS = tuple(np.arange(0.5, 3.01, 0.25).tolist())  # among which the level is chosen
+LEVELS = tuple(np.arange(0.5, 3.01, 0.25).tolist())  # at which null experiments are looked at
+MIN_LEVEL = 1.5  # below it nothing is extrapolated from: the tail is not yet one
 MIN_CROSSINGS = 25  # upcrossings of the chosen level, in all null experiments: their number is known to 20 %
 MIN_ABOVE = 10  # null experiments at or above the observed value, for counting them to be the better estimate
 
@@ -68,7 +75,8 @@ class Tail(Record):
     levels: (one, or two of them), where the null experiments were looked at. n: null experiments. total: upcrossings of
     the level in all of them (Euler characteristic: of the higher level). coefficients: N1, N2 of P(max > u) = P(Z0 > u)
     + exp(-u^2 / 2) (N1 + N2 u); N2 = 0 for upcrossings. covariance: (2, 2) of these, from the spread of the null
-    experiments. method: `UPCROSSINGS` or `EULER`.
+    experiments. correlations: of neighbouring cuts, by which the exponential is replaced; none: it is not. method:
+    `UPCROSSINGS` or `EULER`.
     """
 
     method: str
@@ -77,15 +85,18 @@ class Tail(Record):
     total: int
     coefficients: tuple[float, float]
     covariance: tuple[tuple[float, float], tuple[float, float]]
+    correlations: tuple[float, ...] = ()
 
     def log_p(self, u: float) -> tuple[float, float, float]:
         """ln P(max Z0 > u) and the ends of its 68 % interval. u: above the level."""
         slope = np.array([1.0, u])
         value = float(slope @ np.array(self.coefficients))
         error = float(np.sqrt(slope @ np.array(self.covariance) @ slope))
-        first = log_ndtr(-u)
+        first, log_fall = log_ndtr(-u), -u * u / 2
+        if self.correlations:
+            log_fall += np.log(_steepness(u, self.correlations) / _steepness(self.levels[0], self.correlations))
         ends = [
-            first if m <= 0 else np.logaddexp(first, np.log(m) - u * u / 2)
+            first if m <= 0 else np.logaddexp(first, np.log(m) + log_fall)
             for m in (value, value - error, value + error)
         ]
         no_excess = np.log1p(-1 / (2 * self.n))  # a probability is below one
@@ -94,17 +105,20 @@ class Tail(Record):
 
 
 def level_of(totals: Mapping[float, int], observed: float) -> float | None:
-    """The level that the tail is extrapolated from: the highest below the observed value that null experiments cross
-    often enough, `MIN_CROSSINGS` times in all. None where no level is. totals: {level: upcrossings in all of them}.
+    """The level that the tail is extrapolated from: the highest, of at least `MIN_LEVEL` and below the observed value,
+    that null experiments cross often enough, `MIN_CROSSINGS` times in all. None where no level is.
+
+    totals: {level: upcrossings in all of them}.
     """
-    often = [level for level, total in totals.items() if total >= MIN_CROSSINGS and level < observed]
+    often = [level for level, total in totals.items() if total >= MIN_CROSSINGS and MIN_LEVEL <= level < observed]
     return max(often, default=None)
 
 
-def upcrossing_tail(chains: Sequence[FloatArray], observed: float) -> Tail | None:
+def upcrossing_tail(chains: Sequence[FloatArray], observed: float, kept: ArrayLike | None = None) -> Tail | None:
     """The tail from null experiments, None where they cross no level often enough.
 
-    chains: (n, n_points) each, Z0 along the cuts of each chain; all chains begin with the same spectrum.
+    chains: (n, n_points) each, Z0 along the cuts of each chain; all chains begin with the same spectrum. kept:
+    (n_points,) events, or shares of them, that pass each of the nested cuts; None: of a smooth process.
     """
     crossed = {level: sum(upcrossings(z, level) for z in chains) for level in LEVELS}
     level = level_of({level: int(np.sum(each)) for level, each in crossed.items()}, observed)
@@ -120,7 +134,33 @@ def upcrossing_tail(chains: Sequence[FloatArray], observed: float) -> Tail | Non
         int(of_each.sum()),
         (of_each.mean() * scale, 0.0),
         ((variance * scale**2, 0.0), (0.0, 0.0)),
+        () if kept is None else correlations(kept),
     )
+
+
+def correlations(kept: ArrayLike) -> tuple[float, ...]:
+    """Correlation of each of nested cuts with the next. kept: (n_points,) as for `upcrossing_tail`, falling.
+
+    >>> correlations([100.0, 25.0, 25.0])
+    (0.5,)
+    """
+    shares = np.asarray(kept, dtype=float)
+    ratios = np.sqrt(shares[1:] / shares[:-1])
+    return tuple(ratios[ratios < 1].tolist())  # of cuts that keep the same events none is crossed
+
+
+def _steepness(u: float, correlations: Sequence[float]) -> float:
+    """exp(u^2 / 2) sum P(X <= u < Y) over pairs of normal variables of these correlations, but for a constant. u > 0.
+
+    With y = u + v / u the probability is exp(-u^2 / 2) times the integral of exp(-v) exp(-v^2 / 2 u^2) Phi(...) / u.
+    """
+    point, weight = np.polynomial.legendre.leggauss(64)
+    r = np.array(correlations)[:, None]
+    s = np.sqrt(1 - r**2)
+    reach = np.minimum(u / r * (u * (1 - r) + 8 * s), 40.0)  # beyond it nothing is left of the integrand
+    v = reach * (point + 1) / 2
+    below = ndtr((u * (1 - r) - r * v / u) / s)
+    return float(np.sum(reach * weight * np.exp(-v - v**2 / (2 * u**2)) * below) / u)
 
 
 def euler_tail(characteristics: Mapping[float, FloatArray], observed: float) -> Tail | None:
@@ -131,7 +171,7 @@ def euler_tail(characteristics: Mapping[float, FloatArray], observed: float) -> 
     """
     totals = {level: int(np.sum(each)) for level, each in characteristics.items()}
     high = level_of(totals, observed)
-    if high is None or high <= min(totals):
+    if high is None:
         return None
     low = min((level for level in totals if level < high), key=lambda level: (abs(high - 1.0 - level), level))
     pair, levels = np.array([characteristics[low], characteristics[high]], dtype=float), np.array([low, high])
@@ -208,7 +248,7 @@ class GlobalSignificance(Record):
             what = f"{self.tail.total} upcrossings" if self.tail.method == UPCROSSINGS else self.tail.method
             return f"extrapolated from level {levels} ({what} in {nulls})"
         if self.z0 is None:
-            return f"a bound: none of {nulls} is above; more of them are needed for a value"
+            return f"a bound: none of {nulls} is above, and they are too few to extrapolate from"
         return f"{self.n_above:,} of {nulls} above"
 
     def __str__(self) -> str:

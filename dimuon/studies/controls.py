@@ -41,7 +41,7 @@ TABLE = PRODUCTS.declare(
         "results/{name}/studies/controls.parquet",
         MAKER,
         "the significances where there is no signal",
-        ("seed", "variable", "fpr", *FOUND),
+        ("seed", "variable", "fpr", *FOUND, "z_signed"),
         own={"control": Column("text", 'where there is no signal: "ss", or the OS window shifted into a sideband')},
     )
 )

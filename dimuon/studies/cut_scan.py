@@ -15,15 +15,17 @@ from typing import Any, Self
 import numpy as np
 import pandas as pd
 
+from dimuon.arrays import FloatArray
 from dimuon.errors import UserError
 from dimuon.events import Events
 from dimuon.random import Stream
 from dimuon.records import Record
-from dimuon.statistics import calibration, model_choice
+from dimuon.statistics import model_choice
 from dimuon.statistics.calibration import Calibrated
 from dimuon.statistics.likelihood_ratio import MIN_BACKGROUND
 from dimuon.statistics.significance import discoveries
 from dimuon.statistics.spectra import Spectra
+from dimuon.statistics.trials import LEVELS, GlobalSignificance, euler_characteristic, euler_tail
 from dimuon.studies import scenarios
 from dimuon.studies.nulls import Null, NullModel
 from dimuon.studies.registry import study
@@ -35,6 +37,8 @@ from dimuon.workflow.products import FOUND, PRODUCTS, Product, study_maker
 PT, IP3D = "dimu_pt", ("mu0_ip3d", "mu1_ip3d")
 TOO_FEW_EVENTS = "no cut of the scan leaves enough events: loosen studies.scan_pt and studies.scan_ip3d"
 FITTED = ("n_bkg", "n_bkg_err", "n_sig", "z0")
+SOURCE = "null datasets, scanned as the data"
+EULER = "euler"  # not in the table: the Euler characteristic of the region of cuts above each of `LEVELS`
 
 MAKER = study_maker("cut_scan", "studies.pseudoexperiments", "studies.scan_pt", "studies.scan_ip3d")
 CUTS = PRODUCTS.declare(
@@ -76,7 +80,7 @@ def run(study: Study) -> str:
     summary = {charge: summarise(cut, charge, outcomes) for charge, cut in best.items()}
     cuts = [frame.assign(charge=charge.upper()) for charge, frame in scans.items()]
     study.write_table(CUTS, pd.concat(cuts, ignore_index=True))
-    study.write_table(TOYS, scenarios.table(outcomes, "null dataset"))
+    study.write_table(TOYS, scenarios.table(outcomes, "null dataset").drop(columns=EULER, errors="ignore"))
     study.write_json(BEST, {charge: part.to_json() for charge, part in summary.items()})
     return report(summary)
 
@@ -135,9 +139,17 @@ class BestCut(Record):
 
 
 def best_cut(scenario: Scenario) -> list[Row]:
-    """The reading: the best cut of a null dataset, one row of pt_cut, ip3d_cut, z0."""
-    best = BestCut.of(scan(scenario.config, scenario.source.events(scenario))).to_json()
-    return [{name: best[name] for name in ("pt_cut", "ip3d_cut", "z0")}]
+    """The reading: the best cut of a null dataset, one row of pt_cut, ip3d_cut, z0 and `EULER`."""
+    cuts = scan(scenario.config, scenario.source.events(scenario))
+    best, field = BestCut.of(cuts).to_json(), plane(cuts)[None]
+    characteristics = [euler_characteristic(field, level).item() for level in LEVELS]
+    return [{name: best[name] for name in ("pt_cut", "ip3d_cut", "z0")} | {EULER: characteristics}]
+
+
+def plane(cuts: pd.DataFrame) -> FloatArray:
+    """(n_pt, n_ip3d) Z0 of the valid cuts in the plane of both, NaN of the others. cuts: of `scan`."""
+    valid = cuts.assign(z0=cuts["z0"].where(cuts["valid"]))
+    return valid.groupby(["pt_cut", "ip3d_cut"])["z0"].first().unstack().to_numpy(dtype=float)
 
 
 @dataclass(frozen=True)
@@ -148,7 +160,7 @@ class Corrected(Record):
     """
 
     best: BestCut
-    corrected: Calibrated
+    corrected: GlobalSignificance
     n: int
     n_failed: int
 
@@ -158,14 +170,10 @@ class Corrected(Record):
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Self:
-        return super().from_json({**content, "corrected": content["global"]})
-
-    def __str__(self) -> str:
-        if self.corrected.p is None:
-            return f"none of {self.n} null datasets reaches it: more than {self.corrected.z0_low:.2f} sigma"
-        if self.corrected.z0 is None:
-            return f"reached by all of {self.n} null datasets"
-        return f"{self.corrected.z0:.2f} sigma (p = {self.corrected.p:.4f} of {self.n} null datasets)"
+        corrected = content["global"]
+        if "observed" in corrected:  # of an earlier version
+            corrected = GlobalSignificance.of_counts(Calibrated.from_json(corrected), SOURCE).to_json()
+        return super().from_json({**content, "corrected": corrected})
 
 
 def summarise(best: BestCut, charge: str, outcomes: Sequence[Outcome]) -> Corrected:
@@ -173,14 +181,19 @@ def summarise(best: BestCut, charge: str, outcomes: Sequence[Outcome]) -> Correc
     nulls = [outcome for outcome in outcomes if outcome.scenario.charge == charge]
     done = scenarios.succeeded(nulls)
     n_failed = len(nulls) - len(done)
-    p = calibration.p_value(best.z0, np.array([outcome.rows[0]["z0"] for outcome in done]), n_failed)
-    return Corrected(best, p, len(nulls), n_failed)
+    rows = [outcome.rows[0] for outcome in done]
+    kept = [row[EULER] for row in rows if EULER in row]  # all, but for a study begun with an earlier version
+    tail = None
+    if kept and len(kept) == len(rows):
+        tail = euler_tail(dict(zip(LEVELS, np.array(kept, dtype=float).T, strict=True)), best.z0)
+    largest = np.array([row["z0"] for row in rows])
+    return Corrected(best, GlobalSignificance.of(best.z0, largest, SOURCE, tail, n_failed), len(nulls), n_failed)
 
 
 def report(summary: Mapping[str, Corrected]) -> str:
     """The summary, for the screen."""
     return "\n".join(
         f"{charge}: best of the cuts pT > {part.best.pt_cut:g} GeV, IP3D < {part.best.ip3d_cut:g} cm: "
-        f"{part.best.z0:.2f} sigma; corrected for the number of cuts: {part}; {part.n_failed} failed"
+        f"local Z0 = {part.best.z0:.2f}; corrected for the number of cuts: {part.corrected}; {part.n_failed} failed"
         for charge, part in summary.items()
     )

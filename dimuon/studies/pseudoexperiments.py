@@ -9,7 +9,7 @@ pseudoexperiments.json (calibrated local and global p-values, coverage of the as
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
@@ -17,12 +17,15 @@ import pandas as pd
 from scipy.stats import norm
 
 from dimuon.arrays import FloatArray
+from dimuon.bumphunt import steps
+from dimuon.bumphunt.cut_and_count import RANDOM
 from dimuon.bumphunt.result import Statistic
 from dimuon.errors import UserError
 from dimuon.random import Stream
 from dimuon.records import Record
 from dimuon.statistics import calibration
 from dimuon.statistics.calibration import Calibrated, Coverage, Uniformity
+from dimuon.statistics.trials import GlobalSignificance, upcrossing_tail
 from dimuon.statistics.working_points import nearest
 from dimuon.studies import scenarios
 from dimuon.studies.nulls import LikeNull, Null, NullModel
@@ -45,9 +48,12 @@ STATISTICS = (
     Statistic.NO_CUT,
 )
 ANALYSIS, LIKE_NULLS = "analysis", "like_nulls"  # the data, searched as in step 6, and as the null datasets are
+SOURCE = "null datasets through the whole chain"
+CHAINS = "chains"  # not a statistic: Z0 along the cuts on each feature
 NOT_CHOSEN = (Statistic.NO_CUT, Statistic.LIKELIHOOD, Statistic.LIKELIHOOD_POOLED)  # among several: local is global
 
 Nulls = Mapping[str | float, FloatArray]  # {statistic, or FPR of a cut on the classifier: (n,) Z0}
+Chains = Mapping[str, Sequence[FloatArray]]  # {statistic that is the best of many cuts: [(n, n_cuts) Z0 along them]}
 
 MAKER = study_maker(
     "pseudoexperiments",
@@ -62,7 +68,7 @@ TABLE = PRODUCTS.declare(
         "results/{name}/studies/pseudoexperiments.parquet",
         MAKER,
         "the significances of every null dataset",
-        ("charge", "experiment", "seed", "member", "variable", "fpr", *FOUND),
+        ("charge", "experiment", "seed", "member", "variable", "fpr", *FOUND, "z_signed"),
     )
 )
 CALIBRATED = PRODUCTS.declare(
@@ -89,7 +95,7 @@ def run(study: Study) -> str:
         null = NullModel.of(study.config, charge, events, study.background(charge))
         listed += [*of_data(study.config, null), *of_nulls(study.config, null, settings.pseudoexperiments)]
     may_change = ["studies.pseudoexperiments", "studies.held_out"]
-    outcomes = scenarios.run(study, listed, scenarios.significances, may_change)
+    outcomes = scenarios.run(study, listed, significances, may_change)
     summary = {charge: summarise(study.config, charge, outcomes) for charge in study.events}
     study.write_table(TABLE, table(outcomes))
     study.write_json(CALIBRATED, {charge: part.to_json() for charge, part in summary.items()})
@@ -121,9 +127,35 @@ def of_data(config: Config, null: NullModel) -> Iterator[Scenario]:
     yield Scenario(f"{charge}/data/{LIKE_NULLS}", charge, fewer, stream, LikeNull(null, 0))
 
 
+def significances(scenario: Scenario) -> list[Row]:
+    """The reading: every significance of steps 4 to 6, rows as of `steps.headline`, and after them one of `CHAINS`."""
+    result = scenarios.search(scenario, scenario.source.events(scenario))
+    cuts = result.curves[~result.curves["variable"].isin([Statistic.WORKING_POINT, RANDOM])]
+    chains = {name: part["z0"].tolist() for name, part in cuts.groupby("variable", sort=False)}
+    return [*steps.headline(result), {"variable": CHAINS, "z0": chains}]
+
+
 def table(outcomes: Sequence[Outcome]) -> pd.DataFrame:
     """Every significance of every null dataset: charge, experiment, seed, member, variable, fpr, z0, n_obs, ..."""
-    return scenarios.table([outcome for outcome in outcomes if outcome.scenario.labels], "pseudoexperiment")
+    nulls = [replace(outcome, rows=_numbers(outcome)) for outcome in outcomes if outcome.scenario.labels]
+    return scenarios.table(nulls, "pseudoexperiment")
+
+
+def _numbers(outcome: Outcome) -> list[Row]:
+    return [row for row in outcome.rows if row["variable"] != CHAINS]
+
+
+def chains(outcomes: Sequence[Outcome]) -> dict[str, list[FloatArray]]:
+    """Z0 along the cuts of the statistics that are the best of many, in null datasets: see `Chains`.
+
+    The best feature is left out where a study begun with an earlier version did not keep its cuts.
+    """
+    cuts = [[row["z0"] for row in each.rows if row["variable"] == Statistic.WORKING_POINT] for each in outcomes]
+    found = {str(Statistic.BEST_CUT): [np.array(cuts)]}
+    features = [row["z0"] for each in outcomes for row in each.rows if row["variable"] == CHAINS]
+    if features and len(features) == len(outcomes):
+        found[str(Statistic.BEST_FEATURE)] = [np.array([each[name] for each in features]) for name in features[0]]
+    return found
 
 
 def statistics(rows: Sequence[Row], fixed_fpr: float = FIXED_FPR) -> dict[str | float, float]:
@@ -131,7 +163,8 @@ def statistics(rows: Sequence[Row], fixed_fpr: float = FIXED_FPR) -> dict[str | 
 
     A likelihood value that is not defined (no excess without a cut, as in half of all null datasets) counts as 0.
     """
-    named = {row["variable"]: row["z0"] or 0.0 for row in rows if row["variable"] != Statistic.WORKING_POINT}
+    not_named = (Statistic.WORKING_POINT, CHAINS)
+    named = {row["variable"]: row["z0"] or 0.0 for row in rows if row["variable"] not in not_named}
     cuts = {row["fpr"]: row["z0"] for row in rows if row["variable"] == Statistic.WORKING_POINT}
     return named | cuts | {FIXED: cuts[list(cuts)[nearest(list(cuts), fixed_fpr)]]}
 
@@ -140,14 +173,15 @@ def statistics(rows: Sequence[Row], fixed_fpr: float = FIXED_FPR) -> dict[str | 
 class CalibratedStatistic(Record):
     """One statistic of the data and its p-values, counted in null datasets.
 
-    asymptotic: Z0 of the data, whose calibrated values these are. local: of its own working point; None where only the
-    choice among several has a p-value. overall: of the whole choice; "global" in JSON.
+    asymptotic: local Z0 of the data, whose calibrated values these are. local: of its own working point; None where
+    only the choice among several has a p-value. overall: of the whole choice, beyond the null datasets by their
+    upcrossings; "global" in JSON.
     """
 
     asymptotic: float
     fpr: float
     local: Calibrated | None
-    overall: Calibrated
+    overall: GlobalSignificance
 
     def to_json(self) -> dict[str, Any]:
         content = super().to_json()
@@ -155,7 +189,10 @@ class CalibratedStatistic(Record):
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Self:
-        return super().from_json({**content, "overall": content["global"]})
+        overall = content["global"]
+        if "observed" in overall:  # of an earlier version
+            overall = GlobalSignificance.of_counts(Calibrated.from_json(overall), SOURCE).to_json()
+        return super().from_json({**content, "overall": overall})
 
 
 @dataclass(frozen=True)
@@ -163,8 +200,8 @@ class CalibratedSummary(Record):
     """What the null datasets of one charge say.
 
     n: null datasets, n_failed of them without a value. members: classifiers a fold, of each way to search the data.
-    reach: the Z0 beyond which so many null datasets say nothing. data: {way to search: {statistic: p-values}}; the way
-    of the null datasets alone is a like-for-like comparison. coverage: of the asymptotic Z0. uniformity: of the
+    reach: the Z0 beyond which so many null datasets cannot be counted. data: {way to search: {statistic: p-values}};
+    the way of the null datasets alone is a like-for-like comparison. coverage: of the asymptotic Z0. uniformity: of the
     p-values of the last null datasets by the others; by_truth: of those of one member by those of the others, None
     where all are of one member.
     """
@@ -211,7 +248,7 @@ def summarise(config: Config, charge: str, outcomes: Sequence[Outcome]) -> Calib
         failures=failures,
         members={ANALYSIS: config.bdt.members, LIKE_NULLS: config.studies.members},
         reach=float(norm.isf(1 / len(nulls))),
-        data={name: calibrate(found, columns, len(failures)) for name, found in rows.items()},
+        data={name: calibrate(found, columns, len(failures), chains(done)) for name, found in rows.items()},
         coverage={name: tuple(calibration.coverage(columns[name], len(failures))) for name in STATISTICS},
         uniformity=uniformity,
         by_truth=by_truth,
@@ -226,19 +263,22 @@ def _of_data(outcomes: Sequence[Outcome], charge: str, name: str) -> Sequence[Ro
     return outcome.rows
 
 
-def calibrate(rows: Sequence[Row], nulls: Nulls, n_failed: int) -> dict[str, CalibratedStatistic]:
-    """The statistics of the data, calibrated. rows: of the data, as of `steps.headline`.
+def calibrate(
+    rows: Sequence[Row], nulls: Nulls, n_failed: int, along: Chains | None = None
+) -> dict[str, CalibratedStatistic]:
+    """The statistics of the data, calibrated. rows: of the data, as of `steps.headline`. along: of `chains`.
 
     The best cut has a local p-value, that of its own working point, and a global one, of the best of all working
     points. The others were not chosen among several (the best feature was: there only the global one exists).
     """
-    calibrated = {}
+    calibrated, fprs = {}, [row["fpr"] for row in rows if row["variable"] == Statistic.WORKING_POINT]
     for row in rows:
         name, z0 = row["variable"], row["z0"]
-        if name == Statistic.WORKING_POINT or z0 is None:
+        if name in (Statistic.WORKING_POINT, CHAINS) or z0 is None:
             continue
-        overall = calibration.p_value(z0, nulls[name], n_failed)
-        local = overall if name in NOT_CHOSEN else None
+        tail = upcrossing_tail(along[name], z0, fprs) if along and name in along else None
+        overall = GlobalSignificance.of(z0, nulls[name], SOURCE, tail, n_failed)
+        local = calibration.p_value(z0, nulls[name], n_failed) if name in NOT_CHOSEN else None
         if name == Statistic.BEST_CUT:
             local = calibration.p_value(z0, nulls[row["fpr"]], n_failed)
         calibrated[str(name)] = CalibratedStatistic(z0, row["fpr"], local, overall)
@@ -252,14 +292,14 @@ def report(summary: Mapping[str, CalibratedSummary]) -> str:
 
 def _report(charge: str, part: CalibratedSummary) -> Iterator[str]:
     yield (
-        f"{charge}: {part.n} null datasets, {part.n_failed} failed (counted as above every value); beyond "
-        f"{part.reach:.2f} sigma they say nothing"
+        f"{charge}: {part.n} null datasets, {part.n_failed} failed (counted as above every value); counting ends at "
+        f"{part.reach:.2f} sigma"
     )
     for way, statistics in part.data.items():
         yield f"  data searched as {way.replace('_', ' ')} ({part.members[way]} members):"
         for name, value in statistics.items():
             local = "-" if value.local is None else p_value(value.local)
-            yield f"    {name:<18}asymptotic {value.asymptotic:.2f}, local {local}, global {p_value(value.overall)}"
+            yield f"    {name:<18}local Z0 = {value.asymptotic:.2f}, calibrated: local {local}; {value.overall}"
     for name, rows in part.coverage.items():
         fractions = ", ".join(f"{row.z0:g}: {row.fraction:.4f} ({row.expected:.4f})" for row in rows)
         yield f"  fraction of {name} above (asymptotic): {fractions}"

@@ -20,7 +20,7 @@ from dimuon.studies.study import Study
 from dimuon.workflow.config import Config
 from dimuon.workflow.executor import AtOnce
 
-NUMBERS = ("fpr", "z0", "n_obs", "n_bkg", "n_sig", "n_kept")  # None where not defined
+NUMBERS = ("fpr", "z0", "z_signed", "n_obs", "n_bkg", "n_sig", "n_kept")  # None where not defined
 
 Row = dict[str, Any]  # of JSON values
 

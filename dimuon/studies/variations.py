@@ -58,7 +58,7 @@ TABLE = PRODUCTS.declare(
         "results/{name}/studies/variations.parquet",
         MAKER,
         "the significances after every systematic variation",
-        ("charge", "seed", "degree", "n_bins_sr", "variable", "fpr", "p0", *FOUND),
+        ("charge", "seed", "degree", "n_bins_sr", "variable", "fpr", "p0", *FOUND, "z_signed"),
         own={
             "kind": Column("text", "group of variations that it belongs to"),
             "variation": Column("text", "what was changed"),
