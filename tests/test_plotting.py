@@ -8,6 +8,7 @@ letters, which gives 2 to 6; a missing curve or a changed range gives more than 
 import contextlib
 import json
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -23,12 +24,15 @@ from dimuon.figures.checks.agreement import agreement
 from dimuon.figures.checks.closure import closure, closure_table
 from dimuon.figures.checks.efficiency import efficiency
 from dimuon.figures.checks.scores import score_table
+from dimuon.figures.overlay import Overlay
+from dimuon.figures.p_value_axes import BOUND, p_value_axes
 from dimuon.figures.paper.feature_spectra import feature_spectra
 from dimuon.figures.paper.fit_variations import fit_variations
-from dimuon.figures.paper.mass_spectra import mass_spectra
+from dimuon.figures.paper.mass_spectra import Spectra, effective, mass_panels, mass_spectra
 from dimuon.figures.paper.p_values import p_values
 from dimuon.figures.saved import Saved
 from dimuon.origin import KINDS, Origin
+from dimuon.statistics.trials import GlobalSignificance
 from dimuon.statistics.working_points import CutVariable
 from dimuon.workflow import config, provenance
 from dimuon.workflow.config import TOY
@@ -88,7 +92,7 @@ def variations_table(saved):
 def mass_figure(saved, train, test, origin=TOY):
     spectra = chosen(saved, "mass_histograms.parquet", train=train, test=test, variable="cathode")
     points = chosen(saved, "mass_points.parquet", train=train, test=test, variable="cathode")
-    return mass_spectra(spectra, points, saved.config.window, Dataset(origin))
+    return mass_spectra(spectra, Spectra(saved.config.window, points), Dataset(origin))
 
 
 def of_test(saved, train, test):
@@ -128,7 +132,7 @@ def test_figure_2a(saved):
     edges = {line.get_xdata()[0] for line in main.lines if len(set(line.get_xdata())) == 1}
     assert {9.0, 10.6} <= edges
     total = int(spectra.query("fpr == 1 and region == 'SR'")["n_obs"].sum())
-    assert f"FPR 100%: {total} in SR" in words(main)
+    assert f"FPR 100%\n{total} in SR" in words(main)
     return figure
 
 
@@ -138,16 +142,9 @@ def test_figure_2b(saved):
     figure = p_figure(saved, "os", "os")
     axes = figure.axes[0]
     said = words(axes)
-    for label in (
-        "CATHODE",
-        "Dimuon",
-        "Harder muon IP3D",
-        "Softer muon IP3D",
-        "Random cut",
-        "likelihood",
-        "global",
-    ):
+    for label in ("CATHODE", "Dimuon", "Harder muon IP3D", "Softer muon IP3D", "Random cut", "likelihood", "best cut"):
         assert label in said
+    assert axes.get_ylim()[1] == 1.0
     curves = chosen(saved, "significance_curves.parquet", train="os", test="os", variable="cathode")
     expected = curves.sort_values("fpr")["p0"].to_numpy()
     assert any(
@@ -183,7 +180,7 @@ def test_figure_4(saved):
     assert len(legend.get_texts()) == 9
     bold = [line for line in legend.get_lines() if line.get_linewidth() > 2]
     assert len(bold) == 1
-    assert "polynomial of degree 5, 11 bins (baseline)" in words(figure.axes[0])
+    assert "polynomial of degree 5,\n11 bins (baseline)" in words(figure.axes[0])
     return figure
 
 
@@ -206,7 +203,7 @@ def test_nine_features_and_nine_working_points_are_all_drawn(saved):
 
     spectra = nine(chosen(saved, "mass_histograms.parquet", train="os", test="os"), "fpr", fprs)
     points = nine(chosen(saved, "mass_points.parquet", train="os", test="os"), "fpr", fprs)
-    figure = mass_spectra(spectra, points, saved.config.window, Dataset(Origin("measured")))
+    figure = mass_spectra(spectra, Spectra(saved.config.window, points), Dataset(Origin("measured")))
     assert len(figure.axes[0].containers) == 9
     histograms = nine(nine(chosen(saved, "feature_histograms.parquet", train="os", test="os").dropna(), "fpr", fprs),
                       "feature", names)  # fmt: skip
@@ -256,6 +253,116 @@ def test_the_origin_is_said(saved, kind):
     assert "Open Data 2016" in said
     assert "8.7 fb$^{-1}$ (13 TeV)" in said
     assert not {"Open", "fb", "TeV"} & set(figure_words(p_figure(saved, "os", "os", Origin(kind))).split())
+
+
+def test_the_same_working_point_looks_the_same_in_every_figure(saved):
+    """Colour, marker and dash of 5 % in the spectra, their panels, the features and the efficiencies."""
+    spectra = chosen(saved, "mass_histograms.parquet", train="os", test="os", variable="cathode")
+    points = chosen(saved, "mass_points.parquet", train="os", test="os", variable="cathode")
+    look = style.working_point_looks(small_results.FIGURE_FPRS)[0.05]
+    drawn_with = Spectra(saved.config.window, points.assign(valid=True))
+    together, apart = (draw(spectra, drawn_with, Dataset(TOY)) for draw in (mass_spectra, mass_panels))
+    curves = saved.drawings["efficiency_os_on_os"].draw().axes[0].containers
+    marked = [
+        together.axes[0].containers[3].lines[0],
+        apart.axes[3].containers[0].lines[0],
+        curves[2].lines[0],  # without the working point that keeps everything
+    ]
+    assert {(line.get_color(), line.get_marker()) for line in marked} == {(look.colour, look.marker)}
+    features_drawn = saved.drawings["fig3_features_os_on_os"].draw().axes[0]
+    (outline,) = [patch for patch in features_drawn.patches if patch.get_label() == "FPR 5%"]
+    fits = [line for axes in (together.axes[0], apart.axes[3]) for line in axes.lines if len(line.get_xdata()) > 50
+            and line.get_color() == look.colour and line.get_linestyle() != "None"]  # fmt: skip
+    assert len(fits) == 2
+    assert {line.get_linestyle() for line in fits} == {outline.get_linestyle()} == {look.line}
+    assert len({each.marker for each in style.working_point_looks(small_results.FIGURE_FPRS).values()}) == 7
+
+
+def test_fits_of_few_events_are_drawn_in_the_signal_region_alone(saved):
+    spectra = chosen(saved, "mass_histograms.parquet", train="os", test="os", variable="cathode")
+    points = chosen(saved, "mass_points.parquet", train="os", test="os", variable="cathode")
+    points = points.assign(valid=points["fpr"] > 0.02)
+    looks = style.working_point_looks(small_results.FIGURE_FPRS)
+    for draw, panel_of in ((mass_spectra, lambda i: 0), (mass_panels, lambda i: i)):
+        figure = draw(spectra, Spectra(saved.config.window, points), Dataset(TOY))
+        for index, (fpr, look) in enumerate(looks.items()):
+            axes = figure.axes[panel_of(index)]
+            lines = [line.get_xdata() for line in axes.lines if line.get_linestyle() != "None"
+                     and line.get_color() == look.colour and len(line.get_xdata()) > 2]  # fmt: skip
+            assert len(lines) == 1
+            assert ((lines[0] > 9.0) & (lines[0] < 10.6)).all() == (fpr < 0.02)
+
+
+def test_declared_resonances_are_marked_where_the_window_holds_them(saved):
+    spectra = chosen(saved, "mass_histograms.parquet", train="os", test="os", variable="cathode")
+    known = {"first": 9.46, "far": 91.2}
+    for draw in (mass_spectra, mass_panels):
+        figure = draw(spectra, Spectra(saved.config.window, None, known), Dataset(TOY))
+        assert any(len(set(line.get_xdata())) == 1 and line.get_xdata()[0] == 9.46 for line in figure.axes[0].lines)
+        assert "first" in figure_words(figure)
+        assert "far" not in figure_words(figure)
+    assert not saved.known  # and a configuration that declares none has none marked
+
+
+def test_weights_are_scaled_to_the_events_that_would_be_as_precise():
+    """Of n equal weights n events are left, whatever the weight; of one heavy and many light ones about one."""
+
+    def spectrum(weights):
+        return pd.DataFrame({"variable": "likelihood", "n_obs": [weights.sum()], "n_bkg": 0.5 * weights.sum(),
+                             "n_obs_err": np.sqrt((weights**2).sum()), "n_bkg_err": 0.1})  # fmt: skip
+
+    points = pd.DataFrame({"n_obs": [4.0], "n_bkg": 2.0, "z0": 3.0})
+    for weights, n_effective in ((np.full(50, 7.0), 50.0), (np.r_[100.0, np.full(50, 0.01)], 1.01)):
+        table, scaled = effective(spectrum(weights), points)
+        assert table["n_obs"].item() == pytest.approx(n_effective, rel=1e-3)
+        assert table["n_obs_err"].item() ** 2 == pytest.approx(n_effective, rel=1e-3)
+        assert table["n_bkg"].item() == pytest.approx(0.5 * table["n_obs"].item())
+        assert scaled["n_obs"].item() / scaled["n_bkg"].item() == 2.0
+        assert scaled["z0"].item() == 3.0
+    events = spectrum(np.ones(9)).assign(variable="cathode")
+    assert effective(events, None)[0] is events
+
+
+def test_strong_signals_are_drawn_linear_in_standard_deviations():
+    """22 standard deviations beside 2: each takes as much of the axis; p = 1 ends an ordinary one."""
+    _, axes = style.panel()
+    p_value_axes(axes, norm.sf(22))
+    at = axes.transData.transform([(0.1, norm.sf(sigma)) for sigma in (2, 4, 20, 22)])[:, 1]
+    assert at[0] - at[1] == pytest.approx(at[2] - at[3])
+    assert axes.get_ylim()[0] < norm.sf(22)
+    ticks = axes.get_yticks()
+    assert len(ticks) > 6
+    assert np.log10(ticks) == pytest.approx(np.round(np.log10(ticks)))
+    _, axes = style.panel()
+    p_value_axes(axes, 1e-9)
+    assert axes.get_ylim()[1] == 1.0
+    assert 1e-11 < axes.get_ylim()[0] < 1e-9
+
+
+def test_a_global_value_has_its_error_and_a_bound_is_drawn_as_one(saved):
+    curves = chosen(saved, "significance_curves.parquet", train="os", test="os")
+    result, blue = of_test(saved, "os", "os"), style.COLOURS[0]
+    value = GlobalSignificance(3.3, "toys", 300, 6, p=norm.sf(2.0), z0=2.0, z0_low=1.8, z0_high=2.3)
+    bound = GlobalSignificance(3.3, "toys", 300, 0, bound=2.1)
+    axes = p_values(curves, replace(result, global_=value), Dataset(TOY)).axes[0]
+    (at,) = [c for c in axes.containers if c.lines[0].get_marker() == "D"]
+    assert at.lines[0].get_data() == ([result.cathode_max.fpr], [norm.sf(2.0)])
+    (bar,) = at.lines[2]
+    assert bar.get_segments()[0][:, 1] == pytest.approx([norm.sf(2.3), norm.sf(1.8)])
+    axes = p_values(curves, replace(result, global_=bound), Dataset(TOY)).axes[0]
+    (at,) = [line for line in axes.lines if line.get_marker() is BOUND and line.get_color() == blue]
+    assert at.get_data() == ([result.cathode_max.fpr], [norm.sf(2.1)])
+    assert "> 2.1$\\sigma$ (a bound)" in words(axes)
+    assert not [c for c in axes.containers if c.lines[0].get_marker() == "D"]
+
+
+def test_curves_of_others_are_drawn_beside_ours(saved):
+    curves, other = chosen(saved, "significance_curves.parquet", train="os", test="os"), np.array([1e-3, 1e-12])
+    overlays = [Overlay("theirs", np.array([0.01, 0.1]), other)]
+    axes = p_values(curves, of_test(saved, "os", "os"), Dataset(TOY), overlays).axes[0]
+    (line,) = [line for line in axes.lines if line.get_label() == "theirs"]
+    np.testing.assert_array_equal(line.get_ydata(), other)
+    assert axes.get_ylim()[0] < 1e-12
 
 
 def test_closure_scales_the_samples_to_the_data(saved):
@@ -491,11 +598,12 @@ def test_toy_values_are_starred_and_bounds_have_arrows(saved):
     curves = curves.assign(n_toys=np.where(curves["valid"], 0, 1000), p0_toys=0.01, p0_toys_err=0.003)
     curves["toys_bound"] = curves["fpr"] < 2e-3
     axes = p_values(curves, of_test(saved, "os", "os"), Dataset(TOY)).axes[0]
-    assert "CATHODE, from toys" in words(axes)
+    assert {"CATHODE, from toys", "CATHODE, from toys: below"} <= set(words(axes).split(" | "))
     cathode = curves[(curves["variable"] == "cathode") & (curves["n_toys"] > 0)]
     starred = axes.containers[0].lines[0].get_xdata()
     assert sorted(starred) == sorted(cathode.loc[~cathode["toys_bound"], "fpr"])
-    assert any("downarrow" in str(line.get_marker()) for line in axes.lines)
+    (bounds,) = [line for line in axes.lines if line.get_marker() is BOUND and line.get_color() == "black"]
+    assert sorted(bounds.get_xdata()) == sorted(cathode.loc[cathode["toys_bound"], "fpr"])
 
 
 def test_scores_are_normalised_in_each_region(saved):
@@ -630,6 +738,6 @@ def test_scores_of_weighted_samples_find_their_weights(tmp_path):
 
 def test_every_figure_has_a_place_of_its_own_and_a_new_one_is_entered_once():
     orders = [kind.order for kind in registry.FIGURES.values()]
-    assert len(set(orders)) == len(orders) == 20
+    assert len(set(orders)) == len(orders) == 21
     with pytest.raises(ValueError, match="'spectrum' is registered twice"):
         registry.figure("spectrum", section=None, order=1, caption="")(lambda saved: [])

@@ -187,7 +187,8 @@ def test_scores_alone_lack_no_features_and_no_studies(tmp_path, monkeypatch):
     root = Path(report.__file__).parents[2]
     runpy.run_path(str(root / "06_significance.py"))["main"](provenance.Run(chosen, "06_significance.py", "mine.yaml"))
     saved = Saved(provenance.Run(chosen, "07_plots.py", "mine.yaml"))
-    assert {drawing.name.split("_")[0] for drawing in registry.drawings(saved)} == {"fig2a", "fig2b", "fig4", "peaks"}
+    names = {drawing.name.split("_")[0] for drawing in registry.drawings(saved)}
+    assert names == {"fig2a", "fig2b", "fig4", "mass", "peaks"}
     assert verdicts(saved)
     assert saved.missing == {}
     assert dict(report.not_made(saved)) == {

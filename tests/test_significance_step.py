@@ -127,7 +127,7 @@ def test_another_choice_of_the_function_is_marked_and_drawn_as_it_is(analysis, t
     assert "(polynomial up to degree 4 by an F-test)" in masses.caption
     legend = found["fig4_variations_os_on_os"].draw().axes[0].get_legend()
     assert [text.get_text() for text in legend.get_texts()] == [
-        "degree 2, 11 bins", "degree 3, 11 bins", "polynomial up to degree 4 by an F-test, 11 bins (baseline)"
+        "polynomial up to degree 4 by an F-test,\n11 bins (baseline)", "degree 2, 11 bins", "degree 3, 11 bins"
     ]  # fmt: skip
 
 

@@ -1,29 +1,27 @@
 """p-values against the false-positive rate: the axes and the curves that several figures share."""
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.ticker import NullLocator
+from matplotlib.path import Path as MarkerPath
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+from numpy.typing import ArrayLike
+from scipy.special import ndtr, ndtri
 from scipy.stats import norm
 
 from dimuon.bumphunt.result import Statistic
 from dimuon.dataset import Dataset
-from dimuon.figures.style import Colour, Line
+from dimuon.figures.style import Colour, Look
 
 FLOOR = 1e-280  # smaller p-values are drawn here: beyond it floating point gives zero
-
-
-@dataclass(frozen=True)
-class Look:
-    """Line, marker and colour of a curve."""
-
-    line: Line
-    marker: str
-    colour: Colour
-    strong: bool = False
+STRONG = 1e-30  # below it the axis is linear in standard deviations, so that weak curves are seen beside strong ones
+BOUND = MarkerPath(  # a bar, and an arrow from its middle down
+    [(-0.4, 0), (0.4, 0), (0, 0), (0, -1), (-0.25, -0.68), (0, -1), (0.25, -0.68)],
+    [MarkerPath.MOVETO, MarkerPath.LINETO, MarkerPath.MOVETO, *[MarkerPath.LINETO] * 4],
+)
+BESIDE = 1.08  # where a legend beside these axes begins, in their widths: right of the standard deviations
 
 
 def variable_label(name: str, data: Dataset) -> str:
@@ -43,6 +41,7 @@ def curve(axes: Axes, points: pd.DataFrame, look: Look, label: str) -> None:
         "color": look.colour,
         "linewidth": 2.8 if look.strong else 1.6,
         "markersize": 8 if look.strong else 6,
+        "zorder": 3 if look.strong else 2,
     }
     inside = look.colour if look.marker == "x" else "white"
     axes.plot(fpr, p0, linestyle=look.line, **style)
@@ -51,20 +50,40 @@ def curve(axes: Axes, points: pd.DataFrame, look: Look, label: str) -> None:
     axes.plot([], [], marker=look.marker, linestyle=look.line, label=label, **style)
 
 
-def p_value_axes(axes: Axes, lowest: float) -> None:
-    """FPR across, p-value down to the lowest, and the same in standard deviations on the right."""
-    top, share = 4.0, 0.55  # room for words above p = 1, and the legend below the curves
-    bottom = np.clip(top * (max(lowest, FLOOR) / top) ** (1 / share), FLOOR, norm.sf(3.6))
-    top = max(top, bottom**-0.09)  # over many decades the words need more of them
-    reach = norm.isf(bottom)
-    axes.set(xscale="log", yscale="log", xlabel="False-positive rate (fraction of sideband events kept)")
-    axes.set_ylabel(r"local $p$-value")
-    axes.set_ylim(bottom, top)
-    sigmas = np.arange(1, int(reach) + 1)[:: 1 + int(reach) // 12]
+def upper_bounds(axes: Axes, fpr: ArrayLike, p0: ArrayLike, colour: Colour, label: str) -> None:
+    """p-values that are only known to lie below p0: bars with an arrow that points down. fpr, p0: (n,)."""
+    look: dict[str, Any] = {"marker": BOUND, "markersize": 22, "markeredgewidth": 1.5, "markerfacecolor": "none"}
+    axes.plot(fpr, p0, color=colour, linestyle="none", label=label, zorder=4, **look)
+
+
+def p_value_axes(axes: Axes, lowest: float, with_sigma: bool = True) -> None:
+    """FPR across, p-value from 1 down to the lowest, and the same in standard deviations on the right.
+
+    Where the lowest is below `STRONG` the axis is linear in standard deviations and ends at -1. with_sigma: standard
+    deviations are written.
+    """
+    lowest = max(lowest, FLOOR)
+    strong = lowest < STRONG
+    axes.set(xscale="log", xlabel="False-positive rate (fraction of sideband events kept)")
+    axes.set_ylabel(r"local $p$-value" + (r" (linear in $\sigma$)" if strong else ""))
+    if strong:
+        axes.set_yscale("function", functions=(ndtri, ndtr))
+        bottom, top = norm.sf(norm.isf(lowest) * 1.06), norm.sf(-1.0)
+    else:
+        axes.set_yscale("log")
+        bottom, top = min(0.2 * lowest, norm.sf(3.6)), 1.0
+    axes.set_ylim(max(bottom, FLOOR), top)
+    reach = int(norm.isf(bottom))
+    sigmas = np.arange(0 if strong else 1, reach + 1)[:: 1 + reach // 12]
     for sigma in sigmas:
         axes.axhline(norm.sf(sigma), color="0.75", linestyle=":", linewidth=1, zorder=0)
+    if strong:  # round powers of ten near the standard deviations
+        powers = sorted({round(float(norm.logsf(sigma)) / np.log(10)) for sigma in sigmas[1:]})
+        axes.yaxis.set_major_locator(FixedLocator([10.0**power for power in powers]))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda p, _: f"$10^{{{round(np.log10(p))}}}$"))
+        axes.yaxis.set_minor_locator(NullLocator())
     axes.tick_params(axis="y", which="both", right=False)
     right = axes.secondary_yaxis("right")
-    right.set_yticks(norm.sf(sigmas), [rf"{sigma}$\sigma$" for sigma in sigmas])
+    right.set_yticks(norm.sf(sigmas), [rf"{sigma}$\sigma$" for sigma in sigmas] if with_sigma else [])
     right.tick_params(axis="y", which="minor", right=False)
     right.yaxis.set_minor_locator(NullLocator())

@@ -12,12 +12,16 @@ from dimuon.arrays import FloatArray
 from dimuon.bumphunt.result import TestResult
 from dimuon.data import scores
 from dimuon.data.dimuons import Dimuons
-from dimuon.dataset import Dataset
+from dimuon.dataset import DIMUON_MASS, Dataset
 from dimuon.errors import UserError
+from dimuon.figures import overlay
+from dimuon.figures.overlay import Overlay
 from dimuon.origin import Origin
+from dimuon.regions import MassWindow
 from dimuon.workflow import products, provenance
 from dimuon.workflow.config import Config
 
+PAPER_WINDOW = MassWindow(5.0, 9.0, 10.6, 16.0)  # GeV; paper, step 1
 Tests = list[tuple[str, str]]
 
 
@@ -104,6 +108,23 @@ class Saved:
     def data(self) -> Dataset:
         """What the events are, as the configuration states it."""
         return self.config.dataset
+
+    @cached_property
+    def overlays(self) -> list[Overlay]:
+        """The curves of others in the files of `figures.overlay`."""
+        files = [Path(name) for name in self.config.figures.overlays]
+        return [curve for path in files for curve in self.used.setdefault(path, overlay.read(path))]
+
+    @property
+    def is_the_papers(self) -> bool:
+        """Whether the events are the dimuons of the paper, in its window, so that its figures have their numbers."""
+        config = self.config
+        return config.input.table is None and self.data.mass.column == DIMUON_MASS and config.window == PAPER_WINDOW
+
+    @property
+    def known(self) -> dict[str, float]:
+        """{name: mass} that the configuration declares, for the figures to mark."""
+        return self.config.significance.peaks.known
 
     @property
     def origin(self) -> Origin:

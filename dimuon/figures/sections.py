@@ -16,7 +16,7 @@ class Section(StrEnum):
     DATA = "Data"
 
 
-PAPER_NUMBERS = {("os", "os"): "fig2", ("ss", "ss"): "fig1"}
+PAPER_PANELS = {("os", "os"): "fig2", ("ss", "ss"): "fig1"}
 
 
 def section_of(train: str, test: str) -> Section:
@@ -26,11 +26,18 @@ def section_of(train: str, test: str) -> Section:
     return Section.CONTROL if test == "ss" else Section.SEARCH
 
 
-def paper_name(panel: str, content: str, train: str, test: str) -> str:
-    """The file name of a panel of Fig. 1 (the control) or 2 (the search); "cross" and "search" of other samples.
+def paper_panel(panel: str, train: str, test: str) -> str:
+    """Panel "a" or "b" of the paper's Fig. 1 (the control) or 2 (the search): "fig2a"; "" of other samples."""
+    number = PAPER_PANELS.get((train, test))
+    return f"{number}{panel}" if number else ""
 
-    panel: "a" or "b".
+
+def figure_name(content: str, train: str, test: str, number: str = "") -> str:
+    """The file name of a figure of one train-test combination. content: what it shows. number: in the paper.
+
+    >>> figure_name("mass_cathode", "os", "os", "fig2a"), figure_name("mass_cathode", "all", "all")
+    ('fig2a_mass_cathode_os_on_os', 'mass_cathode_all')
     """
-    number = PAPER_NUMBERS.get((train, test))
-    prefix = f"{number}{panel}" if number else "search" if train == test else "cross"
-    return f"{prefix}_{content}_{train}_on_{test}"
+    if number:
+        return f"{number}_{content}_{train}_on_{test}"
+    return f"{content}_{test}" if train == test else f"cross_{content}_{train}_on_{test}"

@@ -17,6 +17,7 @@ from dimuon.data.settings import Input, OriginSettings, Selection
 from dimuon.dataset import Dataset, MassAxis
 from dimuon.errors import AnalysisError
 from dimuon.features import FEATURE_SETS, FEATURES, Feature
+from dimuon.figures.settings import Figures
 from dimuon.origin import Origin, of_kind
 from dimuon.regions import MassWindow
 from dimuon.settings import MASS_UNITS, Label, Positive, Section, Unit, at
@@ -180,6 +181,7 @@ class Config(Section):
     bdt: Bdt = Bdt()
     significance: Significance = Significance()
     studies: Studies = Studies()
+    figures: Figures = Figures()
     execution: Execution = Execution()
 
     @model_validator(mode="before")
@@ -275,6 +277,6 @@ class Config(Section):
 def load(path: Path | str) -> Config:
     """The checked `Config` in the YAML file at `path`; `UserError` names file, line, key, value and remedy.
 
-    Environment variables in the values of `input` are expanded.
+    Environment variables in the values of `input` and `figures` are expanded.
     """
-    return yaml_file.load(path, Config, expanded=["input"])
+    return yaml_file.load(path, Config, expanded=["input", "figures"])

@@ -49,7 +49,7 @@ STEP_3 = Maker("03_train_flows.py", ("name", "seed", "input", "window", "feature
 STEP_4 = Maker("04_sample_background.py", ("name", "seed", "input", "window", "features", "background"))
 STEP_5 = Maker("05_train_bdts.py", ("name", "seed", "bdt"))
 STEP_6 = Maker("06_significance.py", ("name", "seed", "input.scores", "window", "significance"))
-STEP_7 = Maker("07_plots.py", ("name",))
+STEP_7 = Maker("07_plots.py", ("name", "figures"))
 STEPS = (STEP_1, STEP_2, STEP_3, STEP_4, STEP_5, STEP_6, STEP_7)
 EXPORT = Maker("-m dimuon export", ("name",))
 

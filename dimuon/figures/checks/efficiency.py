@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from functools import partial
-from itertools import cycle
 
 import numpy as np
 import pandas as pd
@@ -14,13 +13,13 @@ from dimuon.figures.registry import figure, with_classifier
 from dimuon.figures.saved import Saved
 from dimuon.figures.sections import Section
 from dimuon.figures.style import (
-    MARKERS,
     fpr_name,
+    legend_beside,
     mark_signal_region,
     panel,
     say_origin,
-    shades,
     styled,
+    working_point_looks,
 )
 from dimuon.regions import MassWindow
 from dimuon.statistics.working_points import nearest
@@ -28,7 +27,7 @@ from dimuon.workflow import products
 
 CAPTION = (
     "Fraction of events kept by each cut on the classifier in slices of the mass, with 68 % Clopper-Pearson "
-    "intervals; dashed, the working point itself. A cut that does not know the mass is flat across the "
+    "intervals; lines, the working points themselves. A cut that does not know the mass is flat across the "
     "sidebands; a resonance lifts the signal region alone."
 )
 
@@ -58,23 +57,23 @@ def efficiency(table: pd.DataFrame, window: MassWindow, train: str, test: str, d
 
     table: of `dimuon.bumphunt.cut_and_count.efficiencies`, one train-test combination.
 
-    Dashed: the false-positive rate itself. A cut that does not know the mass is flat in the sidebands; FLAGGED where
-    the column `sculpted`, if there is one, says that it varies beyond what the background fit absorbs.
+    Lines: the false-positive rates themselves. A cut that does not know the mass is flat in the sidebands; FLAGGED
+    where the column `sculpted`, if there is one, says that it varies beyond what the background fit absorbs.
     """
-    figure, axes = panel()
-    fprs = [fpr for fpr in sorted(table["fpr"].unique(), reverse=True) if fpr < 1]
-    for fpr, colour, marker in zip(fprs, shades(len(fprs)), cycle(MARKERS), strict=False):
+    figure, axes = panel((10.5, 7.0))
+    looks = {fpr: look for fpr, look in working_point_looks(table["fpr"]).items() if fpr < 1}
+    for fpr, look in looks.items():
         part = table[(table["fpr"] == fpr) & (table["n_before"] > 0)]
         centre, kept = (part["bin_low"] + part["bin_high"]) / 2, part["efficiency"]
         errors = np.array([kept - part["efficiency_low"], part["efficiency_high"] - kept]).clip(0)
         flagged = "sculpted" in part and part["sculpted"].any()
         label = f"{fpr_name(fpr)}, FLAGGED" if flagged else fpr_name(fpr)
-        axes.errorbar(centre, kept, yerr=errors, fmt=marker, color=colour, elinewidth=1.2, label=label)
-        axes.axhline(fpr, color=colour, linestyle="--", linewidth=1)
+        axes.errorbar(centre, kept, yerr=errors, fmt=look.marker, color=look.colour, elinewidth=1.2, label=label)
+        axes.axhline(fpr, color=look.colour, linestyle=look.line, linewidth=1)
     axes.set(yscale="log", xlabel=data.mass.axis_label, ylabel="Fraction of events kept")
     axes.set_xlim(window.sb_low, window.sb_high)
-    axes.set_ylim(min(fprs) / 5, 12)
+    axes.set_ylim(min(looks) / 5, 1)
     mark_signal_region(axes, window)
-    axes.legend(title="FPR", ncol=3, loc="upper right", bbox_to_anchor=(1, 0.93), fontsize=13, title_fontsize=13)
-    say_origin(figure, axes, data.origin, data.describe(train, test))
+    legend_beside(axes, f"{data.describe(train, test)}\nFPR", fontsize=14)
+    say_origin(figure, axes, data.origin)
     return figure

@@ -1,7 +1,6 @@
 """Fig. 3: the features of the events in the SR after each cut on the classifier."""
 
 from collections.abc import Iterator
-from itertools import cycle
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -12,8 +11,8 @@ from dimuon.features import Feature
 from dimuon.figures.drawing import Drawing
 from dimuon.figures.registry import figure
 from dimuon.figures.saved import Saved
-from dimuon.figures.sections import section_of
-from dimuon.figures.style import LINES, fpr_name, has_log_bins, panels, say_origin, shades, step_line, styled
+from dimuon.figures.sections import figure_name, section_of
+from dimuon.figures.style import fpr_name, has_log_bins, panels, say_origin, step_line, styled, working_point_looks
 from dimuon.workflow import products
 
 CAPTION = "What the classifier keeps: the features of the events in the signal region after each cut."
@@ -27,9 +26,9 @@ def drawings(saved: Saved) -> Iterator[Drawing]:
         return
     path = saved.run.path(products.FEATURE_HISTOGRAMS)
     for train, test, part in saved.by_test(saved.table(path)):
-        prefix = "fig3" if train == test == "os" else "like_fig3"
+        number = "fig3" if saved.is_the_papers and train == test == "os" else ""
         yield Drawing(
-            f"{prefix}_features_{train}_on_{test}",
+            figure_name("features", train, test, number),
             f"Features in the signal region, {saved.data.describe(train, test)}",
             [path],
             part,
@@ -63,9 +62,9 @@ def _feature(axes: Axes, feature: Feature, part: pd.DataFrame) -> None:
     before = part[part["fpr"].isna()]
     if len(before):
         outline(before, color="black", linestyle="--", linewidth=1.3, label="before anti-isolation")
-    fprs = sorted(part["fpr"].dropna().unique(), reverse=True)
-    for fpr, colour, line in zip(fprs, shades(len(fprs)), cycle(LINES), strict=False):
-        outline(part[part["fpr"] == fpr], color=colour, linestyle=line, linewidth=2, label=f"FPR {fpr_name(fpr)}")
+    for fpr, look in working_point_looks(part["fpr"].dropna()).items():
+        style = {"color": look.colour, "linestyle": look.line, "linewidth": 2}
+        outline(part[part["fpr"] == fpr], **style, label=f"FPR {fpr_name(fpr)}")
     axes.set(xlabel=feature.axis_label, xscale="log" if has_log_bins(part) else "linear", yscale="log")
     axes.set_xlim(part["bin_low"].min(), part["bin_high"].max())
     axes.set_ylim(0.5, 60 * max(part["n_obs"].max(), 1))
