@@ -80,11 +80,11 @@ class Analysis:
 
     def reason(self, step: Maker) -> str | None:
         """Why a step is to be done: a file that is missing or stale; None where all are as it would make them."""
-        run = self.run(step)
+        run, fresh = self.run(step), set[Path]()
         for path in self.expected(step):
             if not path.exists():
                 return f"missing: {path}"
-            if reason := run.stale(path):
+            if reason := run.stale(path, fresh):
                 return f"stale: {reason}"
         if step is products.STEP_1:
             return self._changed_input(run)

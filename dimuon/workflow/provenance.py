@@ -13,11 +13,11 @@ import os
 import platform
 import subprocess
 import time
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +60,9 @@ class Run:
         self.written: list[tuple[Path, int | None]] = []
         self.tables = dict[Path, Any]()  # opened in this step by those who read them, so that no one opens them again
         self._opened: dict[Path, tuple[str, dict[str, Any]]] = {}  # hash and sidecar of an input as it was when opened
+        self._fresh: set[Path] = (
+            set()
+        )  # inputs that are what the configuration would make: looked at once
 
     def path(self, product: Product, **fields: str) -> Path:
         """Where a file of this analysis lies. fields: of the product's template, beside the name."""
@@ -127,7 +130,7 @@ class Run:
         read = {str(item): self._as_opened(Path(item)) for item in inputs}
         for _, meta in read.values():
             settings.update(meta.get("settings", {}))
-        settings.update(chosen_settings(self.config, settings_of(self.step)))
+        settings.update(_chosen(self._settings, settings_of(self.step)))
         content = {
             "file": path.name,
             "step": self.step,
@@ -180,20 +183,29 @@ class Run:
         names = [f"{path} ({rows:,} rows)" if rows is not None else str(path) for path, rows in self.written]
         return ", ".join(names) or "nothing"
 
-    def stale(self, path: Path | str) -> str | None:
-        """Why a file is not what the current configuration and inputs would make, or None where it is."""
-        reason = self._staleness(Path(path))
+    def stale(self, path: Path | str, fresh: set[Path] | None = None) -> str | None:
+        """Why a file is not what the current configuration and inputs would make, or None where it is.
+
+        fresh: files known to be; those that are found to be are added.
+        """
+        reason = self._staleness(Path(path), set() if fresh is None else fresh)
         return None if reason is None else f"{reason[0]}: {reason[1]}"
 
-    def _staleness(self, path: Path) -> tuple[Path, str] | None:
+    @cached_property
+    def _settings(self) -> dict[str, Any]:
+        return _flatten(self.config.model_dump(mode="json"))
+
+    def _staleness(self, path: Path, fresh: set[Path]) -> tuple[Path, str] | None:
         """(file, reason) of the first stale file among `path` and what it was made from, or None."""
+        if path in fresh:
+            return None
         meta = sidecar(path)
         if not meta:
             return path, f"its sidecar {sidecar_path(path).name} is missing"
         if meta["sha256"] != file_hash(path):
             return path, f"its content is not what {meta['step']} wrote"
-        now = _flatten(self.config.model_dump(mode="json"))
-        own = chosen_settings(self.config, settings_of(meta["step"]))
+        now = self._settings
+        own = _chosen(now, settings_of(meta["step"]))
         for key in sorted(meta["settings"].keys() | own.keys()):
             if key not in meta["settings"]:
                 return path, f"made without {key}, the configuration now says {now[key]}"
@@ -203,13 +215,14 @@ class Run:
             if Path(name).exists():
                 if file_hash(name) != digest:
                     return path, f"{name} has changed since it was made"
-                if sidecar(name) and (reason := self._staleness(Path(name))):
+                if sidecar(name) and (reason := self._staleness(Path(name), fresh)):
                     return reason
+        fresh.add(path)
         return None
 
     def _refuse_if_stale(self, path: Path) -> None:
         if sidecar_path(path).exists() or self._maker_of(path):
-            if reason := self._staleness(path):
+            if reason := self._staleness(path, self._fresh):
                 raise UserError(f"{reason[0]}: {reason[1]}; {self._remedy(reason[0])}")
 
     def _remedy(self, path: Path) -> str:
@@ -236,7 +249,10 @@ def settings_of(step: str) -> tuple[str, ...]:
 
 def chosen_settings(config: Config, keys: Collection[str]) -> dict[str, Any]:
     """{dotted key: value} of the sections (or single keys) of a configuration, as JSON values."""
-    flat = _flatten(config.model_dump(mode="json"))
+    return _chosen(_flatten(config.model_dump(mode="json")), keys)
+
+
+def _chosen(flat: Mapping[str, Any], keys: Collection[str]) -> dict[str, Any]:
     return {
         name: value for name, value in flat.items() if any(name == key or name.startswith(f"{key}.") for key in keys)
     }
