@@ -3,8 +3,17 @@
 As a library: `from dimuon import MassWindow, discovery, search`.
 """
 
+import os
+import sys
+
+if sys.argv[:1] == ["-m"] and "dimuon" in sys.orig_argv and not sys.flags.safe_path:  # `python -m dimuon`
+    if sys.path[0] != os.path.dirname(os.path.dirname(os.path.abspath(__file__))):
+        sys.path.append(sys.path.pop(0))  # libraries come before what is called alike in the current folder
+
 import importlib
 from typing import TYPE_CHECKING, Any
+
+from dimuon.workflow import machine
 
 if TYPE_CHECKING:
     from dimuon.bumphunt.library import search
@@ -26,6 +35,11 @@ _HOMES = {
     "search": "dimuon.bumphunt.library",
     "trained": "dimuon.bumphunt.models",
 }
+
+
+if machine.is_program():
+    machine.end_at_interrupt()
+    os.environ["MPLBACKEND"] = "agg"  # it draws to files, whatever the shell would show figures with
 
 
 def __getattr__(name: str) -> Any:

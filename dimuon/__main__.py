@@ -31,7 +31,7 @@ def main(given: Sequence[str] | None = None) -> int:
             command.description = module.__doc__
             module.add_arguments(command)
             cli.add_common(command)
-    arguments = parser.parse_args(line)
+    arguments = cli.parsed(parser, line)
     cli.start_logging(arguments)
     module = importlib.import_module(f"dimuon.commands.{arguments.command}")
     return cli.guarded(f"dimuon {arguments.command}", lambda: module.main(arguments))

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import runpy
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -720,3 +721,13 @@ def test_events_needed_onset_and_linearity():
     line = injection.linearity(frame)
     assert abs(line.slope - 1) < 4 * line.slope_err
     assert abs(line.offset) < 4 * line.offset_err
+    assert injection.linearity(frame.assign(n_kept=0)) is None  # a feature of zeros alone: no cut keeps any
+    assert injection.linearity(frame.assign(n_obs=np.where(kept == 0, np.nan, frame["n_obs"]))).slope > 0
+
+
+def test_a_signal_without_the_features_is_refused(tmp_path):
+    text = "name: a\nseed: 1\ninput: {dimuons: a.parquet}\nfeatures: {set: [mine], define: {mine: {label: M}}}\n"
+    (tmp_path / "a.yaml").write_text(text)
+    study = SimpleNamespace(config=config.load(tmp_path / "a.yaml"), events={"os": None})
+    with pytest.raises(UserError, match=r"features.set: the simulated signal has no mine; it has dimu_mass, dimu_pt"):
+        injection.run(study)

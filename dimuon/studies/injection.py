@@ -88,6 +88,9 @@ def run(study: Study) -> str:
     config = study.config
     if "os" not in study.events:
         raise UserError("selection.charges: there are no os dimuons, and the signal to inject has opposite charges")
+    known = upsilon_events(1, np.random.default_rng(0)).columns
+    if missing := [name for name in config.features.names if name not in known]:
+        raise UserError(f"features.set: the simulated signal has no {missing[0]}; it has {', '.join(known)}")
     null = NullModel.of(config, "os", study.events["os"], study.background("os"))
     outcomes = scenarios.run(study, with_signal(config, null), Methods(Ideal.trained(config, null)))
     frame = table(outcomes)
@@ -317,10 +320,11 @@ def onset(curve: Sequence[CurvePoint]) -> int | None:
 def linearity(frame: pd.DataFrame) -> Line | None:
     """The line of the excess n_obs - n_bkg (not cut off at zero) against the signal events kept in the SR.
 
-    Errors from the scatter. None with fewer than four values. frame: with n_obs, n_bkg, n_kept (missing: left out).
+    Errors from the scatter. None with fewer than four values, or with one number of events kept. frame: with n_obs,
+    n_bkg, n_kept (missing: left out).
     """
-    frame = frame.dropna(subset=["n_kept"])
-    if len(frame) < 4:
+    frame = frame.dropna(subset=["n_kept", "n_obs", "n_bkg"])
+    if len(frame) < 4 or frame["n_kept"].nunique() < 2:
         return None
     line, covariance = np.polyfit(frame["n_kept"], frame["n_obs"] - frame["n_bkg"], 1, cov=True)
     errors = np.sqrt(np.diag(covariance))

@@ -20,7 +20,7 @@ from dimuon.data.dimuons import Dimuons
 from dimuon.events import Events
 from dimuon.studies.ledger import Ledger, settings_of
 from dimuon.studies.registry import STUDIES
-from dimuon.workflow import config, executor, lock, provenance
+from dimuon.workflow import config, executor, lock, machine, provenance
 from dimuon.workflow.products import FLOWS, Product
 
 log = logging.getLogger("dimuon")
@@ -91,6 +91,7 @@ def do(name: str, config_path: str) -> None:
     """Do one study of the analysis in a configuration file."""
     start, declared = time.perf_counter(), STUDIES[name]
     run = provenance.Run(config.load(config_path), declared.maker.command, config_path)
+    machine.require_folder(run.results)
     workers, scheduler = run.config.execution.workers, run.config.execution.scheduler
     with lock.locked(run.results / "studies", f"study {name}", name), executor.executor(workers, scheduler) as pool:
         report = declared.run(Study(run, name, pool))

@@ -1,20 +1,20 @@
 """What the seven scripts share at the shell: `NN_step.py CONFIG.yaml`, logging, exit codes."""
 
 import argparse
-import errno
 import logging
+import os
 import signal
 import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
 import dimuon
 from dimuon.errors import AnalysisError, UserError
-from dimuon.workflow import config, lock, provenance
+from dimuon.workflow import config, lock, machine, provenance
 
 log = logging.getLogger("dimuon")
 
@@ -57,12 +57,14 @@ def run(step: str, main: Callable[..., None], options: Sequence[tuple[str, dict[
     for flag, keywords in options:
         parser.add_argument(flag, **keywords)
     add_common(parser)
-    arguments = parser.parse_args()
+    arguments = parsed(parser)
     start_logging(arguments)
     start = time.perf_counter()
 
     def call() -> None:
         current = provenance.Run(config.load(arguments.config), step, arguments.config)
+        for folder in (current.data, current.results):
+            machine.require_folder(folder)
         with lock.locked(current.data, step):
             main(current, *([arguments] if options else []))
         log.info("%s: done in %.1f s, wrote %s", step, time.perf_counter() - start, current.summary())
@@ -81,7 +83,8 @@ def add_common(parser: argparse.ArgumentParser) -> None:
 def start_logging(arguments: argparse.Namespace) -> None:
     """Messages to standard output, as many as the options of `add_common` ask for."""
     form = "%(asctime)s %(levelname)s %(message)s" if arguments.verbose else "%(message)s"
-    logging.basicConfig(level=logging.WARNING if arguments.quiet else logging.INFO, format=form, stream=sys.stdout)
+    level = logging.WARNING if arguments.quiet else logging.INFO
+    logging.basicConfig(level=level, format=form, handlers=[_Screen(sys.stdout)])
     log.setLevel(logging.DEBUG if arguments.verbose else logging.NOTSET)
 
 
@@ -94,19 +97,75 @@ def guarded(name: str, call: Callable[[], int | None]) -> int:
     wrong, otherwise what `call` returns, 0 for None."""
     for number in ENDING:
         signal.signal(number, _end)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        return call() or 0
+        code = call() or 0
+        _flush()
+        return code
     except (UserError, AnalysisError) as error:
-        print(f"{name}: {' '.join(str(error).split())}", file=sys.stderr)
-        log.debug("this is where", exc_info=True)
-        return 2
+        return _refused(name, " ".join(str(error).split()))
     except KeyboardInterrupt as reason:
         how = f"ended by {reason}" if str(reason) else "interrupted"
-        print(f"{name}: {how}; finished files are whole, run it again", file=sys.stderr)
+        _say(f"{name}: {how}; finished files are whole, run it again")
         return 1
     except Exception as error:  # the one place where anything unforeseen ends: with its traceback and exit code 1
-        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-            print(f"{name}: no space left on the disk; free some, run it again", file=sys.stderr)
-            return 2
-        traceback.print_exc()
+        if refusal := machine.refusal(error):
+            return _refused(name, refusal)
+        with suppress(OSError):
+            traceback.print_exc()
         return 1
+
+
+def _refused(name: str, why: str) -> int:
+    _say(f"{name}: {why}")
+    with suppress(OSError):
+        log.debug("this is where", exc_info=True)
+        _flush()
+    return 2
+
+
+def _say(line: str) -> None:
+    with suppress(OSError):  # nobody listens
+        print(line, file=sys.stderr, flush=True)
+
+
+def _flush() -> None:
+    """What is still to be said on standard output; where it cannot be, it is dropped and OSError raised."""
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError:
+        _drop_output()
+        raise
+
+
+def _drop_output() -> None:
+    """Write to nowhere from now on, so that the end of the process does not complain again."""
+    with suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+
+
+class _Screen(logging.StreamHandler[Any]):
+    """Messages for the screen; where they cannot be written, that is an error of the step and not of its messages."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Raise what went wrong."""
+        error = sys.exc_info()[1]
+        if isinstance(error, OSError):
+            _drop_output()
+            raise error
+        super().handleError(record)
+
+
+def parsed(parser: argparse.ArgumentParser, line: Sequence[str] | None = None) -> argparse.Namespace:
+    """The arguments of a command line (None: that of the process); ends the program where it asks for help."""
+    try:
+        return parser.parse_args(line)
+    except SystemExit as end:
+        try:
+            _flush()
+        except OSError as error:
+            raise SystemExit(_refused(parser.prog, str(machine.refusal(error)))) from end
+        raise

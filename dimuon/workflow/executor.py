@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from contextlib import contextmanager
+from multiprocessing import forkserver, resource_tracker
 from typing import ParamSpec, TypeVar
 
 import threadpoolctl
@@ -37,9 +38,7 @@ def executor(
         with Client(scheduler) as client:  # type: ignore[no-untyped-call]  # Dask has few types
             yield client.get_executor()
         return
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(list(preload))
-    with ProcessPoolExecutor(workers or os.cpu_count(), mp_context=context, initializer=_begin) as pool:
+    with _local(workers or os.cpu_count() or 1, preload) as pool:
         try:
             yield pool
         except BaseException:  # nobody will ask for what is still being done
@@ -47,6 +46,41 @@ def executor(
             for worker in multiprocessing.active_children():
                 worker.terminate()
             raise
+
+
+def _local(workers: int, preload: Sequence[str]) -> ProcessPoolExecutor:
+    """Worker processes of this machine; `UserError` where it has no room for what they share."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(list(preload))
+    try:
+        with _undisturbed():
+            resource_tracker.ensure_running()
+            forkserver.ensure_running()
+        return ProcessPoolExecutor(workers, mp_context=context, initializer=_begin)
+    except (OSError, ImportError, NotImplementedError) as error:
+        why = " ".join(str(error).split())
+        raise UserError(
+            f"no worker process can be started ({why}); is there a folder /dev/shm that may be written to, with room?"
+        ) from error
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Processes begun inside leave Ctrl-C to this one from their first moment on, and know the libraries alone.
+
+    Not the modules of the current folder, which may be called alike.
+    """
+    in_main = threading.current_thread() is threading.main_thread()
+    handler = signal.signal(signal.SIGINT, signal.SIG_IGN) if in_main else None
+    before = os.environ.get("PYTHONSAFEPATH")
+    os.environ["PYTHONSAFEPATH"] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["PYTHONSAFEPATH"]
+        if in_main:
+            signal.signal(signal.SIGINT, handler)
 
 
 class AtOnce(Executor):
