@@ -3,9 +3,13 @@
 For tests of what reads results (figures, report, inspection, comparison); no flow and no classifier is trained.
 """
 
+import atexit
 import contextlib
 import json
+import shutil
+import tempfile
 from dataclasses import fields
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -44,8 +48,18 @@ TRAINING = ("dimu_pt", "mu0_ip3d", "mu1_ip3d")
 def build(folder, name=NAME, charges=("os", "ss"), scale=0.1, events=1.0):
     """Write `data/<name>/`, `results/<name>/` and `<name>.yaml` under `folder`; returns the loaded configuration.
 
-    scale: what the configuration says of the simulation. events: how many there are, in the usual number.
+    scale: what the configuration says of the simulation. events: how many there are, in the usual number. What was
+    asked for before is copied.
     """
+    shutil.copytree(_built(name, charges, scale, events), folder, dirs_exist_ok=True)
+    return config.load(Path(folder, f"{name}.yaml"))
+
+
+@cache
+def _built(name, charges, scale, events):
+    """A folder with the results, removed when the process ends."""
+    folder = tempfile.mkdtemp()
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     with contextlib.chdir(folder):
         path = Path(f"{name}.yaml")
         path.write_text(CONFIG.format(name=name, charges=", ".join(charges), scale=scale))
@@ -68,7 +82,7 @@ def build(folder, name=NAME, charges=("os", "ss"), scale=0.1, events=1.0):
             _write_scores(step("05_train_bdts.py"), train, test, table, dimuons)
             _write_sculpting(step("05_train_bdts.py"), train, test, dimuons)
         _write_significance(step("06_significance.py"), tests, table, dimuons)
-        return chosen
+    return folder
 
 
 def _dimuons(chosen, charge, events):
@@ -286,6 +300,13 @@ def write_studies(chosen, folder, charges=("os", "ss")):
                 "by_truth": None}  # fmt: skip
         content = dict.fromkeys(charges, part)
         run.write_json(run.results / "studies" / "pseudoexperiments.json", content, [run.data / "dimuons.parquet"])
+        best = {"pt_cut": 45.5, "ip3d_cut": 0.01, "n_obs": 90, "n_bkg": 50.0, "n_bkg_err": 3.0, "n_sig": 40.0,
+                "z0": 5.3, "valid": True}  # fmt: skip
+        scanned = {charge: {"best": best, "global": above, "n": 300, "n_failed": 0} for charge in charges}
+        seeds = {"baseline": 5.0, "seeds": {"n": 10, "low": 4.6, "median": 5.0, "high": 5.7}}
+        ranges = {charge: {"cathode_max": seeds, "failures": {}} for charge in charges}
+        for name, content in (("cut_scan", scanned), ("variations", ranges)):
+            run.write_json(run.results / "studies" / f"{name}.json", content, [run.data / "dimuons.parquet"])
         sizes = [
             (n, i, rng.normal(4, 1 / np.sqrt(n)), rng.normal(4.5, 1 / np.sqrt(n)))
             for n in (1, 5, 20)

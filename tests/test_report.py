@@ -2,6 +2,7 @@
 
 import contextlib
 import importlib.util
+import io
 import json
 import re
 import runpy
@@ -15,11 +16,12 @@ import pytest
 
 from dimuon.bumphunt.result import WeightCalibration
 from dimuon.errors import UserError
-from dimuon.figures import registry, report, style, wording
+from dimuon.figures import opening, references, registry, report, style, wording
 from dimuon.figures.saved import Saved
 from dimuon.figures.verdicts import verdicts
 from dimuon.origin import Origin
-from dimuon.workflow import cli, config, provenance
+from dimuon.statistics.peaks import Peak, PeakFit
+from dimuon.workflow import cli, config, products, provenance
 from tests import servers, small_results
 
 MEASURED = Origin("measured", "CMS Open Data", "2016", "13 TeV", "8.7 fb-1")
@@ -61,7 +63,7 @@ class Links(HTMLParser):
                 self.ids.append(value)
             if name == "href" and value.startswith("#"):
                 self.references.append(value[1:])
-            if name in ("src", "href") and not value.startswith(("#", "data:")):
+            if name in ("src", "href") and tag != "a" and not value.startswith(("#", "data:")):
                 self.outside.append(value)
 
 
@@ -89,11 +91,122 @@ def test_the_page_tells_the_whole_story(tmp_path, monkeypatch):
     best = saved.summary["tests"]["os_on_os"]["cathode_max"]
     assert f"{best['z0']:.1f}σ" in words
     assert provenance.file_hash("data/small/dimuons.parquet") in page
-    assert words.index("SIMULATED") < words.index("Result Local")  # said before any number
+    assert words.index("SIMULATED") < words.index("Found:") < words.index("Result Local")  # said before any number
     assert "What is missing" not in words
     assert "python 06_significance.py small.yaml python -m dimuon study controls small.yaml # optional" in words
     assert "<img" in page
     assert re.search(r'<img src="[^"]+" alt="[^"]{40,}"', page)
+
+
+def opened(folder, monkeypatch, peaks=None, **changes):
+    """The opening of the page of the small results. changes: of the test os_on_os, {name: {key: value}}."""
+    monkeypatch.chdir(folder)
+    saved = Saved(provenance.Run(config.load("small.yaml"), "07_plots.py", "small.yaml"))
+    if peaks is not None:
+        found = saved.json(saved.run.path(products.PEAKS))["tests"]["os_on_os"]["peaks"]
+        next(each for each in found if each["variable"] == "cathode_max").update(peaks)
+    for name, values in changes.items():
+        test = saved.summary["tests"]["os_on_os"]
+        test[name] = None if values is None else test[name] | values
+    return opening.opening(saved, verdicts(saved))
+
+
+def test_the_page_opens_with_the_numbers(tmp_path, monkeypatch):
+    small_results.build(tmp_path)
+    best = {"n_obs": 255.0, "n_bkg": 149.9, "n_bkg_err": 14.1, "z0": 5.04, "fpr": 0.1, "valid": True}
+    first = opened(tmp_path, monkeypatch, cathode_max=best, likelihood={"z0": 9.9})
+    assert (
+        "at FPR 10%, the signal region (9-10.6 GeV) holds 255 events where the sidebands predict 150 ± 14"
+        in first.found
+    )
+    assert "a local significance of 5.0σ; no peak stands out in it." in first.found
+    assert first.quote.startswith("The global significance of the best cut, ")
+    assert "the best of 25 cuts" in first.quote
+    assert first.others[0] == "Likelihood reweighting: 9.9σ local"
+    assert any(reading.startswith("SS dimuons, in which no resonance is looked for") for reading in first.others)
+    assert (
+        "All 11 checks made so far pass; what is left to do is `python -m dimuon study controls small.yaml`"
+        in first.next
+    )
+    peaks = tuple(Peak(mass, 0.012, 0.08, 0.01, 60, 12) for mass in (9.456, 10.021))
+    fit = PeakFit("gaussian", peaks, ((0.0,),), 0.01, 0.001, (), 150.0, 60.0, 9, 60.0, 58, 0.4, 0.0, (), (), 0.001)
+    two = {"fit": fit.to_json(), "names": ["Y(1S)", None]}
+    said = "; peaks stand at 9.456 ± 0.012 GeV (Y(1S)) and 10.021 ± 0.012 GeV."
+    assert opened(tmp_path, monkeypatch, peaks=two, cathode_max=best).found.endswith(said)
+    nothing = opened(tmp_path, monkeypatch, cathode_max={"z0": 0.0}, **{"global": None})
+    assert nothing.found.startswith("OS dimuons: no excess.")
+    assert nothing.quote.startswith("No significance of the search yet")
+
+
+@pytest.mark.parametrize(
+    ("toys", "said", "called"),
+    [({"z0": 4.31, "bound": False}, "best cut, 4.3σ, from toys", "that is evidence"),
+     ({"z0": 2.33, "bound": True}, "best cut, more than 2.3σ, a bound for want", "such a bound is no evidence"),
+     ({"z0": 5.2, "bound": False}, "best cut, 5.2σ, from toys", "that is an observation")],
+)  # fmt: skip
+def test_the_number_to_quote_is_the_global_one(tmp_path, monkeypatch, toys, said, called):
+    small_results.build(tmp_path, charges=("os",))
+    quote = opened(tmp_path, monkeypatch, **{"global": toys}).quote
+    assert said in quote
+    assert called in quote
+
+
+def test_null_datasets_and_controls_decide_where_they_were_made(tmp_path, monkeypatch):
+    small_results.write_studies(small_results.build(tmp_path, charges=("os",)), tmp_path, charges=("os",))
+    first = opened(tmp_path, monkeypatch)
+    assert "2.3σ (p = 0.01, 68 % interval 2.1–2.6σ), counted in 300 datasets without a signal" in first.quote
+    assert first.quote.endswith("The controls without a signal pass.")
+    assert "what is left to do" not in first.next
+    readings = [reading for reading in first.others if reading.startswith(("Best cut", "Classical"))]
+    assert readings == [
+        "Best cut on the classifier over random seeds: 4.6–5.7σ local, median 5.0σ (10 variations)",
+        "Classical cuts, pT > 45.5 GeV and both IP3D < 0.01 cm: 5.3σ local; corrected for the number of cuts: 2.33σ "
+        "(p = 0.0100 of 300 null datasets)",
+    ]
+    path = tmp_path / "results/small/studies/controls.json"
+    path.write_text(path.read_text().replace('"passed": true', '"passed": false'))
+    meta = provenance.sidecar_path(path)
+    meta.write_text(json.dumps(json.loads(meta.read_text()) | {"sha256": provenance.file_hash(path)}))
+    first = opened(tmp_path, monkeypatch)
+    assert first.quote.endswith("The controls without a signal do not pass (ss): say so with the number.")
+    assert "“No signal in the control ss”: the chain finds something where nothing is" in first.next
+
+
+def test_words_are_explained_where_they_first_stand():
+    page = '<h2>FPR</h2><p class="FPR">(at FPR 10%)</p><table><th>FPR</th></table><p>OS and FPR, OSLO</p>'
+    said = text_of(wording.explained(page))
+    assert (
+        said
+        == " FPR (at FPR [false-positive rate: the fraction of sideband events that a cut keeps] 10%) FPR OS "
+        + (f"({wording.TERMS['OS']}) and FPR, OSLO ")
+    )
+    assert text_of(wording.explained("<p>scores</p>")) == " scores "
+
+
+def test_citations_are_of_what_was_used(tmp_path):
+    def cited(given):
+        path = tmp_path / "x.yaml"
+        path.write_text(f"name: x\nseed: 1\n{given}\n")
+        return references.of(config.load(path), MEASURED)
+
+    of_record = cited("input: {record: 30555}\nestimator: {kind: flow_matching}")
+    assert [each.key for each in of_record][:4] == [
+        "Gambhir:2025",
+        "CMS:DoubleMuon2016H",
+        "Hallin:2021wme",
+        "Lipman:2022",
+    ]
+    assert of_record[-1].key == "dimuon"
+    assert not any(each.why.startswith("the data") for each in cited("input: {simulation: {}}"))
+    table = "{record: 545, file: Ymumu.csv, mass: M}"
+    assert "https://opendata.cern.ch/record/545" in [each.url for each in cited(f"input: {{table: {table}}}")]
+    by_scores = {each.key for each in cited("input: {scores: mine.parquet}\nsignificance: {choice: envelope}")}
+    assert "Dauncey:2014xga" in by_scores
+    assert "Hallin:2021wme" not in by_scores
+    text = references.bibliography(of_record)
+    assert text.count("{") == text.count("}")
+    assert len(re.findall(r"^@\w+\{[\w:-]+,$", text, re.MULTILINE)) == len(of_record)
+    assert "eprint = {2210.02747}" in text
 
 
 def test_missing_parts_are_said_and_the_rest_is_shown(tmp_path, monkeypatch):
@@ -456,7 +569,50 @@ def test_in_chromium_it_prints(browser, drawn_page):
     show(browser, drawn_page, 1280)
     pdf = base64.b64decode(browser.execute_cdp_cmd("Page.printToPDF", {"printBackground": False})["data"])
     assert pdf.startswith(b"%PDF")
-    assert 3 <= len(re.findall(rb"/Type\s*/Page\b", pdf)) <= 40
+    assert 3 <= n_pages(pdf) <= 20
+
+
+def n_pages(pdf):
+    """Pages of a PDF file."""
+    return len(re.findall(rb"/Type\s*/Page\b", pdf))
+
+
+def test_in_chromium_everything_there_is_takes_twenty_pages_of_paper(browser, tmp_path, monkeypatch):
+    """With both charges and every study, each figure a blank image of the usual shape."""
+    import base64
+
+    import numpy as np
+    from matplotlib import image
+
+    small_results.write_studies(small_results.build(tmp_path), tmp_path)
+    monkeypatch.setattr("tests.test_report.ONE_PIXEL", _png(image, np.zeros((85, 105, 3))))
+    page = make_page(tmp_path, monkeypatch)[1]
+    assert page.count("<figure") >= 45
+    assert page.index('id="robustness"') < page.index('id="cross-applications"')
+    (tmp_path / "page.html").write_text(page)
+    show(browser, tmp_path / "page.html", 1280)
+    paper = {"printBackground": False, "preferCSSPageSize": True}
+    pdf = base64.b64decode(browser.execute_cdp_cmd("Page.printToPDF", paper)["data"])
+    assert 10 <= n_pages(pdf) <= 20
+
+
+def _png(image, pixels):
+    buffer = io.BytesIO()
+    image.imsave(buffer, pixels, format="png")
+    return buffer.getvalue()
+
+
+def test_in_chromium_columns_beyond_the_screen_of_a_phone_are_said(browser, drawn_page):
+    show(browser, drawn_page, 375)
+    boxes = browser.execute_script(
+        "return [...document.querySelectorAll('.scroll')].map(box => {"
+        "const after = box.nextElementSibling, table = box.querySelector('table');"
+        "const said = after !== null && after.className === 'hint' && getComputedStyle(after).display !== 'none';"
+        "return [box.scrollWidth > box.clientWidth + 1, said, table.className]})"
+    )
+    assert any(beyond for beyond, _, _ in boxes)
+    assert all(said for beyond, said, _ in boxes if beyond)
+    assert sum(kind == "cards" and not beyond for beyond, _, kind in boxes) == 2  # the headline and the checks
 
 
 @pytest.mark.parametrize(("mean", "said"), [(0.41, "+0.41σ on the mean (300 bootstrap toys)"), (0.1, None)])

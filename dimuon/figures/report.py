@@ -3,21 +3,33 @@
 import base64
 import importlib.resources
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import jinja2
+from markupsafe import Markup, escape
 
 from dimuon.bumphunt.headlines import HeadlineRow, headline_rows, matched_first
 from dimuon.bumphunt.result import TestResult
+from dimuon.figures import references
 from dimuon.figures.drawing import Drawing
+from dimuon.figures.opening import opening
 from dimuon.figures.saved import Saved
 from dimuon.figures.sections import Section
 from dimuon.figures.style import fpr_name
 from dimuon.figures.verdicts import Verdict, verdicts
-from dimuon.figures.wording import count_text, events_text, p_text, percent_text, settings_in_words, z_text
+from dimuon.figures.wording import (
+    count_text,
+    events_text,
+    explained,
+    p_text,
+    percent_text,
+    settings_in_words,
+    z_text,
+)
 from dimuon.origin import Origin
 from dimuon.studies import standing
 from dimuon.workflow import products, provenance
@@ -31,6 +43,7 @@ def page(saved: Saved, drawings: Sequence[Drawing], files: Mapping[str, Mapping[
         "name": config.name,
         "data": saved.data,
         "origin_label": origin.label,
+        "opening": opening(saved, checks),
         "warnings": list(warnings(saved, origin, checks)),
         "headline": headline(saved),
         "cutflow": cutflow(saved),
@@ -46,8 +59,9 @@ def page(saved: Saved, drawings: Sequence[Drawing], files: Mapping[str, Mapping[
         "seed": config.seed,
         "config_path": saved.run.config_path,
         "steps": steps(config),
+        "references": references.of(config, origin),
     }
-    return _environment().get_template("report.html").render(context)
+    return explained(_environment().get_template("report.html").render(context))
 
 
 def steps(config: Config) -> list[tuple[str, bool]]:
@@ -72,8 +86,13 @@ def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(
         loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters.update(z=z_text, p=p_text, events=events_text, fpr=fpr_name)
+    environment.filters.update(z=z_text, p=p_text, events=events_text, fpr=fpr_name, commands=_commands)
     return environment
+
+
+def _commands(sentence: str) -> Markup:
+    """A sentence with its commands, between backquotes, set as code."""
+    return Markup(re.sub("`([^`]*)`", r"<code>\1</code>", str(escape(sentence))))
 
 
 def headline(saved: Saved) -> list[tuple[str, HeadlineRow]]:

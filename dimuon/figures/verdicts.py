@@ -23,11 +23,12 @@ Z_QUIET = 3.0  # local significance of the best of all cuts in the same-sign con
 
 @dataclass(frozen=True)
 class Verdict:
-    """The outcome of one check. check: what is asked; seen: the numbers that decide."""
+    """The outcome of one check. check: what is asked; seen: the numbers that decide; remedy: what to do if it fails."""
 
     check: str
     passed: bool
     seen: str
+    remedy: str
 
     @property
     def word(self) -> str:
@@ -54,12 +55,14 @@ def _fits_and_control(saved: Saved) -> Iterator[Verdict]:
             fit.p_chi2 >= P_DOUBTFUL,
             f"χ² = {fit.chi2:.1f} for {fit.ndf} degrees of freedom, p = {p_text(fit.p_chi2)}; "
             f"asked is p ≥ {P_DOUBTFUL:g}",
+            "choose another function of the mass (significance.family, degree or choice), run step 6 again",
         )
         if result.test == "ss" and not _has_controls(saved):  # the study asks the same over many seeds
             yield Verdict(
                 "No signal where there is none (same sign)",
                 best.z0 < Z_QUIET,
                 f"largest local significance {z_text(best.z0)} at FPR {fpr_name(best.fpr)}; asked is < {Z_QUIET:g}σ",
+                "the study controls asks the same over many seeds; what it finds counts",
             )
 
 
@@ -74,6 +77,7 @@ def _closures(saved: Saved) -> Iterator[Verdict]:
                 whole["auc"] < AUC_CLOSED and largest < KS_CLOSED,
                 f"{_auc_text(whole, 'AUC ')}, largest KS distance {largest:.3f}; asked are below {AUC_CLOSED:g} and "
                 f"{KS_CLOSED:g}",
+                "see the figures of the background model; train longer, with more members, or another estimator.kind",
             )
         for test, where, limit in (
             ("half_split", f"half of the {saved.data.short(charge)} sidebands", AUC_CLOSED),
@@ -87,6 +91,8 @@ def _closures(saved: Saved) -> Iterator[Verdict]:
                     "AUC in "
                     + ", ".join(_auc_text(record, f"{place}: ") for place, record in records.items())
                     + f"; asked is below {limit:g}",
+                    "the model describes what it has seen better than the rest: fewer parameters, or another "
+                    "estimator.kind",
                 )
 
 
@@ -113,6 +119,8 @@ def _sculpting(saved: Saved) -> Iterator[Verdict]:
             bool(flagged.sum() <= N_FLAGGED) and independent,
             f"{flagged.sum()} of {len(flagged)} working points flagged; score against mass: {p_values}; asked are at "
             f"most {N_FLAGGED} and p ≥ {P_DEPENDENT:g}",
+            "quote no cut that is flagged, and leave out features that vary with the mass (see the agreement of the "
+            "sampled background)",
         )
 
 
@@ -139,4 +147,5 @@ def _controls(saved: Saved) -> Iterator[Verdict]:
             control["passed"],
             f"Z0 over {control['n_seeds']} seeds ({control['n_failed']} failed): {gate}; "
             f"asked is a {content['criterion']}",
+            "the chain finds something where nothing is: believe no significance beyond what it finds there",
         )

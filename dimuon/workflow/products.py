@@ -436,6 +436,9 @@ FIGURES = Product(
     optional=True,
 )
 REPORT = Product("report", "results/{name}/report.html", STEP_7, "the whole story on one page, self-contained")
+REFERENCES = Product(
+    "references", "results/{name}/references.bib", STEP_7, "what to cite: paper, data, methods, this software (BibTeX)"
+)
 EXPORT_MANIFEST = Product(
     "export_manifest",
     "results/{name}/export/manifest.json",

@@ -38,9 +38,11 @@ class Flow(EstimatorSettings):
     @property
     def sentence(self) -> str:
         """What a report says of the flows."""
+        what = (type(self).__doc__ or self.kind).strip(" .")
         return (
-            f"Flows: {self.members} members of kind {self.kind}, {self.blocks} blocks of {self.hidden} hidden "
-            f"features, up to {self.epochs} epochs, batches of {self.batch_size}, learning rate {self.learning_rate:g}."
+            f"Background model: {self.members} normalizing flows ({what}; estimator.kind = {self.kind}) of "
+            f"{self.blocks} blocks with {self.hidden} hidden features, up to {self.epochs} epochs, batches of "
+            f"{self.batch_size}, learning rate {self.learning_rate:g}."
         )
 
     @model_validator(mode="before")
