@@ -140,9 +140,9 @@ def test_the_page_opens_with_the_numbers(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     ("toys", "said", "called"),
-    [({"z0": 4.31, "bound": False}, "best cut, 4.3σ, from toys", "that is evidence"),
-     ({"z0": 2.33, "bound": True}, "best cut, more than 2.3σ, a bound for want", "such a bound is no evidence"),
-     ({"z0": 5.2, "bound": False}, "best cut, 5.2σ, from toys", "that is an observation")],
+    [({"z0": 4.31, "z0_low": 4.2, "z0_high": 4.4, "bound": None}, "best cut, 4.31 ± 0.10σ (", "that is evidence"),
+     ({"z0": None, "p": None, "bound": 2.1}, "best cut, > 2.1σ (a bound: none of", "such a bound is no evidence"),
+     ({"z0": 5.2, "z0_low": 5.1, "z0_high": None, "bound": None}, "best cut, 5.20σ (", "that is an observation")],
 )  # fmt: skip
 def test_the_number_to_quote_is_the_global_one(tmp_path, monkeypatch, toys, said, called):
     small_results.build(tmp_path, charges=("os",))
@@ -154,7 +154,7 @@ def test_the_number_to_quote_is_the_global_one(tmp_path, monkeypatch, toys, said
 def test_null_datasets_and_controls_decide_where_they_were_made(tmp_path, monkeypatch):
     small_results.write_studies(small_results.build(tmp_path, charges=("os",)), tmp_path, charges=("os",))
     first = opened(tmp_path, monkeypatch)
-    assert "2.3σ (p = 0.01, 68 % interval 2.1–2.6σ), counted in 300 datasets without a signal" in first.quote
+    assert "best cut, 2.33 ± 0.24σ (3 of 300 null datasets above): the local" in first.quote
     assert first.quote.endswith("The controls without a signal pass.")
     assert "what is left to do" not in first.next
     readings = [reading for reading in first.others if reading.startswith(("Best cut", "Classical"))]

@@ -100,10 +100,10 @@ def _quote(saved: Saved, row: HeadlineRow) -> str:
     best, n_points = row.result.cathode_max, saved.config.significance.n_working_points
     local = f"the local {z_text(best.z0)} does not count that the best of {n_points} cuts was taken"
     doubt = "" if best.valid else ", and stands where too few events are left for its formula"
-    calibrated, toys = _calibrated(saved, row.result), row.result.global_
-    if calibrated is None and toys is None:
+    calibrated = _calibrated(saved, row.result)
+    worth = calibrated or row.result.global_
+    if worth is None:
         return f"No significance of the search yet: {local}{doubt}.{_gate(saved)}"
-    worth = calibrated or toys
     aside = (
         " They went through the whole chain."
         if calibrated is not None
