@@ -154,7 +154,7 @@ def test_the_number_to_quote_is_the_global_one(tmp_path, monkeypatch, toys, said
 def test_null_datasets_and_controls_decide_where_they_were_made(tmp_path, monkeypatch):
     small_results.write_studies(small_results.build(tmp_path, charges=("os",)), tmp_path, charges=("os",))
     first = opened(tmp_path, monkeypatch)
-    assert "best cut, 2.33 ± 0.24σ (3 of 300 null datasets above): the local" in first.quote
+    assert "best cut, 2.33 ± 0.24σ (3 of 300 null datasets through the whole chain above): the local" in first.quote
     assert first.quote.endswith("The controls without a signal pass.")
     assert "what is left to do" not in first.next
     readings = [reading for reading in first.others if reading.startswith(("Best cut", "Classical"))]

@@ -104,13 +104,11 @@ def _quote(saved: Saved, row: HeadlineRow) -> str:
     worth = calibrated or row.result.global_
     if worth is None:
         return f"No significance of the search yet: {local}{doubt}.{_gate(saved)}"
-    aside = (
-        " They went through the whole chain."
-        if calibrated is not None
-        else " What the chain does on background alone is counted by the study pseudoexperiments."
+    counted = (
+        "" if calibrated else " What the chain does on background alone is counted by the study pseudoexperiments."
     )
     return (
-        f"The global significance of the best cut, {worth.text}σ ({worth.how}): {local}{doubt}.{aside} "
+        f"The global significance of the best cut, {worth.text}σ ({worth.how}): {local}{doubt}.{counted} "
         f"{_strength(worth)}{_gate(saved)}"
     )
 
@@ -124,7 +122,7 @@ def _calibrated(saved: Saved, result: TestResult) -> GlobalSignificance | None:
         return None
     summary = CalibratedSummary.from_json(content[result.test])
     way = LIKE_NULLS if LIKE_NULLS in summary.data else ANALYSIS
-    return GlobalSignificance.of_counts(summary.data[way][Statistic.BEST_CUT].overall, "null datasets")
+    return summary.data[way][Statistic.BEST_CUT].overall
 
 
 def _strength(worth: GlobalSignificance) -> str:
@@ -197,11 +195,11 @@ def _of_studies(saved: Saved, result: TestResult) -> Iterator[tuple[float, str]]
     cuts = saved.optional_json(saved.run.path(products.PRODUCTS["cut_scan_best"])) or {}
     if result.test in cuts:
         scan = Corrected.from_json(cuts[result.test])
-        counted = str(scan).replace(" sigma", "σ")
         yield (
             scan.best.z0,
             f"Classical cuts, pT > {scan.best.pt_cut:g} GeV and both IP3D < {scan.best.ip3d_cut:g} cm: "
-            f"{z_text(scan.best.z0)} local; corrected for the number of cuts: {counted}",
+            f"{z_text(scan.best.z0)} local; corrected for the number of cuts: "
+            f"{scan.corrected}",
         )
     ranges = saved.optional_json(saved.run.path(products.PRODUCTS["variations_ranges"])) or {}
     if result.test in ranges:

@@ -60,9 +60,7 @@ class Run:
         self.written: list[tuple[Path, int | None]] = []
         self.tables = dict[Path, Any]()  # opened in this step by those who read them, so that no one opens them again
         self._opened: dict[Path, tuple[str, dict[str, Any]]] = {}  # hash and sidecar of an input as it was when opened
-        self._fresh: set[Path] = (
-            set()
-        )  # inputs that are what the configuration would make: looked at once
+        self._fresh: set[Path] = set()  # inputs that are what the configuration would make: looked at once
 
     def path(self, product: Product, **fields: str) -> Path:
         """Where a file of this analysis lies. fields: of the product's template, beside the name."""
