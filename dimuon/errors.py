@@ -1,5 +1,15 @@
 """Errors that are told in one line."""
 
+import struct
+import zlib
+
+# what reading a file that is damaged, cut short or of another kind can raise, whichever library decodes it: a damaged
+# address leads to a TypeError or an IndexError, a damaged length to a MemoryError or an OverflowError
+DAMAGED = (
+    *(ArithmeticError, AssertionError, AttributeError, EOFError, LookupError, MemoryError, RuntimeError),
+    *(TypeError, ValueError, struct.error, zlib.error),
+)
+
 
 class UserError(Exception):
     """A mistake that the user can mend: one line that says which file or key, what was found, and what to do."""

@@ -1,11 +1,16 @@
 """The trained models of an analysis, loaded by themselves."""
 
+import contextlib
 import doctest
+import io
+import pickle
 import re
+import zipfile
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from dimuon import Events, Stream, trained
 from dimuon.background import saved
@@ -125,3 +130,57 @@ def test_the_example_of_the_documentation(analysis, monkeypatch):
     results = doctest.DocTestRunner().run(example, out=told.append)
     assert results.attempted >= 7
     assert results.failed == 0, "".join(told)
+
+
+def zipped(**content):
+    """The bytes of a zip archive."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, value in content.items():
+            archive.writestr(name.replace("_", "/", 1).replace("manifest", "manifest.json"), value)
+    return buffer.getvalue()
+
+
+def torch_file(content):
+    """The bytes of a torch file."""
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    return buffer.getvalue()
+
+
+OTHER = {  # what may lie where a model is looked for
+    "empty": b"",
+    "a text": b"name: a\n",
+    "a pickle": pickle.dumps({"kind": "maf"}),
+    "an archive of nothing": zipped(),
+    "a list": zipped(manifest="[]"),
+    "no models": zipped(manifest='{"classifier": "xgboost"}', fold0_a="{"),
+    "an unknown classifier": zipped(manifest='{"classifier": ["xgboost"]}'),
+    "a list of tensors": torch_file([torch.zeros(2)]),
+    "a kind without a model": torch_file({"kind": "maf"}),
+    "a list for a kind": torch_file({"kind": ["maf"]}),
+}
+
+
+@pytest.mark.parametrize("kind", OTHER)
+def test_a_file_of_another_kind_is_a_value_error(kind):
+    for read in (saved.from_bytes, archive.unpack):
+        with pytest.raises(ValueError, match="."):
+            read(OTHER[kind])
+
+
+def test_models_cut_short_or_damaged_are_whole_or_refused(analysis):
+    """Nothing but a ValueError comes of any damage; what the bytes no longer tell, the file's SHA-256 does."""
+    folder, *_ = analysis
+    paths = [folder / "data" / "demo" / name for name in ("flows_os.pt", "bdts_os.zip")]
+    rng = np.random.default_rng(1)
+    for path, read in zip(paths, (saved.from_bytes, archive.unpack), strict=True):
+        content = np.frombuffer(path.read_bytes(), dtype=np.uint8)
+        for cut in rng.integers(0, len(content), 20):
+            with pytest.raises(ValueError, match="."):
+                read(content[:cut].tobytes())
+        for _ in range(40):
+            damaged = content.copy()
+            damaged[rng.integers(0, len(content), 5)] = rng.integers(0, 256, 5)
+            with contextlib.suppress(ValueError):
+                read(damaged.tobytes())

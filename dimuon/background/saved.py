@@ -4,6 +4,7 @@ import io
 
 from dimuon.background.kinds import ESTIMATORS
 from dimuon.background.protocol import BackgroundModel
+from dimuon.errors import DAMAGED, AnalysisError
 
 
 def to_bytes(model: BackgroundModel) -> bytes:
@@ -20,8 +21,13 @@ def from_bytes(content: bytes) -> BackgroundModel:
     from dimuon.background.training import load_tensors  # loads torch
 
     state = load_tensors(content)
-    if "kind" not in state:
+    if not isinstance(state, dict) or "kind" not in state:
         raise ValueError("written by an earlier version, without the kind of its estimator")
-    if state["kind"] not in ESTIMATORS:
+    if not isinstance(state["kind"], str) or state["kind"] not in ESTIMATORS:
         raise ValueError(f"a model of kind {state['kind']!r}, which is none of {', '.join(ESTIMATORS)}")
-    return ESTIMATORS[state["kind"]].restored(state)
+    try:
+        return ESTIMATORS[state["kind"]].restored(state)
+    except AnalysisError:  # whole, but not for this machine
+        raise
+    except DAMAGED as error:
+        raise ValueError(f"not a whole model of kind {state['kind']} ({type(error).__name__})") from error

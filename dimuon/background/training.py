@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 from dimuon.arrays import FloatArray, IntArray
 from dimuon.background.protocol import Checkpoint
-from dimuon.errors import AnalysisError
+from dimuon.errors import DAMAGED, AnalysisError
 from dimuon.random import Stream
 
 if TYPE_CHECKING:
@@ -317,7 +317,7 @@ def load_tensors(content: bytes) -> dict[str, Any]:
     try:
         state: dict[str, Any] = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
         return state
-    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+    except (*DAMAGED, pickle.UnpicklingError) as error:
         raise ValueError(f"not a torch file of tensors and numbers ({type(error).__name__})") from error
 
 

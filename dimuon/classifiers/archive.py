@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dimuon.classifiers.protocol import CLASSIFIERS, Classifier
+from dimuon.errors import DAMAGED
 
 
 def pack(models: Mapping[int, Sequence[bytes]], manifest: Mapping[str, Any]) -> bytes:
@@ -35,6 +36,6 @@ def unpack(content: bytes) -> tuple[dict[str, Any], list[Classifier]]:
             for name in sorted(name for name in archive.namelist() if name.startswith("fold")):
                 by_fold.setdefault(int(name.split("/")[0].removeprefix("fold")), []).append(archive.read(name))
         kind = CLASSIFIERS[manifest["classifier"]]
-    except (KeyError, ValueError, zipfile.BadZipFile) as error:
-        raise ValueError(f"not an archive of classifiers ({error})") from error
-    return manifest, [kind.from_bytes(by_fold[fold]) for fold in sorted(by_fold)]
+        return manifest, [kind.from_bytes(by_fold[fold]) for fold in sorted(by_fold)]
+    except (*DAMAGED, zipfile.BadZipFile) as error:
+        raise ValueError(f"not an archive of classifiers ({type(error).__name__})") from error

@@ -5,9 +5,7 @@ import importlib
 import importlib.util
 import logging
 import math
-import struct
 import time
-import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -23,7 +21,7 @@ import uproot
 from dimuon.data import nanoaod, published_skim
 from dimuon.data.addresses import REMOTE, digest_of, is_remote
 from dimuon.data.settings import Input
-from dimuon.errors import UserError
+from dimuon.errors import DAMAGED, UserError
 
 log = logging.getLogger("dimuon")
 
@@ -35,22 +33,9 @@ EOS = "root://eospublic.cern.ch/"  # where the portal's files lie; the portal se
 RESERVED = ("spectrum",)  # names of skim files that belong to no input
 
 
-# what reading a file over a network, or a damaged one, can raise; anything else is a mistake of ours (uproot
-# decompresses with cramjam; a read beyond the end of the file, which a damaged address asks for, is a TypeError there,
-# an object of a class that it does not know an AttributeError, a damaged length a MemoryError or OverflowError)
-NETWORK_ERRORS = (OSError, EOFError, HTTPException)
-DECODING_ERRORS = (zlib.error, cramjam.DecompressionError, uproot.DeserializationError, AssertionError, RuntimeError)
-DAMAGED_VALUES = (
-    ValueError,
-    IndexError,
-    KeyError,
-    TypeError,
-    AttributeError,
-    ArithmeticError,
-    MemoryError,
-    struct.error,
-)
-READ_ERRORS = (*NETWORK_ERRORS, *DECODING_ERRORS, *DAMAGED_VALUES)
+# what reading a file over a network, or a damaged one, can raise (uproot decompresses with cramjam)
+NETWORK_ERRORS = (OSError, HTTPException)
+READ_ERRORS = (*NETWORK_ERRORS, cramjam.DecompressionError, uproot.DeserializationError, *DAMAGED)
 
 
 @dataclass(frozen=True)

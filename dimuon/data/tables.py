@@ -50,7 +50,7 @@ class Parquet:
     def __init__(self, path: Path) -> None:
         self.path, self.units = path, dict[str, str]()
         try:
-            self.file = pq.ParquetFile(path, memory_map=True)
+            self.file = pq.ParquetFile(path)
         except (OSError, pa.ArrowException) as error:
             raise UserError(f"{path}: not a readable parquet file ({error})") from error
         self.names = _by_name(path, self.file.schema_arrow.names)
