@@ -625,6 +625,9 @@ def test_a_biased_likelihood_is_said_to_be_one(tmp_path, monkeypatch, mean, said
     pooled = replace(result.likelihood, z0=5.3)
     valid = replace(result.cathode_max, valid=True)
     doubtful = replace(result, cathode_max=valid, likelihood_calibration=behaviour, likelihood_pooled=pooled)
+    unbiased = list(report.doubts(doubtful))
+    assert all("one scale" not in sentence for sentence in unbiased)  # it is the headline
+    doubtful = replace(doubtful, weight_scales="per_bin")
     sentences = list(report.doubts(doubtful))
     if said is None:
         assert sentences == []

@@ -67,7 +67,7 @@ def test_the_keys_of_significance_json(search):
     content = search[1].to_json()
     assert set(content) == {
         *("train", "test", "n_events", "no_cut", "cathode_max", "best_feature", "sidebands", "toys", "global"),
-        *("likelihood", "likelihood_pooled", "likelihood_reason", "likelihood_calibration"),
+        *("likelihood", "likelihood_pooled", "likelihood_reason", "likelihood_calibration", "weight_scales"),
     }
     assert set(content["toys"]) == {"no_cut", "cathode_max"}
     assert set(content["likelihood_calibration"]) == {
@@ -124,7 +124,9 @@ def test_the_headline_table(search):
     crossed = replace(result, train="ss")
     assert [test.name for test in matched_first([crossed, result])] == ["os_on_os", "ss_on_os"]
     line = on_screen([result]).splitlines()[1]
-    assert f"{result.likelihood.z0:.2f}" in line
+    assert f"{result.likelihood_pooled.z0:.2f} " in line  # the headline, without bias
+    assert row.likelihood.z0 == result.likelihood_pooled.z0 != result.likelihood.z0 == row.other_likelihood.z0
+    assert headline_rows([replace(result, weight_scales="per_bin")])[0].likelihood.z0 == result.likelihood.z0
     assert f"{result.likelihood_calibration.mean:+.2f}" in line
 
 
@@ -150,14 +152,15 @@ def test_a_calibrated_p_value_is_read_as_it_was_written():
 def test_figure_points_are_the_test_on_the_histograms_shown():
     mass, score = sample()
     classifier, weights = CutVariable("cathode", score), score**2
-    points = cut_and_count.figure_points(mass, classifier, FIGURE_FPRS, MODEL, weights)
-    shown = cut_and_count.mass_histograms(mass, classifier, FIGURE_FPRS, MODEL, weights)
+    reweighted = cut_and_count.reweighting(mass, score, MODEL, weights)
+    points = cut_and_count.figure_points(mass, classifier, FIGURE_FPRS, MODEL, reweighted)
+    shown = cut_and_count.mass_histograms(mass, classifier, FIGURE_FPRS, MODEL, reweighted)
     in_sr = shown[shown["region"] == "SR"].groupby(["variable", "fpr"])
     for point in points.itertuples():
         part = in_sr.get_group((point.variable, point.fpr))
         assert point.n_obs == pytest.approx(part["n_obs"].sum(), rel=1e-12)
         assert point.n_bkg == pytest.approx(part["n_bkg"].sum(), rel=1e-9)
-    weighted = discoveries(Spectra.of(mass, MODEL.bins, weights), MODEL).one(0)
+    weighted = discoveries(Spectra.of(mass, MODEL.bins, weights, pooled=True), MODEL).one(0)
     last = points.iloc[-1]
     assert (last["variable"], last["fpr"], last["z0"]) == ("likelihood", 1.0, pytest.approx(weighted.z0, abs=1e-9))
     assert np.isnan(last["cut"])

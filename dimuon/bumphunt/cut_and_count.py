@@ -144,35 +144,41 @@ def marked(own: pd.DataFrame, others: pd.DataFrame | None) -> pd.DataFrame:
 class Reweighting:
     """The spectrum weighted by the likelihood (paper, step 4b).
 
-    outcome: of its test, and weights: (n_events,); both None where reason says why they are not defined.
+    outcome: of its test with a scale of the weights for each bin, and weights: (n_events,); both None where reason says
+    why they are not defined. pooled: whether its headline has one scale for all sidebands instead.
     """
 
     outcome: Discovery | None
     weights: FloatArray | None
     reason: str | None = None
+    pooled: bool = True
 
 
 def reweighting(
-    mass: FloatArray, score: FloatArray, model: SpectrumModel, weights: FloatArray | None = None
+    mass: FloatArray, score: FloatArray, model: SpectrumModel, weights: FloatArray | None = None, pooled: bool = True
 ) -> Reweighting:
-    """The test on the spectrum weighted by the likelihood. weights: (n_events,); None: from the score."""
+    """The test on the spectrum weighted by the likelihood. weights: (n_events,); None: from the score. pooled: of the
+    headline, see `Reweighting`."""
     if weights is None:
         bare = discoveries(Spectra.of(mass, model.bins), model).one(0)
         try:
             weights = likelihood_weights(score, bare.n_sig, bare.n_bkg)
         except ValueError as error:
-            return Reweighting(None, None, str(error))
-    return Reweighting(discoveries(Spectra.of(mass, model.bins, weights), model).one(0), weights)
+            return Reweighting(None, None, str(error), pooled)
+    outcome = discoveries(Spectra.of(mass, model.bins, weights), model).one(0)
+    return Reweighting(outcome, weights, None, pooled)
 
 
-def mass_histogram(mass: FloatArray, model: SpectrumModel, weights: FloatArray | None = None) -> pd.DataFrame:
-    """The mass spectrum with its sideband fit, for a figure: one row per bin.
+def mass_histogram(
+    mass: FloatArray, model: SpectrumModel, weights: FloatArray | None = None, pooled: bool = True
+) -> pd.DataFrame:
+    """The mass spectrum with its sideband fit, for a figure: one row per bin. pooled: as in `Reweighting`.
 
     Columns: bin_low, bin_high [GeV], region, n_obs (sum of weights), n_obs_err, n_bkg, n_bkg_err.
     """
     bins = model.bins
     low, high = bins.edges[:-1], bins.edges[1:]
-    fit = sideband_fits(Spectra.of(mass, bins, weights), model)[0]
+    fit = sideband_fits(Spectra.of(mass, bins, weights, pooled=pooled), model)[0]
     squares = None if weights is None else np.square(weights)
     return pd.DataFrame(
         {
@@ -192,7 +198,7 @@ def mass_histograms(
     variable: CutVariable,
     fprs: Sequence[float],
     model: SpectrumModel,
-    weights: FloatArray | None = None,
+    weighted: Reweighting | None = None,
 ) -> pd.DataFrame:
     """`mass_histogram` after each cut on `variable`, and of the reweighted spectrum where there are weights.
 
@@ -203,9 +209,9 @@ def mass_histograms(
         mass_histogram(mass[kept], model).assign(variable=variable.name, fpr=fpr)
         for fpr, kept in zip(scan.fpr, scan.kept, strict=True)
     ]
-    if weights is not None:
-        weighted = mass_histogram(mass, model, weights)
-        frames.append(weighted.assign(variable=Statistic.LIKELIHOOD.value, fpr=1.0))
+    if weighted is not None and weighted.weights is not None:
+        spectrum = mass_histogram(mass, model, weighted.weights, weighted.pooled)
+        frames.append(spectrum.assign(variable=Statistic.LIKELIHOOD.value, fpr=1.0))
     return pd.concat(frames, ignore_index=True)
 
 
@@ -214,7 +220,7 @@ def figure_points(
     variable: CutVariable,
     fprs: Sequence[float],
     model: SpectrumModel,
-    weights: FloatArray | None = None,
+    weighted: Reweighting | None = None,
 ) -> pd.DataFrame:
     """The test on exactly the spectra of `mass_histograms`, for `mass_points.parquet`: one row per spectrum.
 
@@ -224,8 +230,8 @@ def figure_points(
     scan = variable.scan(model.bins.window.in_sidebands(mass), fprs)
     spectra = [Spectra.of(mass, model.bins, selections=scan.kept)]
     labels = {"variable": [variable.name] * len(scan.fpr), "fpr": [*scan.fpr], "cut": [*scan.cut]}
-    if weights is not None:
-        spectra.append(Spectra.of(mass, model.bins, weights))
+    if weighted is not None and weighted.weights is not None:
+        spectra.append(Spectra.of(mass, model.bins, weighted.weights, pooled=weighted.pooled))
         for column, value in (("variable", Statistic.LIKELIHOOD.value), ("fpr", 1.0), ("cut", np.nan)):
             labels[column].append(value)
     outcomes = discoveries(Spectra.joined(spectra), model)
@@ -342,13 +348,18 @@ def likelihood_result(
     weighted: Reweighting, mass: FloatArray, model: SpectrumModel, n_toys: Toys, stream: Stream
 ) -> LikelihoodResult:
     """The headline numbers of the reweighted spectrum. mass: (n_events,), GeV."""
-    weights = weighted.weights
+    weights, scales = weighted.weights, "pooled" if weighted.pooled else "per_bin"
     if weights is None:
-        return LikelihoodResult(likelihood_reason=weighted.reason)
+        return LikelihoodResult(likelihood_reason=weighted.reason, weight_scales=scales)
     behaviour = None
     if n_toys.weights:
         rng = stream.child("weights").generator()
-        calibrated, value = toys.weighted_calibration(mass, weights, model, n_toys.weights, rng)
+        calibrated, value = toys.weighted_calibration(mass, weights, model, n_toys.weights, rng, weighted.pooled)
         behaviour = WeightCalibration(**vars(calibrated), toys=value)
     pooled = discoveries(Spectra.of(mass, model.bins, weights, pooled=True), model).one(0)
-    return LikelihoodResult(likelihood=weighted.outcome, likelihood_pooled=pooled, likelihood_calibration=behaviour)
+    return LikelihoodResult(
+        likelihood=weighted.outcome,
+        likelihood_pooled=pooled,
+        likelihood_calibration=behaviour,
+        weight_scales=scales,
+    )

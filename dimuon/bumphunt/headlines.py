@@ -63,6 +63,17 @@ class HeadlineRow:
     def __getitem__(self, statistic: Statistic) -> HeadlineCell:
         return self.cells[statistic]
 
+    @property
+    def likelihood(self) -> HeadlineCell:
+        """The likelihood value where one is shown: that of the configured scale of the weights."""
+        return self.cells[self.result.quoted_likelihood]
+
+    @property
+    def other_likelihood(self) -> HeadlineCell:
+        """That with the other scale."""
+        both = {Statistic.LIKELIHOOD, Statistic.LIKELIHOOD_POOLED}
+        return self.cells[(both - {self.result.quoted_likelihood}).pop()]
+
 
 def headline_rows(tests: Iterable[TestResult]) -> list[HeadlineRow]:
     """The headline table, one row for each test."""
@@ -77,27 +88,29 @@ def matched_first(tests: Iterable[TestResult]) -> list[TestResult]:
 def on_screen(tests: Sequence[TestResult]) -> str:
     """The headline table as text."""
     head = f"{'local Z0':<12}{'no cut':>10}{'best classifier cut':>24}{'best feature cut':>28}{'likelihood':>14}"
-    lines = [f"{head}{'one scale':>12}{'bias':>8}"]
-    for row in headline_rows(tests):
-        best, feature, likelihood = (
-            row[each] for each in (Statistic.BEST_CUT, Statistic.BEST_FEATURE, Statistic.LIKELIHOOD)
-        )
+    rows = headline_rows(tests)
+    other = "per bin" if all(row.likelihood.statistic == Statistic.LIKELIHOOD_POOLED for row in rows) else "other scale"
+    lines = [f"{head}{other:>12}{'bias':>8}"]
+    for row in rows:
+        best, feature, likelihood = row[Statistic.BEST_CUT], row[Statistic.BEST_FEATURE], row.likelihood
         at_best = f"{best.text} at FPR {best.fpr:.3g}"
         on_feature = "none" if feature.z0 is None else f"{feature.text} on {feature.variable}"
         line = f"{row.result.name:<12}{row[Statistic.NO_CUT].text:>10}{at_best:>24}{on_feature:>28}"
         if likelihood.z0 is None:
             lines.append(f"{line}{'absent':>14}  ({likelihood.reason})")
         else:
-            pooled, behaviour = row[Statistic.LIKELIHOOD_POOLED].text, row.result.likelihood_calibration
+            behaviour = row.result.likelihood_calibration
             bias = "-" if behaviour is None else f"{behaviour.mean:+.2f}"
-            lines.append(f"{line}{likelihood.text:>14}{pooled:>12}{bias:>8}")
+            lines.append(f"{line}{likelihood.text:>14}{row.other_likelihood.text:>12}{bias:>8}")
     corrected = [f"{test.name}: local Z0 = {test.global_.local:.2f}, {test.global_}" for test in tests if test.global_]
     return "\n".join(
         [
             *lines,
             *corrected,
             "(!) too few events for the asymptotic formula",
-            "one scale: the likelihood with one scale of the weights for all sidebands",
+            "likelihood: with one scale of the weights for all sidebands; per bin: a scale for each, as in the paper"
+            if other == "per bin"
+            else "likelihood: with a scale of the weights for each bin, as in the paper; other scale: one for all",
             "bias: what the likelihood reads on background alone, on the mean",
         ]
     )

@@ -184,14 +184,21 @@ class LikelihoodResult(Record):
     """What the likelihood reweighting finds on one sample.
 
     likelihood: the reweighted spectrum, and likelihood_pooled with one scale of the weights for all sidebands; both
-    None where likelihood_reason says why they are not defined. likelihood_calibration: how that value behaves without a
-    signal; None where no toys were drawn.
+    None where likelihood_reason says why they are not defined. weight_scales: which of them is the headline, "pooled"
+    or "per_bin". likelihood_calibration: how the headline behaves without a signal; None where no toys were drawn.
     """
 
     likelihood: Discovery | None = None
     likelihood_pooled: Discovery | None = None
     likelihood_reason: str | None = None
     likelihood_calibration: WeightCalibration | None = None
+    weight_scales: str = "pooled"
+
+    @property
+    def quoted_likelihood(self) -> Statistic:
+        """The likelihood value to show where only one is shown."""
+        pooled = self.weight_scales == "pooled" and (self.likelihood_pooled is not None or self.likelihood is None)
+        return Statistic.LIKELIHOOD_POOLED if pooled else Statistic.LIKELIHOOD
 
 
 @dataclass(frozen=True, kw_only=True)

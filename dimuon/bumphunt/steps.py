@@ -21,6 +21,7 @@ from dimuon.background.mass_model import Sampled
 from dimuon.background.protocol import BackgroundModel, Checkpoint
 from dimuon.background.scaler import LogitScaler, Preparation
 from dimuon.bumphunt import cut_and_count, excess
+from dimuon.bumphunt.cut_and_count import Reweighting
 from dimuon.bumphunt.excess import Scored, WhatWasFound
 from dimuon.bumphunt.result import Headline, ScanPoint, Statistic, TestResult
 from dimuon.classifiers import cross_validation, importance
@@ -361,11 +362,13 @@ def measure(
     if for_figures:
         rng = own.child("sculpting").generator()
         curves = cut_and_count.add_sculpting(curves, mass, variables, fprs, model.bins, settings.degree, rng)
-    weighted = cut_and_count.reweighting(mass, sample.score, model, sample.weight)
+    weighted = cut_and_count.reweighting(
+        mass, sample.score, model, sample.weight, pooled=settings.weight_scales == "pooled"
+    )
     cuts = cut_and_count.cut_result(curves, spectra, model, toys, own)
     likelihood = cut_and_count.likelihood_result(weighted, mass, model, toys, own)
     found = TestResult.of(sample.train, sample.test, len(mass), cuts, likelihood)
-    tables = _figure_tables(config, sample, curves, variables[0], weighted.weights) if for_figures else {}
+    tables = _figure_tables(config, sample, curves, variables[0], weighted) if for_figures else {}
     return SearchResult(curves, found, sample.score, tables, weighted.weights)
 
 
@@ -388,7 +391,7 @@ def describe(
 
 
 def _figure_tables(
-    config: Config, sample: Sample, curves: pd.DataFrame, classifier: CutVariable, weights: FloatArray | None
+    config: Config, sample: Sample, curves: pd.DataFrame, classifier: CutVariable, weighted: Reweighting
 ) -> dict[Product, pd.DataFrame]:
     """What step 7 draws of one sample, by product."""
     settings, mass, shown = config.significance, sample.mass, config.significance.figure_fprs
@@ -396,9 +399,9 @@ def _figure_tables(
     fprs = rates(settings.n_working_points, settings.fpr_min)
     others = cut_and_count.variations(mass, [classifier], fprs, model, settings.degrees, settings.binnings)
     tables = {
-        products.CURVES: cut_and_count.marked(curves, others),
-        products.MASS_HISTOGRAMS: cut_and_count.mass_histograms(mass, classifier, shown, model, weights),
-        products.MASS_POINTS: cut_and_count.figure_points(mass, classifier, shown, model, weights),
+        products.CURVES: cut_and_count.marked(curves, others).drop(columns="z_signed"),
+        products.MASS_HISTOGRAMS: cut_and_count.mass_histograms(mass, classifier, shown, model, weighted),
+        products.MASS_POINTS: cut_and_count.figure_points(mass, classifier, shown, model, weighted),
         products.EFFICIENCIES: cut_and_count.efficiencies(mass, classifier, shown, model.bins, curves),
         products.FEATURE_HISTOGRAMS: cut_and_count.feature_histograms(
             mass, sample.features, classifier, shown, config.window, sample.before, config.dataset

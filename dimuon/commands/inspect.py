@@ -19,6 +19,7 @@ from matplotlib.figure import Figure
 
 from dimuon import columns
 from dimuon.arrays import FloatArray
+from dimuon.bumphunt.headlines import headline_rows
 from dimuon.bumphunt.result import TestResult
 from dimuon.data import schema, sources
 from dimuon.errors import UserError
@@ -164,7 +165,7 @@ def headline_table(results: Sequence[TestResult]) -> pd.DataFrame:
         row["no cut"] = f"{test.no_cut.z0:.2f}"
         row["best feature"] = f"{feature.z0:.2f} {feature.variable}" if feature else "-"
         row["CATHODE"] = f"{cut.z0:.2f} at FPR {cut.fpr:.3g}"
-        row["likelihood"] = f"{test.likelihood.z0:.2f}" if test.likelihood else "-"
+        row["likelihood"] = headline_rows([test])[0].likelihood.text
         row["global"] = scanned.text if scanned else "-"
         rows.append(row)
     return pd.DataFrame(rows)

@@ -13,7 +13,7 @@ import jinja2
 from markupsafe import Markup, escape
 
 from dimuon.bumphunt.headlines import HeadlineRow, headline_rows, matched_first
-from dimuon.bumphunt.result import TestResult
+from dimuon.bumphunt.result import Statistic, TestResult
 from dimuon.figures import references
 from dimuon.figures.drawing import Drawing
 from dimuon.figures.opening import opening
@@ -145,10 +145,12 @@ def doubts(result: TestResult) -> Iterator[str]:
             "mass in the sidebands."
         )
     if behaviour is not None and abs(behaviour.mean) >= 3 * behaviour.std / math.sqrt(behaviour.n_toys):
+        other = ""
+        if result.quoted_likelihood == Statistic.LIKELIHOOD and pooled is not None:
+            other = f"; with one scale of the weights for all sidebands it is {z_text(pooled.z0)}"
         yield (
             f"on background alone the likelihood value reads {behaviour.mean:+.2f}σ on the mean "
-            f"({behaviour.n_toys} bootstrap toys); with one scale of the weights for all sidebands it is "
-            f"{z_text(None if pooled is None else pooled.z0)}."
+            f"({behaviour.n_toys} bootstrap toys){other}."
         )
 
 

@@ -34,6 +34,9 @@ class Significance(Section):
     # how the function is chosen: as given; ATLAS's ladder; an F-test up to degree; an envelope of many
     choice: Literal["fixed", "ladder", "f_test", "envelope"] = "fixed"
     penalty: Annotated[float, Field(ge=0)] = 1.0  # of the envelope, in -2 ln L for every coefficient
+    # scale of the weights of the likelihood test: one for all sidebands, unbiased; one a bin as in the paper, which
+    # claims too much on background alone (tests/benchmarks/likelihood.py)
+    weight_scales: Literal["pooled", "per_bin"] = "pooled"
     n_bins_sr: Positive = 11
     n_working_points: Annotated[int, Field(ge=2)] = 25
     fpr_min: Fraction = 1e-3

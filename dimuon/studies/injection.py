@@ -219,7 +219,7 @@ def _of_search(config: Config, is_signal: BoolArray, result: steps.SearchResult)
     yield MethodOutcome.of(Statistic.FIXED_CUT, fixed, passes)
     yield MethodOutcome.of(Statistic.BEST_FEATURE, result.found.best_feature)
     yield MethodOutcome.of(Statistic.BEST_CUT, result.found.cathode_max)
-    yield MethodOutcome.of(Statistic.LIKELIHOOD, result.found.likelihood)
+    yield MethodOutcome.of(Statistic.LIKELIHOOD, getattr(result.found, result.found.quoted_likelihood))
 
 
 def table(outcomes: Sequence[Outcome]) -> pd.DataFrame:

@@ -79,7 +79,7 @@ def p_values(curves: pd.DataFrame, result: TestResult, data: Dataset, others: Se
     _toy_values(axes, curves[curves["variable"] == Statistic.WORKING_POINT])
     (row,) = headline_rows([result])
     drawn = [curves["p0"].min(), *(other.p0.min() for other in others)]
-    weighted = row[Statistic.LIKELIHOOD]
+    weighted = row.likelihood
     if weighted.p0 is not None:
         label = rf"{weighted.statistic.label}: {weighted.text}$\sigma$"
         axes.axhline(max(weighted.p0, FLOOR), color=CATHODE.colour, linewidth=1.3, label=label)
