@@ -12,9 +12,10 @@ from dimuon.figures.style import fpr_name
 from dimuon.figures.verdicts import Verdict
 from dimuon.figures.wording import capital, events_text, z_text
 from dimuon.statistics.trials import GlobalSignificance
+from dimuon.studies import standing
 from dimuon.studies.controls import Verdicts
 from dimuon.studies.cut_scan import Corrected
-from dimuon.studies.pseudoexperiments import ANALYSIS, LIKE_NULLS, CalibratedSummary
+from dimuon.studies.pseudoexperiments import SOURCE
 from dimuon.studies.variations import Ranges
 from dimuon.workflow import products
 
@@ -100,29 +101,18 @@ def _quote(saved: Saved, row: HeadlineRow) -> str:
     best, n_points = row.result.cathode_max, saved.config.significance.n_working_points
     local = f"the local {z_text(best.z0)} does not count that the best of {n_points} cuts was taken"
     doubt = "" if best.valid else ", and stands where too few events are left for its formula"
-    calibrated = _calibrated(saved, row.result)
-    worth = calibrated or row.result.global_
+    worth = standing.quoted(saved.run.results, [row.result], saved.run).get(row.result.name)
     if worth is None:
         return f"No significance of the search yet: {local}{doubt}.{_gate(saved)}"
     counted = (
-        "" if calibrated else " What the chain does on background alone is counted by the study pseudoexperiments."
+        ""
+        if worth.source == SOURCE
+        else " What the chain does on background alone is counted by the study pseudoexperiments."
     )
     return (
         f"The global significance of the best cut, {worth.text}σ ({worth.how}): {local}{doubt}.{counted} "
         f"{_strength(worth)}{_gate(saved)}"
     )
-
-
-def _calibrated(saved: Saved, result: TestResult) -> GlobalSignificance | None:
-    """What the null datasets say of the best cut, compared like for like; None where that was not made."""
-    if saved.config.input.scores is not None:
-        return None
-    content = saved.optional_json(saved.run.path(products.PRODUCTS["pseudoexperiments_calibrated"])) or {}
-    if result.test not in content:
-        return None
-    summary = CalibratedSummary.from_json(content[result.test])
-    way = LIKE_NULLS if LIKE_NULLS in summary.data else ANALYSIS
-    return summary.data[way][Statistic.BEST_CUT].overall
 
 
 def _strength(worth: GlobalSignificance) -> str:
