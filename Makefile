@@ -7,6 +7,8 @@ BIN := $(VENV)/bin
 CONFIG ?= configs/demo.yaml
 PYTEST_OPTIONS ?= --numprocesses 2 --dist loadfile
 export MPLBACKEND := Agg
+# linear algebra in one thread: several processes share the cores, and a sum's last digit does not depend on their number
+export OPENBLAS_NUM_THREADS := 1
 
 .PHONY: install demo real run test slow coverage bench checks lint format types contracts doctest docs clean
 

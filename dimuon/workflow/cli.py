@@ -12,6 +12,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
+from threadpoolctl import threadpool_limits
+
 import dimuon
 from dimuon.errors import AnalysisError, UserError
 from dimuon.workflow import config, lock, machine, provenance
@@ -99,7 +101,9 @@ def guarded(name: str, call: Callable[[], int | None]) -> int:
         signal.signal(number, _end)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        code = call() or 0
+        # the workers are what computes on every core, and numbers must not depend on how many cores there are
+        with threadpool_limits(1):
+            code = call() or 0
         _flush()
         return code
     except (UserError, AnalysisError) as error:
