@@ -8,6 +8,7 @@ Writes, under data/<name>/: flows_<charge>.pt, flow_losses_<charge>.parquet.
 """
 
 import logging
+from argparse import Namespace
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -23,10 +24,14 @@ from dimuon.workflow.provenance import Run
 log = logging.getLogger("dimuon")
 
 
-def main(run: Run) -> None:
+def main(run: Run, arguments: Namespace | None = None) -> None:
     """Train the flows of every charge, all charges side by side: their stacks of members fill the cores."""
     config, dimuons = run.config, Dimuons(run)
     files = dimuons.paths
+    again = arguments is not None and arguments.again
+    untrained = [charge for charge in files if again or not is_trained(run, charge)]
+    if not untrained:
+        return
     events = {charge: dimuons.events(charge) for charge in files}
     with cli.explained(section="features"):
         scaler = steps.scaler_of(config, events)
@@ -42,18 +47,28 @@ def main(run: Run) -> None:
         with cli.explained(section="estimator", what=files[charge]):
             return steps.train_background(config, charge, events[charge], scaler, stream, pool, checkpoint)
 
-    at_a_time = len(files) if config.estimator.on_cpu else 1  # a GPU trains in this very process, one after another
+    at_a_time = len(untrained) if config.estimator.on_cpu else 1  # a GPU trains in this very process, one after another
     where = config.execution.workers, config.execution.scheduler
     with (
         executor.executor(*where, preload=config.estimator.worker_modules) as pool,
         ThreadPoolExecutor(at_a_time) as side_by_side,
     ):
-        for charge, model in zip(files, side_by_side.map(train, files), strict=True):
+        for charge, model in zip(untrained, side_by_side.map(train, untrained), strict=True):
             log.info("%s", steps.capacity(charge, events[charge], config, model))
             sources = sorted({files[charge], files.get("os", files[charge])})  # the scaler is the OS dimuons'
             run.write_bytes(run.path(products.FLOWS, charge=charge), saved.to_bytes(model), sources)
             run.write_table(run.path(products.FLOW_LOSSES, charge=charge), losses.frame(model.losses), sources)
 
 
+def is_trained(run: Run, charge: str) -> bool:
+    """Whether the flows of a charge are as this configuration and these dimuons make them."""
+    kept = [run.path(product, charge=charge) for product in (products.FLOWS, products.FLOW_LOSSES)]
+    if not all(path.exists() and run.stale(path) is None for path in kept):
+        return False
+    log.info("%s: trained from these dimuons with these settings already; --again trains anew", kept[0])
+    return True
+
+
 if __name__ == "__main__":
-    cli.run(Path(__file__).name, main)
+    again = ("--again", {"action": "store_true", "help": "train what is trained already, too"})
+    cli.run(Path(__file__).name, main, [again])

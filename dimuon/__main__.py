@@ -4,6 +4,7 @@ import argparse
 import importlib
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from dimuon.workflow import cli
 
@@ -19,12 +20,13 @@ COMMANDS = {  # each a module of `dimuon.commands`
 def main(given: Sequence[str] | None = None) -> int:
     """Do a command; returns the exit code. given: the command line without the program (None: that of the process)."""
     line = list(sys.argv[1:] if given is None else given)
-    parser = argparse.ArgumentParser(prog="dimuon", description=__doc__)
+    program = "dimuon" if Path(sys.argv[0]).name == "dimuon" else "python -m dimuon"
+    parser = argparse.ArgumentParser(prog=program, description=__doc__)
     cli.add_common(parser)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, meaning in COMMANDS.items():
         command = commands.add_parser(
-            name, help=meaning, formatter_class=argparse.RawDescriptionHelpFormatter, prog=f"dimuon {name}"
+            name, help=meaning, formatter_class=argparse.RawDescriptionHelpFormatter, prog=f"{program} {name}"
         )
         if name in line:  # only what is asked for is imported
             module = importlib.import_module(f"dimuon.commands.{name}")

@@ -1,6 +1,7 @@
 """Files between the steps: whole or absent, never stale, never silently something else."""
 
 import json
+import runpy
 
 import numpy as np
 import pandas as pd
@@ -9,6 +10,7 @@ import pytest
 from dimuon.errors import UserError
 from dimuon.origin import Origin
 from dimuon.workflow import config, provenance
+from tests.conftest import ROOT
 
 
 @pytest.fixture
@@ -166,3 +168,60 @@ def test_rebuilt_features_are_known_for_what_they_are(tmp_path):
     assert provenance.origin_of(path).label == "origin not stated"
     stated = Origin("measured", "CMS Open Data", "2016")
     assert provenance.origin_of(path, stated=stated) == stated
+
+
+def test_a_device_makes_nothing_stale(run):
+    """Flows trained on a GPU are those of a machine without one; nor is it asked where earlier versions trained."""
+    step = run("03_train_flows.py", "flow: {device: cuda}")
+    path = step.write_bytes(step.data / "flows_os.pt", b"weights")
+    assert not any("device" in key for key in provenance.sidecar(path)["settings"])
+    for device in ("cpu", "mps", "cuda:1"):
+        assert run("04_sample_background.py", f"flow: {{device: {device}}}").stale(path) is None
+    meta = provenance.sidecar(path)
+    meta["settings"]["estimator.device"] = "cpu"
+    provenance.sidecar_path(path).write_text(json.dumps(meta))
+    assert run("04_sample_background.py", "flow: {device: cuda}").stale(path) is None
+    with pytest.raises(UserError, match=r"estimator\.device|flow\.device"):
+        run("04_sample_background.py", "flow: {device: gpu}")
+
+
+def test_a_table_of_another_analysis_is_what_its_settings_say(tmp_path, monkeypatch):
+    """`input.dimuons` may lie in another analysis: whether it is whole is asked, not whether the settings are alike."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "wide.yaml").write_text(
+        "name: wide\nseed: 1\ninput: {simulation: {}}\nwindow: {sb_low: 5.0, sr_low: 9.0, sr_high: 11.0, sb_high: 16.0}\n"
+    )
+    wide = provenance.Run(config.load("wide.yaml"), "02_select_dimuons.py", "wide.yaml")
+    table = wide.write_table(wide.data / "dimuons.parquet", FRAME)
+    (tmp_path / "narrow.yaml").write_text(f"name: narrow\nseed: 2\ninput: {{dimuons: {table}}}\n")
+    chosen = config.load("narrow.yaml")
+    narrow = provenance.Run(chosen, "03_train_flows.py", "narrow.yaml")
+    flows = narrow.write_bytes(narrow.data / "flows_os.pt", b"weights", [narrow.require(table)])
+    later = provenance.Run(chosen, "04_sample_background.py", "narrow.yaml")
+    assert later.stale(flows) is None
+    assert provenance.sidecar(flows)["settings"]["window.sr_high"] == 10.6
+    assert not any(key.startswith("selection") for key in provenance.sidecar(flows)["settings"])
+    table.write_bytes(b"damaged")
+    said = "it is the analysis wide's: run `python 02_select_dimuons.py` with its configuration"
+    with pytest.raises(UserError, match=said):
+        provenance.Run(chosen, "03_train_flows.py", "narrow.yaml").require(table)
+
+
+def test_an_unchanged_training_is_not_repeated(run, monkeypatch):
+    from argparse import Namespace
+
+    folder = run("02_select_dimuons.py")
+    charges = ("os", "ss")
+    folder.write_table(folder.data / "dimuons.parquet", FRAME)
+    step = run("03_train_flows.py")
+    for charge in charges:
+        for name in (f"flows_{charge}.pt", f"flow_losses_{charge}.parquet"):
+            step.write_bytes(step.data / name, b"trained", [step.data / "dimuons.parquet"])
+    script = runpy.run_path(str(ROOT / "03_train_flows.py"))
+    script["main"](run("03_train_flows.py"), Namespace(again=False))  # these dimuons could not be trained on
+    with pytest.raises(UserError):
+        script["main"](run("03_train_flows.py"), Namespace(again=True))
+    changed = run("03_train_flows.py", "flow: {epochs: 3}")
+    assert not any(script["is_trained"](changed, charge) for charge in charges)
+    (step.data / "flow_losses_ss.parquet").unlink()
+    assert [script["is_trained"](run("03_train_flows.py"), charge) for charge in charges] == [True, False]

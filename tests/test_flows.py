@@ -313,3 +313,6 @@ def test_bad_input_is_refused():
     if not torch.cuda.is_available():
         with pytest.raises(AnalysisError, match="no such device"):
             flows.Maf(device="cuda").estimator(LogitScaler())
+        state = FlowEnsemble(KINDS["maf"]).fit(*toy(500), Stream(1)).state()  # as from a machine that has one
+        moved = FlowEnsemble.from_state(state, KINDS["maf"].model_copy(update={"device": "cuda"}))
+        assert moved.settings.device == "cpu"

@@ -12,7 +12,7 @@ from dimuon.__main__ import main
 from dimuon.commands import inspect
 from dimuon.commands import run as command
 from dimuon.commands.plan import Analysis
-from dimuon.workflow import products, provenance
+from dimuon.workflow import cli, products, provenance
 from tests.conftest import ROOT
 
 CONFIG = "name: {name}\nseed: 7\ninput: {{{input}}}\nselection: {{charges: [os]}}\n{more}\n"
@@ -195,6 +195,43 @@ def test_a_plan_imports_no_heavy_library(write, tmp_path):
         check=True,
     )
     assert ran.stdout == "[]\n"
+
+
+@pytest.mark.parametrize(("given", "first"), [("dimuons: mine.parquet", "03_train_flows.py"),
+                                              ("scores: mine.parquet", "06_significance.py")])  # fmt: skip
+def test_a_step_before_the_first_says_where_it_begins(write, monkeypatch, capsys, given, first):
+    path = write("x", given=given)
+    for step in ("01_skim_nanoaod.py", "02_select_dimuons.py"):
+        monkeypatch.setattr(sys, "argv", [step, path])
+        with pytest.raises(SystemExit) as end:
+            cli.run(step, pytest.fail)
+        assert end.value.code == 2
+        said = capsys.readouterr().err
+        assert said.startswith(f"{step}: x.yaml: begins with {first}, since input.{given.partition(':')[0]} is given")
+        assert f"run `python {first} x.yaml`, or all that is left with `python -m dimuon run x.yaml`" in said
+
+
+def test_relative_paths_of_another_folder_are_said(write, tmp_path, monkeypatch, caplog):
+    path = tmp_path / write("x")
+    with caplog.at_level("INFO"):
+        assert main(["run", str(path), "--dry-run"]) == 0
+    assert "relative paths" not in caplog.text
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    with caplog.at_level("INFO"):
+        assert main(["run", str(path), "--dry-run"]) == 0
+    assert (
+        f"relative paths, data/ and results/ are those of the current folder, {tmp_path / 'elsewhere'}" in caplog.text
+    )
+
+
+@pytest.mark.parametrize("program", ["dimuon", "python -m dimuon"])
+def test_usage_names_what_can_be_typed(capsys, monkeypatch, program):
+    monkeypatch.setattr(sys, "argv", ["/usr/bin/dimuon" if program == "dimuon" else "/x/dimuon/__main__.py"])
+    for line, usage in ((["run", "--help"], f"{program} run"), (["--help"], program)):
+        with pytest.raises(SystemExit):
+            main(line)
+        assert capsys.readouterr().out.startswith(f"usage: {usage} [")
 
 
 def test_version_help_and_loudness(capsys, write, caplog):

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import runpy
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -585,6 +586,7 @@ def test_studies_with_other_windows_on_the_dimuons_of_step_2(tmp_path, monkeypat
     kept = {file: file.stat().st_mtime_ns for file in (tmp_path / "data/tiny").glob("windows/*/studies/flows_*.pt")}
     assert len(kept) == 2 + 2 * 4  # the OS flows of two shifted windows; OS and SS of two SR and two sideband edges
     (tmp_path / "results/tiny/studies/variations.ledger.jsonl").unlink()
+    assert len(list(variations.costs(*listed_for(path)))) == 1
     variations.run(make_study("variations", path))
     assert {file: file.stat().st_mtime_ns for file in kept} == kept  # nothing is trained twice
     events = make_study("controls", path).read(
@@ -649,6 +651,56 @@ def test_variations_share_flows_and_have_no_doubles(inside):
     written = [path.stat().st_mtime_ns for path in kept]
     assert trained.background(study, varied["SR 8.9-10.7 GeV"], "os") == by_name["SR 8.9-10.7 GeV"]
     assert [path.stat().st_mtime_ns for path in kept] == written
+
+
+def listed_for(path):
+    """(study, its scenarios) of the variations."""
+    study = make_study("variations", path)
+    return study, variations.variations(study.config, list(study.events))
+
+
+def test_variations_say_what_they_train(inside):
+    path = write_config(inside, "slides.yaml", choices="fits, flow")
+    said = list(variations.costs(*listed_for(path)))
+    assert said[0] == f"variations: 8 in all; `studies.variations` in {path} says which"
+    assert [line.split(": trains")[0].strip() for line in said[1:]] == [
+        f"{charge}/{name}" for charge in ("os", "ss") for name in ("slides' flow", "published file's flow")
+    ]
+    minutes = [float(line.partition("more than ")[2].split()[0]) for line in said[1:]]
+    own = max(provenance.sidecar(file)["wall_time_s"] for file in (inside / "data/tiny").glob("flows_??.pt"))
+    assert minutes[0] == pytest.approx(1000 / 3 * own / 2 / 60, abs=0.06)
+    assert "1000 epochs of 128 hidden features" in said[1]
+
+
+def test_a_shorter_list_of_variations_needs_no_new_ledger(inside):
+    def ledger_of(choices):
+        write_config(inside, "list.yaml", choices=choices)
+        return make_study("variations", inside / "list.yaml").ledger(variations.MAY_CHANGE)
+
+    ledger_of("fits, seeds").add("os/seed 0", {"rows": []})
+    assert ledger_of("fits").records == {"os/seed 0": {"rows": []}}
+    path = inside / "results/tiny/studies/variations.ledger.jsonl"
+    first, *rest = path.read_text().splitlines()
+    earlier = json.loads(first)
+    earlier["settings"] |= {"studies.variations": ["fits", "seeds"], "estimator.device": "cpu"}  # as before
+    path.write_text("\n".join([json.dumps(earlier), *rest]) + "\n")
+    assert len(ledger_of("seeds").records) == 1
+
+
+@pytest.mark.parametrize(("passed", "flags", "code"), [(False, [], 0), (False, ["--gate"], 1), (True, ["--gate"], 0)])
+def test_a_gate_has_an_exit_code(inside, monkeypatch, passed, flags, code):
+    def run(at_work):
+        at_work.write_json(controls.VERDICTS, controls.Verdicts(passed, "", {}).to_json())
+        return ""
+
+    monkeypatch.setattr(study.executor, "executor", lambda *where: contextlib.nullcontext(executor.AtOnce()))
+    monkeypatch.setitem(STUDIES._parts, "controls", replace(STUDIES["controls"], run=run))
+    assert main(["study", "controls", "tiny.yaml", *flags]) == code
+
+
+def test_what_is_no_gate_says_so(inside, capsys):
+    assert main(["study", "variations", "tiny.yaml", "--gate"]) == 2
+    assert "--gate: variations is no gate, but controls is; leave it out" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -53,7 +53,7 @@ class FlowEnsemble:
     @staticmethod
     def require_device(settings: "Flow") -> None:
         """Raise `AnalysisError` where the settings name a device that is not there."""
-        if settings.device != "cpu" and not torch.cuda.is_available():
+        if not available(settings.device):
             raise AnalysisError(
                 f"device is {settings.device!r} but no such device is available; use cpu", setting="device"
             )
@@ -161,9 +161,12 @@ class FlowEnsemble:
 
     @classmethod
     def from_state(cls, state: State, settings: "Flow") -> "FlowEnsemble":
-        """The trained ensemble that `state()` described. settings: those in it, checked."""
-        cls.require_device(settings)
-        ensemble = cls(settings)
+        """The trained ensemble that `state()` described. settings: those in it, checked.
+
+        It computes where it was trained, or on the CPU where this machine has no such device.
+        """
+        here = settings if available(settings.device) else settings.model_copy(update={"device": "cpu"})
+        ensemble = cls(here)
         ensemble._load(state["model"], state["n_features"])
         ensemble.best_epoch = state["best_epoch"].numpy()
         return ensemble
@@ -193,6 +196,14 @@ class FlowEnsemble:
                 "a lower learning rate",
                 setting="learning_rate",
             )
+
+
+def available(device: str) -> bool:
+    """Whether this machine has a device: "cpu", "cuda", "cuda:1", "mps"."""
+    kind, _, number = device.partition(":")
+    if kind == "mps":
+        return torch.backends.mps.is_available()
+    return kind == "cpu" or (kind == "cuda" and int(number or 0) < torch.cuda.device_count())
 
 
 def _arrays(features: ArrayLike, mass: ArrayLike) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

@@ -15,6 +15,7 @@ import dimuon
 from dimuon.commands import plan
 from dimuon.commands.plan import Analysis, Planned
 from dimuon.errors import UserError
+from dimuon.workflow import cli
 from dimuon.workflow.products import PRODUCTS, Maker
 
 log = logging.getLogger("dimuon")
@@ -33,6 +34,7 @@ def main(arguments: argparse.Namespace) -> int:
     """Plan and run; returns the exit code of the first script that fails, or 0."""
     analyses = [Analysis.load(path) for path in arguments.configs]
     _refuse_repeated(analyses)
+    cli.say_folder(arguments.configs[0])
     steps = plan.chosen(arguments.first, arguments.last)
     for index, analysis in enumerate(analyses):
         planned = plan.plan(analysis, steps, analyses[:index], analyses[index + 1 :])

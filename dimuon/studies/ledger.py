@@ -26,14 +26,15 @@ Task = tuple[Any, ...]  # (function, *arguments)
 class Ledger:
     """Finished tasks of a study, one JSON line each, after a first line with what they depend on.
 
-    path: made where absent. settings: {name: value}, JSON values; a ledger begun with others is refused.
+    path: made where absent. settings: {name: value}, JSON values; a ledger begun with others is refused. leave_out:
+    names that earlier versions wrote among them and that may change.
     records: {key: record} of the finished tasks.
     """
 
-    def __init__(self, path: Path | str, settings: Mapping[str, Any]) -> None:
+    def __init__(self, path: Path | str, settings: Mapping[str, Any], leave_out: Sequence[str] = ()) -> None:
         self.path, self.records = Path(path), dict[str, Record]()
         if self.path.exists():
-            self._read(json.loads(json.dumps(settings)))
+            self._read(json.loads(json.dumps(settings)), leave_out)
         else:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._append({"settings": settings})
@@ -49,7 +50,7 @@ class Ledger:
             handle.flush()
             os.fsync(handle.fileno())
 
-    def _read(self, settings: Mapping[str, Any]) -> None:
+    def _read(self, settings: Mapping[str, Any], leave_out: Sequence[str]) -> None:
         text = self.path.read_bytes()
         whole = text[: text.rfind(b"\n") + 1]  # a line cut short by a kill is a task not finished
         try:
@@ -61,7 +62,7 @@ class Ledger:
             self.path.unlink()
             self._append({"settings": settings})
             return
-        for name in sorted(begun.keys() | settings.keys()):
+        for name in sorted((provenance.without_device(begun).keys() | settings.keys()) - {*leave_out}):
             if begun.get(name) != settings.get(name):
                 raise UserError(
                     f"{self.path}: begun with {name} = {begun.get(name)}, which is now {settings.get(name)}; "

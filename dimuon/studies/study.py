@@ -59,7 +59,12 @@ class Study:
     @property
     def inputs(self) -> list[Path]:
         """The files that the results are made from."""
-        return [*self.files, *(self.run.path(FLOWS, charge=charge) for charge in self.dimuons.charges)]
+        return [*self.files, *self.flows]
+
+    @property
+    def flows(self) -> list[Path]:
+        """The models of step 3."""
+        return [self.run.path(FLOWS, charge=charge) for charge in self.dimuons.charges]
 
     def background(self, charge: str) -> BackgroundModel:
         """The background model that step 3 trained; `UserError` where it has not, or with other settings."""
@@ -73,7 +78,7 @@ class Study:
         for path in self.inputs:
             self.run.require(path)
         path = self.run.results / "studies" / f"{self.name}.ledger.jsonl"
-        return Ledger(path, settings_of(self.run, self.inputs, leave_out))
+        return Ledger(path, settings_of(self.run, self.inputs, leave_out), leave_out)
 
     def write_table(
         self, product: Product, frame: pd.DataFrame, origin: str | None = None, inputs: Sequence[Path] | None = None
@@ -87,13 +92,16 @@ class Study:
         return self.run.write_json(self.run.path(product), content, self.inputs, origin)
 
 
-def do(name: str, config_path: str) -> None:
-    """Do one study of the analysis in a configuration file."""
+def do(name: str, config_path: str) -> bool:
+    """Do one study of the analysis in a configuration file; returns whether it passes, where it is a gate."""
     start, declared = time.perf_counter(), STUDIES[name]
     run = provenance.Run(config.load(config_path), declared.maker.command, config_path)
     machine.require_folder(run.results)
     workers, scheduler = run.config.execution.workers, run.config.execution.scheduler
     with lock.locked(run.results / "studies", f"study {name}", name), executor.executor(workers, scheduler) as pool:
-        report = declared.run(Study(run, name, pool))
+        at_work = Study(run, name, pool)
+        report = declared.run(at_work)
+        passed = declared.gate is None or declared.gate(at_work)
     log.info("%s", report)
     log.info("%s: done in %.1f s, wrote %s", name, time.perf_counter() - start, run.summary())
+    return passed

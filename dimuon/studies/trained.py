@@ -45,27 +45,42 @@ class Data(Source):
 
 
 def background(study: Study, varied: Config, charge: str) -> bytes:
-    """The trained background model of a varied configuration, as bytes.
-
-    Kept under data/<name>/studies/, in another window than the analysis's under data/<name>/windows/<SR>/studies/.
-    """
-    if not study.config.studies.retrain_flows:
-        varied = vary(varied, {"seed": study.config.seed})
-    settings = provenance.chosen_settings(varied, STEP_3.settings)
-    if settings == provenance.chosen_settings(study.config, STEP_3.settings):
+    """The trained background model of a varied configuration, as bytes."""
+    path = kept_path(study, varied, charge)
+    if path is None:
         return saved.to_bytes(study.background(charge))
-    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
-    window = None if varied.window == study.config.window else varied.window.label
-    step = provenance.Run(varied, STEP_3.command, study.run.config_path, window)
-    path = step.path(KEPT_FLOWS, charge=charge, digest=digest)
     if not (path.exists() and _is_whole(path)):
+        varied = _trained_as(study, varied)
         log.info("%s: training the %s background of another choice", path, charge)
         events = {each: study.read(varied, each) for each in study.events}
         scaler, stream = steps.scaler_of(varied, events), Stream(varied.seed)
         checkpoint = FileCheckpoint(path.with_suffix(".checkpoint"))
         model = steps.train_background(varied, charge, events[charge], scaler, stream, study.pool, checkpoint)
-        step.write_bytes(path, saved.to_bytes(model), study.files)
+        _step(study, varied).write_bytes(path, saved.to_bytes(model), study.files)
     return path.read_bytes()
+
+
+def kept_path(study: Study, varied: Config, charge: str) -> Path | None:
+    """Where the background model of a varied configuration is kept; None where it is that of step 3.
+
+    Under data/<name>/studies/, in another window than the analysis's under data/<name>/windows/<SR>/studies/.
+    """
+    varied = _trained_as(study, varied)
+    settings = provenance.chosen_settings(varied, STEP_3.settings)
+    if settings == provenance.chosen_settings(study.config, STEP_3.settings):
+        return None
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
+    return _step(study, varied).path(KEPT_FLOWS, charge=charge, digest=digest)
+
+
+def _trained_as(study: Study, varied: Config) -> Config:
+    """The configuration that its background is trained with: with the analysis's own seed, unless asked otherwise."""
+    return varied if study.config.studies.retrain_flows else vary(varied, {"seed": study.config.seed})
+
+
+def _step(study: Study, varied: Config) -> provenance.Run:
+    window = None if varied.window == study.config.window else varied.window.label
+    return provenance.Run(varied, STEP_3.command, study.run.config_path, window)
 
 
 def _is_whole(path: Path) -> bool:

@@ -7,6 +7,7 @@ Writes, under results/<name>/studies/: variations.parquet (every significance of
 (the baseline and the range of each kind of variation).
 """
 
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
@@ -26,7 +27,8 @@ from dimuon.studies.registry import study
 from dimuon.studies.scenarios import Outcome, Scenario, vary
 from dimuon.studies.screen import aligned
 from dimuon.studies.study import Study
-from dimuon.studies.trained import Data
+from dimuon.studies.trained import Data, kept_path
+from dimuon.workflow import provenance
 from dimuon.workflow.config import Config
 from dimuon.workflow.products import FOUND, PRODUCTS, Product, study_maker
 
@@ -43,6 +45,11 @@ SHOWN = {
 }
 
 Changes = Mapping[str, Any]  # {"section.key": value}
+
+log = logging.getLogger("dimuon")
+
+# each variation has a line of its own in the ledger, named by what it varies
+MAY_CHANGE = ("studies.variations", "studies.seeds", "studies.sr_shift", "studies.sideband_shift")
 
 MAKER = study_maker(
     "variations",
@@ -78,12 +85,38 @@ RANGES = PRODUCTS.declare(
 @study(MAKER, "does the result depend on a choice? Other fits, bins, edges, seeds, flows, preprocessing")
 def run(study: Study) -> str:
     """Do the study."""
-    outcomes = scenarios.run(study, variations(study.config, list(study.events)), scenarios.significances)
+    listed = variations(study.config, list(study.events))
+    for line in costs(study, listed):
+        log.info("%s", line)
+    outcomes = scenarios.run(study, listed, scenarios.significances, MAY_CHANGE)
     frame = table(outcomes)
     summary = summarise(frame, outcomes)
     study.write_table(TABLE, frame)
     study.write_json(RANGES, {charge: ranges.to_json() for charge, ranges in summary.items()})
     return report(frame, summary)
+
+
+def costs(study: Study, listed: Sequence[Scenario]) -> Iterator[str]:
+    """What is to be done before the first significance: how many scenarios, and the backgrounds that are trained anew.
+
+    A training is measured by that of step 3: its time for as many epochs, at least, where the network is no smaller.
+    """
+    yield f"variations: {len(listed)} in all; `studies.variations` in {study.run.config_path} says which"
+    seconds = [provenance.sidecar(path).get("wall_time_s", 0.0) for path in study.flows]
+    trained: dict[str, tuple[str, Config]] = {}
+    for scenario in listed:
+        needed = kept_path(study, scenario.config, scenario.charge)
+        if needed is not None and not needed.exists():
+            trained.setdefault(str(needed), (scenario.key, scenario.config))
+    for name, varied in trained.values():
+        own, other = study.config.estimator, varied.estimator
+        epochs = other.epochs / own.epochs if isinstance(own, Flow) and isinstance(other, Flow) else 1.0
+        larger = (
+            isinstance(own, Flow) and isinstance(other, Flow) and other.hidden * other.blocks > own.hidden * own.blocks
+        )
+        size = f", {other.epochs} epochs of {other.hidden} hidden features" if isinstance(other, Flow) else ""
+        minutes = epochs * max(seconds, default=0.0) / 60 / max(len(study.flows), 1)
+        yield f"  {name}: trains a background anew, {'more than ' if larger else 'about '}{minutes:.1f} min{size}"
 
 
 def variations(config: Config, charges: Sequence[str]) -> list[Scenario]:

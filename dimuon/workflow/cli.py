@@ -17,6 +17,7 @@ from threadpoolctl import threadpool_limits
 import dimuon
 from dimuon.errors import AnalysisError, UserError
 from dimuon.workflow import config, lock, machine, provenance
+from dimuon.workflow.products import STEPS
 
 log = logging.getLogger("dimuon")
 
@@ -54,7 +55,7 @@ def run(step: str, main: Callable[..., None], options: Sequence[tuple[str, dict[
     step: the script's file name. main: called with a `provenance.Run` and, where `options` has any, the parsed
     arguments. options: pairs (flag, keywords) for `argparse.ArgumentParser.add_argument`.
     """
-    parser = argparse.ArgumentParser(prog=step, description=main.__doc__ or sys.modules["__main__"].__doc__)
+    parser = argparse.ArgumentParser(prog=f"python {step}", description=main.__doc__ or sys.modules["__main__"].__doc__)
     parser.add_argument("config", metavar="CONFIG.yaml", help="the analysis, e.g. configs/demo.yaml")
     for flag, keywords in options:
         parser.add_argument(flag, **keywords)
@@ -65,6 +66,8 @@ def run(step: str, main: Callable[..., None], options: Sequence[tuple[str, dict[
 
     def call() -> None:
         current = provenance.Run(config.load(arguments.config), step, arguments.config)
+        say_folder(arguments.config)
+        _require_needed(current)
         for folder in (current.data, current.results):
             machine.require_folder(folder)
         with lock.locked(current.data, step):
@@ -72,6 +75,24 @@ def run(step: str, main: Callable[..., None], options: Sequence[tuple[str, dict[
         log.info("%s: done in %.1f s, wrote %s", step, time.perf_counter() - start, current.summary())
 
     sys.exit(guarded(step, call))
+
+
+def _require_needed(run: provenance.Run) -> None:
+    """`UserError` for a step before that which the analysis begins with."""
+    given, commands = run.config.input, [maker.command for maker in STEPS]
+    if run.step in commands[: given.first_step - 1]:
+        first = commands[given.first_step - 1]
+        raise UserError(
+            f"{run.config_path}: begins with {first}, since input.{given.source} is given; run "
+            f"`python {first} {run.config_path}`, or all that is left with `python -m dimuon run {run.config_path}`"
+        )
+
+
+def say_folder(config_path: str) -> None:
+    """One line where a configuration lies outside the current folder: relative paths are not those of its folder."""
+    here = Path.cwd()
+    if not Path(config_path).resolve().is_relative_to(here):
+        log.info("relative paths, data/ and results/ are those of the current folder, %s", here)
 
 
 def add_common(parser: argparse.ArgumentParser) -> None:

@@ -37,6 +37,7 @@ Paths = Iterable[Path | str]
 Filters = Any  # as pyarrow's, which has no types
 
 NOT_STATED = Origin()
+DEVICE = "device"  # a setting that changes no result beyond rounding, so that files move between machines
 SIDECAR_KEYS = {"step", "origin", "sha256", "inputs", "settings"}
 ORIGIN_KEY = b"dimuon.origin"  # in the metadata of a parquet file, so that what is copied alone tells it still
 PACKAGES = ("numpy", "scipy", "pandas", "pyarrow", "torch", "nflows", "xgboost", "uproot", "awkward")
@@ -127,7 +128,8 @@ class Run:
         path, inputs, settings = Path(path), list(inputs), dict[str, Any]()
         read = {str(item): self._as_opened(Path(item)) for item in inputs}
         for _, meta in read.values():
-            settings.update(meta.get("settings", {}))
+            if not self._is_of_another(meta):
+                settings.update(without_device(meta.get("settings", {})))
         settings.update(_chosen(self._settings, settings_of(self.step)))
         content = {
             "file": path.name,
@@ -202,13 +204,8 @@ class Run:
             return path, f"its sidecar {sidecar_path(path).name} is missing"
         if meta["sha256"] != file_hash(path):
             return path, f"its content is not what {meta['step']} wrote"
-        now = self._settings
-        own = _chosen(now, settings_of(meta["step"]))
-        for key in sorted(meta["settings"].keys() | own.keys()):
-            if key not in meta["settings"]:
-                return path, f"made without {key}, the configuration now says {now[key]}"
-            if meta["settings"][key] != now.get(key):
-                return path, f"made with {key} = {meta['settings'][key]}, the configuration now says {now.get(key)}"
+        if changed := self._changed_setting(meta):
+            return path, changed
         for name, digest in meta["inputs"].items():
             if Path(name).exists():
                 if file_hash(name) != digest:
@@ -217,6 +214,23 @@ class Run:
                     return reason
         fresh.add(path)
         return None
+
+    def _changed_setting(self, meta: Mapping[str, Any]) -> str | None:
+        """The first setting that a file was made with and that is another now; none of another analysis's file."""
+        if self._is_of_another(meta):
+            return None
+        now, then = self._settings, without_device(meta["settings"])
+        own = _chosen(now, settings_of(meta["step"]))
+        for key in sorted(then.keys() | own.keys()):
+            if key not in then:
+                return f"made without {key}, the configuration now says {now[key]}"
+            if then[key] != now.get(key):
+                return f"made with {key} = {then[key]}, the configuration now says {now.get(key)}"
+        return None
+
+    def _is_of_another(self, meta: Mapping[str, Any]) -> bool:
+        """Whether a file with this sidecar was made by another analysis: there it is what its settings say."""
+        return bool(meta.get("settings", {}).get("name", self.config.name) != self.config.name)
 
     def _refuse_if_stale(self, path: Path) -> None:
         if sidecar_path(path).exists() or self._maker_of(path):
@@ -228,6 +242,10 @@ class Run:
         step: str | None = sidecar(path).get("step") or (maker.command if maker else None)
         if step is None:
             return "check the path in the configuration"
+        if self._is_of_another(sidecar(path)):
+            return (
+                f"it is the analysis {sidecar(path)['settings']['name']}'s: run `python {step}` with its configuration"
+            )
         later = step.endswith(".py") and step < self.step
         return f"run `python {step} {self.config_path}`" + (" and the steps after it" if later else "")
 
@@ -256,11 +274,18 @@ def _chosen(flat: Mapping[str, Any], keys: Collection[str]) -> dict[str, Any]:
     }
 
 
+def without_device(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings without where something was trained: earlier versions wrote it down."""
+    return {key: value for key, value in settings.items() if key.rpartition(".")[2] != DEVICE}
+
+
 def _flatten(value: Any, prefix: str = "") -> dict[str, Any]:
+    if isinstance(value, list):
+        value = [without_device(item) if isinstance(item, dict) else item for item in value]
     if isinstance(value, dict) and value:
         return {
             name: leaf
-            for key, item in value.items()
+            for key, item in without_device(value).items()
             for name, leaf in _flatten(item, f"{prefix}.{key}" if prefix else key).items()
         }
     return {prefix: value}

@@ -28,7 +28,7 @@ class Flow(EstimatorSettings):
     weight_decay: Annotated[float, Field(ge=0)] = 1e-6
     validation_fraction: Fraction = 0.2
     patience: Positive | None = None  # stop a member after so many epochs without a better validation loss; None: never
-    device: str = "cpu"
+    device: Annotated[str, Field(pattern=r"^(cpu|cuda(:\d+)?|mps)$")] = "cpu"  # where; no file is stale for another one
 
     @property
     def on_cpu(self) -> bool:
