@@ -14,11 +14,12 @@ import pyarrow.parquet as pq
 import pytest
 import uproot
 
+from dimuon.bumphunt import steps
 from dimuon.data import formulas, handed_in, portal, sources
 from dimuon.data.dimuons import Dimuons
 from dimuon.data.settings import Table
 from dimuon.data.tables import TableColumns
-from dimuon.errors import UserError
+from dimuon.errors import AnalysisError, UserError
 from dimuon.features import Feature
 from dimuon.workflow import config
 from dimuon.workflow.provenance import Run
@@ -354,6 +355,7 @@ def test_a_constant_feature_is_refused_before_anything_is_trained(folder):
         ("mass: mjj}", "muons: [{pt: a}, {pt: b}]}", "a muon needs E, px, py, pz, or pt, eta, phi; found pt"),
         ("{file: dijets.parquet, mass: mjj}", "{mass: mjj}", "name the file"),
         ("range: [0, 1]", "range: [1, 0]", "the range must rise"),
+        ("range: [0, 1]", "bounds: [1, 0]", "the bounds must rise"),
         ("label: Tracks", "label: $n_{t$", "a brace is not closed"),
         ("mass: mjj}", "mass: mjj, split: {background: x}}", "a sample cannot be called background"),
         ("name: dijets", "name: _fetched", "name = '_fetched'"),
@@ -363,6 +365,17 @@ def test_declarations_are_checked(folder, old, new, reason):
     assert old in DIJETS
     with pytest.raises(UserError, match=reason):
         run_of(DIJETS.replace(old, new, 1))
+
+
+def test_declared_bounds_reach_the_preparation(folder):
+    table = dijets(2000)
+    table.to_parquet("dijets.parquet")
+    events = {"all": Dimuons(run := run_of(DIJETS.replace("range: [0, 1]", "bounds: [0, null]", 1))).events("all")}
+    scaler = steps.scaler_of(run.config, events)
+    assert scaler.bounds == {run.config.features.names.index("tau21"): (0, None)}
+    run = run_of(DIJETS.replace("range: [0, 1]", "bounds: [0.5, 1]", 1))
+    with pytest.raises(AnalysisError, match=r"feature tau21: \d+ values lie beyond its bounds, first 0\.[0-4]"):
+        steps.scaler_of(run.config, events)
 
 
 @pytest.mark.parametrize(

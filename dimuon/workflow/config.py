@@ -34,12 +34,14 @@ class Declaration(Section):
     side: Literal["above", "below"] | None = None  # that a classical cut keeps
     log: bool | None = None
     discrete: bool | None = None  # few values, nothing between them
-    bounds: tuple[float | None, float | None] = (None, None)  # no sample of a flow lies beyond; null: no bound
+    bounds: Annotated[list[float | None], Field(min_length=2, max_length=2)] | None = (
+        None  # of every sample; null: none
+    )
 
     @field_validator("bounds")
     @classmethod
-    def _apart(cls, value: tuple[float | None, float | None]) -> tuple[float | None, float | None]:
-        low, high = value
+    def _apart(cls, value: list[float | None] | None) -> list[float | None] | None:
+        low, high = value or (None, None)
         if low is not None and high is not None and not low < high:
             raise ValueError("the bounds must rise")
         return value
@@ -63,7 +65,7 @@ class Declaration(Section):
             signal_side=feature.signal_side if self.side is None else self.side,
             log=feature.log if self.log is None else self.log,
             discrete=feature.discrete if self.discrete is None else self.discrete,
-            bounds=feature.bounds if self.bounds == (None, None) else self.bounds,
+            bounds=feature.bounds if self.bounds is None else (self.bounds[0], self.bounds[1]),
         )
 
 
