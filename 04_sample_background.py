@@ -4,7 +4,8 @@ Reads the dimuons and flows_<charge>.pt. The masses of the SR come from a polyno
 features from the flows at these masses. Closure: features sampled at the sidebands' own masses against the real ones;
 on demand (`background.half_split`, `background.shifted_windows`) with flows trained without the events compared.
 
-Writes, under data/<name>/: background_<charge>.parquet, mass_fit_<charge>.json, closure_<charge>.json.
+Writes, under data/<name>/: background_<charge>.parquet, mass_fit_<charge>.json, closure_<charge>.json,
+closure_histograms_<charge>.parquet.
 """
 
 import logging
@@ -47,6 +48,7 @@ def main(run: Run) -> None:
             run.write_json(run.path(products.MASS_FIT, charge=charge), record, [path])
             run.write_table(run.path(products.BACKGROUND, charge=charge), frame, sources)
             run.write_json(run.path(products.CLOSURE, charge=charge), closure.to_json(), sources)
+            run.write_table(run.path(products.CLOSURE_HISTOGRAMS, charge=charge), closure.histograms, sources)
 
 
 if __name__ == "__main__":

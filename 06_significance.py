@@ -38,10 +38,10 @@ FOUND_TABLES = {  # of `dimuon.bumphunt.excess.WhatWasFound`
 def main(run):
     """Test every sample, print the headline numbers and write the results."""
     settings = run.config.significance
-    scored = samples.read(run)
+    scored = [whole_table.with_background(run, sample) for sample in samples.read(run)]
     results = [measure(run, sample) for sample in scored]
 
-    sources = sorted({source for sample in scored for source in sample.sources})
+    sources = sorted({source for sample in scored for source in whole_table.sources(run, sample)})
     tests = [result.found for result in results]
     log.info("%s", "\n".join([headlines.on_screen(tests), *standing.lines(run.results, run)]))
     content = {
@@ -66,10 +66,8 @@ def measure(run, sample):
 
 def save_found(run, matched):
     """Describe what was found in the matched samples, {sample: result}, say it and write it."""
-    backgrounds = {sample: whole_table.sampled(run, sample.train) for sample in matched}
     described = [
-        steps.describe(run.config, sample, result, whole_table.read(run, sample), backgrounds[sample])
-        for sample, result in matched.items()
+        steps.describe(run.config, sample, result, whole_table.read(run, sample)) for sample, result in matched.items()
     ]
     sources = sorted({source for sample in matched for source in whole_table.sources(run, sample)})
     log.info("%s", "\n".join(line for one in described for line in excess.lines(one, run.config.mass_axis.unit)))

@@ -105,6 +105,8 @@ COLUMNS: dict[str, Column] = {
     "bin_low": Column("of the variable", "lower edge of the bin (GeV in the mass histograms)"),
     "bin_high": Column("of the variable", "upper edge of the bin (GeV in the mass histograms)"),
     "n_obs_err": Column("events", "standard error of n_obs"),
+    "n_sampled": Column("events", "sampled background, scaled to the expected or to the real events (missing: none)"),
+    "n_sampled_err": Column("events", "its standard error"),
     "feature": Column("text", "name of the feature, a column of the dimuon table"),
     "rank": Column("", "place in a ranking, from 1"),
 }

@@ -16,8 +16,10 @@ import numpy as np
 import pandas as pd
 from scipy.stats import norm
 
+from dimuon.background import closure
 from dimuon.bumphunt import cut_and_count, excess
 from dimuon.bumphunt.result import ScanPoint, SidebandQuality, TestResult
+from dimuon.events import Events
 from dimuon.features import FEATURES
 from dimuon.random import Stream
 from dimuon.statistics import model_choice
@@ -186,7 +188,8 @@ def _write_background(run, charge, frame, dimuons):
     records = {
         place: {
             "mass_low": low, "mass_high": high, "n_real": 1000, "n_sampled": 5000,
-            "ks": {name: {"distance": float(rng.uniform(0.005, 0.02)), "p_value": 0.4} for name in TRAINING},
+            "ks": {name: {"distance": float(rng.uniform(0.005, 0.02)), "p_value": 0.4, "level": 0.047}
+                   for name in TRAINING},
             "auc": float(rng.normal(0.505, 0.005)), "auc_err": 0.006,
         }
         for place, (low, high) in places.items()
@@ -202,6 +205,15 @@ def _write_background(run, charge, frame, dimuons):
         "shifted_windows": held_out,
     }
     run.write_json(run.data / f"closure_{charge}.json", content, [dimuons])
+    real, sampled = (_events(part) for part in (data, drawn))
+    edges = {name: FEATURES[name].edges[::2] for name in TRAINING}
+    histograms = closure.histograms(real, sampled, run.config.window, edges)
+    run.write_table(run.path(products.CLOSURE_HISTOGRAMS, charge=charge), histograms, [dimuons])
+
+
+def _events(frame):
+    values = frame[["dimu_mass", *TRAINING]].to_numpy(dtype=float)
+    return Events.of(values[:, 0], values[:, 1:], TRAINING)
 
 
 def _score(table, rng):
@@ -444,6 +456,8 @@ def _feature_histograms(events, before, train, test):
             frames.append(pd.DataFrame({
                 "train": train, "test": test, "feature": name, "fpr": fpr,
                 "bin_low": edges[:-1], "bin_high": edges[1:], "n_obs": counts.astype(float),
+                "n_sampled": np.nan if train != test or np.isnan(fpr) else 0.8 * counts,
+                "n_sampled_err": np.nan if train != test or np.isnan(fpr) else 0.4 * np.sqrt(counts),
             }))  # fmt: skip
     return pd.concat(frames)
 

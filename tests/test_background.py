@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from scipy.stats import kstest
+from scipy.stats import ks_2samp, kstest, poisson
 
 from dimuon.background import closure, mass_model, saved
 from dimuon.background.estimators import flows
@@ -237,6 +237,37 @@ def test_closure_by_region_and_slice(trained):
     for record in records.values():
         content = json.loads(json.dumps(record.to_json(), allow_nan=False))
         assert closure.ClosureRecord.from_json(content) == record
+
+
+def test_the_spread_expected_of_a_closure_holds_what_it_says():
+    """Real and sampled events of one distribution: 68 and 95 % of the bins within the bands; exact limits, too."""
+    rng, expected = np.random.default_rng(5), 6.0
+    sampled = rng.poisson(5 * expected, 20_000).astype(float)  # five copies
+    bands = closure.spread(sampled / 5, np.sqrt(sampled) / 5)
+    counts = rng.poisson(expected, len(sampled))
+    for level in (68, 95):
+        inside = (bands[f"low_{level}"] <= counts) & (counts <= bands[f"high_{level}"])
+        assert level / 100 - 0.01 < inside.mean() < level / 100 + 0.12  # whole numbers: at least the level
+    exact = closure.spread(np.array([100.0, 0.0]), np.array([1e-4, 0.0]))
+    assert [exact[name][0] for name in closure.SPREADS] == poisson.ppf([0.025, 0.16, 0.84, 0.975], 100).tolist()
+    assert np.isnan([exact[name][1] for name in closure.SPREADS]).all()
+
+
+def test_histograms_of_the_closure_are_scaled_to_the_data_in_each_sideband():
+    real = Events.of(np.repeat([6.0, 12.0], [8, 2]), np.full((10, 1), 30.0), ["dimu_pt"])
+    drawn = Events.of([6.0, 6.0, 12.0], [[30.0], [60.0], [30.0]], ["dimu_pt"], weight=[3.0, 1.0, 1.0])
+    table = closure.histograms(real, drawn, WINDOW, {"dimu_pt": np.array([20.0, 40.0, 80.0])})
+    assert table["n_real"].tolist() == [8.0, 0.0, 2.0, 0.0]
+    assert table["n_sampled"].tolist() == [6.0, 2.0, 2.0, 0.0]  # 8 real events for a weight of 4
+    assert table["n_sampled_err"].tolist() == [6.0, 2.0, 2.0, 0.0]
+    assert closure.histograms(real, drawn[[]], WINDOW, {"dimu_pt": np.array([20.0, 40.0])}).empty
+
+
+def test_the_ks_level_is_exceeded_once_in_twenty_times():
+    rng = np.random.default_rng(6)
+    level = closure.ks_level(300, 900)
+    distances = [ks_2samp(rng.normal(size=300), rng.normal(size=900)).statistic for _ in range(600)]
+    assert (np.array(distances) > level).mean() == pytest.approx(0.05, abs=0.025)
 
 
 def test_a_slice_of_few_events_has_a_reason_and_no_value(trained):

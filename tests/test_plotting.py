@@ -21,12 +21,13 @@ from dimuon.dataset import Dataset
 from dimuon.figures import drawing as drawings
 from dimuon.figures import registry, style
 from dimuon.figures.checks.agreement import agreement
-from dimuon.figures.checks.closure import closure, closure_table
+from dimuon.figures.checks.closure import closure
+from dimuon.figures.checks.cutflow import in_words
 from dimuon.figures.checks.efficiency import efficiency
 from dimuon.figures.checks.scores import score_table
 from dimuon.figures.overlay import Overlay
 from dimuon.figures.p_value_axes import BOUND, p_value_axes
-from dimuon.figures.paper.feature_spectra import feature_spectra
+from dimuon.figures.paper.feature_spectra import feature_differences, feature_spectra
 from dimuon.figures.paper.fit_variations import fit_variations
 from dimuon.figures.paper.mass_spectra import Spectra, effective, mass_panels, mass_spectra
 from dimuon.figures.paper.p_values import p_values
@@ -168,8 +169,27 @@ def test_figure_3(saved):
         assert len(axes.patches) == 8
         before = histograms[(histograms["feature"] == name) & histograms["fpr"].isna()]
         np.testing.assert_array_equal(axes.patches[0].get_data().values, before["n_obs"])
-    assert "before anti-isolation" in words(figure.axes[-1])
+    assert "before\nanti-isolation" in words(figure.axes[-1])
     return figure
+
+
+def test_features_are_drawn_against_the_background_after_the_same_cut(saved):
+    """The most significant cut of those that are valid; two fine bins as one; the difference below."""
+    drawing = saved.drawings["features_difference_os"]
+    points = chosen(saved, "mass_points.parquet", train="os", test="os", variable="cathode")
+    best = points[points["valid"]].sort_values("z0").iloc[-1]
+    assert set(drawing.table["fpr"]) == {best["fpr"]}
+    assert "features_difference_ss" in saved.drawings
+    assert "cross_features_difference_os_on_ss" not in saved.drawings  # no background was sampled for it
+    part = drawing.table[drawing.table["feature"] == "dimu_pt"]
+    top, bottom = (feature_differences(drawing.table, best, Dataset(TOY)).axes[index] for index in (0, 3))
+    pairs = part[["n_obs", "n_sampled"]].to_numpy().reshape(20, 2, 2).sum(axis=1)
+    middles = part["bin_high"].to_numpy()[::2]
+    assert holds(top, middles, pairs[:, 0])
+    assert any(np.allclose(patch.get_data().values, pairs[:, 1]) for patch in top.patches)
+    assert holds(bottom, middles, pairs[:, 0] - pairs[:, 1])
+    used = part[(part["n_obs"] > 0) | (part["n_sampled"] > 0)]
+    assert bottom.get_xlim()[1] <= used["bin_high"].max() + 3.25  # at most the pair that the last filled bin is in
 
 
 @pytest.mark.mpl_image_compare(filename="fig4.png", **IMAGES)
@@ -216,7 +236,7 @@ def test_nine_features_and_nine_working_points_are_all_drawn(saved):
     distances = saved.drawings["agreement_os"].table.assign(**{f"ks_{name}": 0.01 for name in names})
     axes = agreement(distances, saved.config.window, "os", Dataset(Origin("measured"))).axes[1]
     n_features = sum(column.startswith("ks_") for column in distances)
-    assert len(axes.get_legend().get_texts()) == n_features
+    assert len(axes.get_legend().get_texts()) == n_features + 1  # and the level of chance
 
     fits = [(degree, n_bins) for degree in range(1, 10) for n_bins in range(5, 14)]
     cathode = curves[curves["variable"] == "cathode"]
@@ -365,12 +385,6 @@ def test_curves_of_others_are_drawn_beside_ours(saved):
     assert axes.get_ylim()[0] < 1e-12
 
 
-def test_closure_scales_the_samples_to_the_data(saved):
-    table = saved.drawings["closure_os"].table
-    by_region = table[table["feature"] == "dimu_pt"].groupby("region")[["n_data", "n_sampled"]].sum()
-    assert by_region["n_sampled"].to_numpy() == pytest.approx(by_region["n_data"].to_numpy(), rel=0.02)
-
-
 def points(axes):
     """[(x, y)] of every set of points with errors in a panel."""
     drawn = [container.lines[0] for container in axes.containers if container.lines]
@@ -420,40 +434,51 @@ def test_losses_and_the_epoch_that_is_kept(saved):
 def test_closure_draws_data_samples_their_error_and_ratios_beyond_the_axis(saved):
     table = saved.drawings["closure_os"].table.copy()
     part = table[(table["feature"] == "dimu_pt") & (table["region"] == "SBL")].index
-    table.loc[part[3], ["n_data", "n_sampled", "n_sampled_err"]] = 90, 30.0, 4.0  # 3 times too many
-    table.loc[part[5], ["n_data", "n_sampled", "n_sampled_err"]] = 10, 100.0, 8.0  # 10 times too few
+    table.loc[part[3], ["n_real", "n_sampled", "n_sampled_err"]] = 90, 30.0, 4.0  # 3 times too many
+    table.loc[part[5], ["n_real", "n_sampled", "n_sampled_err"]] = 10, 100.0, 8.0  # 10 times too few
     figure = closure(table, "os", Dataset(TOY))
     assert "Dimuon $p_T$ [GeV]" in [axes.get_xlabel() for axes in figure.axes]
     top, ratio = figure.axes[0], figure.axes[3]
     part = table.loc[part]
     centre = (part["bin_low"] + part["bin_high"]) / 2
-    assert holds(top, centre, part["n_data"])
-    full = (part["n_data"] > 0) & (part["n_sampled"] > 0)
-    assert holds(ratio, centre[full], (part["n_data"] / part["n_sampled"])[full])
+    assert holds(top, centre, part["n_real"])
+    full = (part["n_real"] > 0) & (part["n_sampled"] > 0)
+    assert holds(ratio, centre[full], (part["n_real"] / part["n_sampled"])[full])
     lines = [patch.get_data() for patch in top.patches]
     assert any(np.array_equal(line.values, part["n_sampled"]) for line in lines)
     assert any(np.allclose(line.values, part["n_sampled"] + part["n_sampled_err"])
                and np.allclose(line.baseline, part["n_sampled"] - part["n_sampled_err"]) for line in lines)  # fmt: skip
     arrows = {line.get_marker(): line.get_data() for line in ratio.lines if line.get_color() == style.COLOURS[0]
               and line.get_marker() in ("^", "v")}  # fmt: skip
+    bands = [patch.get_data() for patch in ratio.patches]
+    for level in (68, 95):
+        ends = [part[f"{end}_{level}"] / part["n_sampled"].where(part["n_sampled"] > 0) for end in ("low", "high")]
+        assert any(np.allclose(band.baseline, ends[0], equal_nan=True)
+                   and np.allclose(band.values, ends[1], equal_nan=True) for band in bands)  # fmt: skip
     low, high = ratio.get_ylim()
     for index, marker in ((3, "^"), (5, "v")):
         assert centre.iloc[index] in arrows[marker][0]
         assert ((low < arrows[marker][1]) & (arrows[marker][1] < high)).all()
 
 
-def test_agreement_draws_every_test_in_its_slices(saved):
+def test_agreement_draws_every_test_in_its_slices_and_the_level_of_chance(saved):
     drawing = saved.drawings["agreement_os"]
     top, bottom = drawing.draw().axes
-    slices = drawing.table.query("test == 'sidebands' and place != 'sidebands'")
-    assert holds(top, (slices["mass_low"] + slices["mass_high"]) / 2, slices["auc"])
-    windows = drawing.table.query("test == 'shifted_windows'").sort_values("place")
-    assert holds(top, (windows["mass_low"] + windows["mass_high"]) / 2, windows["auc"])
-    assert holds(bottom, (windows["mass_low"] + windows["mass_high"]) / 2, windows["ks_mu0_ip3d"])
-    half = drawing.table.query("test == 'half_split' and place != 'sidebands'")
-    assert holds(top, (half["mass_low"] + half["mass_high"]) / 2, half["auc"])
-    for label in ("sidebands", "half split", "shifted windows"):
+    for test in ("sidebands", "half_split", "shifted_windows"):
+        slices = drawing.table[
+            (drawing.table["test"] == test) & ~drawing.table["place"].isin(["sidebands", "SBL", "SBH"])
+        ]
+        low, high = slices["mass_low"].to_numpy(), slices["mass_high"].to_numpy()
+        assert len(slices) == 2
+        assert holds(top, (low + high) / 2, slices["auc"])
+        assert holds(bottom, low + (high - low) / 2, slices["ks_mu0_ip3d"])  # the second of three, side by side
+        levels = [segment for bars in bottom.collections for segment in bars.get_segments()]
+        assert all(
+            any(np.allclose(bar, [[a, 0.047], [b, 0.047]]) for bar in levels) for a, b in zip(low, high, strict=True)
+        )
+    for label in ("the sidebands themselves", "half of them", "windows hidden from the training"):
         assert label in words(top)
+    assert "exceeded by chance" in words(bottom)
 
 
 def test_efficiency_draws_what_passes_and_what_is_asked(saved):
@@ -480,6 +505,15 @@ def test_cutflow_bars_are_as_long_as_the_events_left(saved):
         assert [bar.get_width() for bar in container] == counts
         assert all(f"{count:,}" in words(axes) for count in counts)
     assert [label.get_text() for label in axes.get_yticklabels()] == [step["name"] for step in steps]
+    assert axes.get_xlim()[0] == 1
+
+
+def test_steps_of_the_cutflow_have_labels_units_and_lines_that_fit():
+    data = Dataset()
+    assert in_words("5 <= dimu_mass <= 16", data) == r"5 ≤ Dimuon mass $m_{\mu\mu}$ ≤ 16 GeV"
+    trigger = "HLT_TrkMu15_DoubleTrkMu5NoFiltersNoVtx"
+    assert in_words(trigger, data).replace("\n", "") == trigger
+    assert max(map(len, in_words(trigger, data).split("\n"))) < 34
 
 
 def test_spectrum_is_per_gev(saved):
@@ -502,23 +536,21 @@ def test_variations_show_z0_of_each_and_the_baseline_as_a_line(saved):
 
 
 def test_controls_show_the_gate_filled_and_the_likelihood_in_its_place(saved):
+    """A panel for each control."""
     drawing = saved.drawings["study_controls"]
-    axes = drawing.draw().axes[0]
-    table = drawing.table[drawing.table["control"] == "ss"]
-    markers = {"full": [], "none": []}
-    for container in axes.containers:
-        if container.lines[0].get_marker() == "s":  # the second control
-            markers[container.lines[0].get_fillstyle()] = list(zip(*container.lines[0].get_data(), strict=True))
+    panels = drawing.draw().axes
+    assert ["ss\n4 seeds" in words(axes) for axes in panels] == [False, True]
+    axes, table = panels[1], drawing.table[drawing.table["control"] == "ss"]
+    markers = {container.lines[0].get_fillstyle(): list(zip(*container.lines[0].get_data(), strict=True))
+               for container in axes.containers}  # fmt: skip
     medians = table[table["variable"] == "cathode"].groupby("fpr")["z0"].median().sort_index()
-    fprs = list(medians.index)
     in_gate, others = medians.iloc[[1, 2]], medians.iloc[[0, 3, 4]]  # nearest, as ratios, to FPR 0.01 and 0.1
     likelihood = table.loc[table["variable"] == "likelihood", "z0"].median()
     *at_cuts, (at, value) = markers["full"]
-    assert [y for _, y in at_cuts] == pytest.approx(list(in_gate))
-    assert [x for x, _ in at_cuts] == pytest.approx(list(in_gate.index), rel=0.05)  # moved aside from the other control
-    assert [y for _, y in markers["none"]] == pytest.approx(list(others))
+    assert at_cuts == list(in_gate.items())
+    assert markers["none"] == list(others.items())
     assert value == pytest.approx(likelihood)
-    assert fprs[-1] < at < axes.get_xlim()[1]
+    assert medians.index[-1] < at < axes.get_xlim()[1]
     assert "likelihood" in words(axes)
     assert "not in the gate" in words(axes)
 
@@ -551,7 +583,8 @@ def test_convergence_shows_medians_and_importance_its_losses(saved):
         assert holds(axes, [1, 5, 20], [np.median(table.loc[table["n_members"] == n, column]) for n in (1, 5, 20)])
     axes = saved.drawings["importance_os"].draw().axes[0]
     assert [bar.get_width() for bar in axes.patches] == pytest.approx([0.01, 0.02, 0.03])
-    assert [label.get_text() for label in axes.get_yticklabels()] == list(small_results.TRAINING)
+    labels = [label.get_text() for label in axes.get_yticklabels()]
+    assert labels == [features.FEATURES[name].label for name in small_results.TRAINING]
 
 
 def test_efficiency_of_a_random_cut_is_its_rate_everywhere():
@@ -589,7 +622,8 @@ def test_null_distribution_counts_the_datasets_at_or_above(saved):
     like_nulls = saved.json(study)["os"]["data"]["like_nulls"]
     assert verticals == {like_nulls[name]["asymptotic"] for name in ("no_cut", "cathode_max", "likelihood")}
     assert study in drawing.inputs
-    assert "300 null datasets, OS; vertical: data" in words(axes)  # however many rows each of them has
+    # however many rows each of them has
+    assert axes.get_legend().get_title().get_text() == "300 null datasets, OS\nvertical lines: data"
     assert axes.get_ylim()[0] == pytest.approx(0.2 / 300)
 
 
@@ -701,18 +735,7 @@ def test_style_leaves_the_callers_settings_alone(saved):
 
 
 def test_weighted_samples_are_drawn_with_their_weights():
-    """Two sampled events of which one counts three times are four; unit weights change nothing."""
-    data = pd.DataFrame({"region": "SBL", "dimu_pt": [30.0] * 8})
-    drawn = pd.DataFrame({"region": "SBL", "dimu_pt": [30.0, 60.0], "weight": [3.0, 1.0]})
-    table = closure_table(data, drawn, {"dimu_pt": features.FEATURES["dimu_pt"]}).set_index("bin_low")
-    filled = table[table["n_sampled"] > 0]
-    assert filled["n_sampled"].tolist() == [6.0, 2.0]  # 8 real events for 4 sampled ones
-    assert filled["n_sampled_err"].tolist() == [6.0, 2.0]
-    alike = closure_table(data, drawn.assign(weight=1.0), {"dimu_pt": features.FEATURES["dimu_pt"]})
-    pd.testing.assert_frame_equal(
-        alike, closure_table(data, drawn.drop(columns="weight"), {"dimu_pt": features.FEATURES["dimu_pt"]})
-    )
-
+    """Two sampled events of which one counts three times are four."""
     events = pd.DataFrame(
         {"score": [0.11, 0.91, 0.91], "region": ["sampled", "sampled", "SR"], "weight": [3.0, 1.0, 1]}
     )
@@ -738,6 +761,6 @@ def test_scores_of_weighted_samples_find_their_weights(tmp_path):
 
 def test_every_figure_has_a_place_of_its_own_and_a_new_one_is_entered_once():
     orders = [kind.order for kind in registry.FIGURES.values()]
-    assert len(set(orders)) == len(orders) == 21
+    assert len(set(orders)) == len(orders) == 22
     with pytest.raises(ValueError, match="'spectrum' is registered twice"):
         registry.figure("spectrum", section=None, order=1, caption="")(lambda saved: [])

@@ -12,6 +12,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from dimuon.bumphunt import cut_and_count
+from dimuon.events import Events
 from dimuon.figures import registry
 from dimuon.figures.saved import Saved
 from dimuon.regions import MassWindow
@@ -129,6 +131,22 @@ def test_another_choice_of_the_function_is_marked_and_drawn_as_it_is(analysis, t
     assert [text.get_text() for text in legend.get_texts()] == [
         "polynomial up to degree 4 by an F-test,\n11 bins (baseline)", "degree 2, 11 bins", "degree 3, 11 bins"
     ]  # fmt: skip
+
+
+def test_sampled_background_is_cut_as_the_data_and_scaled_to_what_is_expected():
+    edges = np.array([0.0, 1.0, 2.0])
+    frames = [{"feature": "x", "fpr": fpr, "bin_low": edges[:-1], "bin_high": edges[1:], "n_obs": [5.0, 5.0]}
+              for fpr in (np.nan, 1.0, 0.1)]  # fmt: skip
+    histograms = pd.concat([pd.DataFrame(frame) for frame in frames], ignore_index=True)
+    points = pd.DataFrame({"variable": "cathode", "fpr": [1.0, 0.1], "cut": [0.3, 0.5], "n_bkg": [40.0, 6.0]})
+    events = Events.of(np.full(4, 9.8), [[0.5], [0.5], [1.5], [1.5]], ["x"], weight=[1.0, 1.0, 1.0, 2.0])
+    table = cut_and_count.add_sampled(histograms, (events, np.array([0.1, 0.6, 0.4, 0.7])), points)
+    before, all_of_it, cut = (table["n_sampled"].to_numpy().reshape(3, 2)[row] for row in range(3))
+    assert np.isnan(before).all()
+    assert all_of_it.tolist() == [16.0, 24.0]  # 40 expected for a weight of 5, also below the loosest cut
+    assert cut.tolist() == [2.0, 4.0]  # 6 expected for the weights 1 and 2 that pass
+    assert table["n_sampled_err"].to_numpy()[4:].tolist() == [2.0, 4.0]
+    assert cut_and_count.add_sampled(histograms, None, points)["n_sampled"].isna().all()
 
 
 def test_curve_counts_what_passes_the_cut(analysis):

@@ -5,12 +5,14 @@ sees the features, as that of the search does; a second one sees the mass too an
 wrong at some masses. Sampled events count by their weights.
 """
 
+from collections.abc import Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from scipy.stats import ks_2samp, kstwobign
+import pandas as pd
+from scipy.stats import ks_2samp, kstwobign, nbinom
 
 from dimuon.arrays import FloatArray
 from dimuon.events import Events
@@ -21,6 +23,9 @@ from dimuon.regions import MassWindow
 N_FOLDS = 5
 WORKER_MODULES = (__name__, "xgboost", "sklearn.metrics")  # for workers to import once, before they start
 MIN_EVENTS = 50  # fewer real events say nothing; such a slice is left out by name
+KS_TAIL = 0.05
+SPREADS = ("low_95", "low_68", "high_68", "high_95")
+SPREAD_QUANTILES = (0.025, 0.16, 0.84, 0.975)
 TREES = {
     "max_depth": 3,
     "learning_rate": 0.1,
@@ -69,7 +74,8 @@ def compare(real: Events, sampled: Events, stream: Stream) -> ClosureRecord:
     ks = {}
     for name, values in real.columns.items():
         distance, p_value = _kolmogorov_smirnov(values, sampled.columns[name], sampled.weight)
-        ks[name] = {"distance": distance, "p_value": p_value}
+        level = ks_level(len(real), effective_size(sampled.weight))
+        ks[name] = {"distance": distance, "p_value": p_value, "level": level}
     auc, auc_err = classifier_auc(real, sampled, stream)
     auc_with_mass, auc_with_mass_err = classifier_auc(real, sampled, stream, with_mass=True)
     return ClosureRecord(
@@ -168,8 +174,64 @@ def _kolmogorov_smirnov(real: FloatArray, sampled: FloatArray, weight: FloatArra
     values = np.concatenate([real, sampled])
     of_real = np.searchsorted(real, values, side="right") / len(real)
     distance = float(np.abs(of_real - cumulative[np.searchsorted(sampled, values, side="right")]).max())
-    n_effective = weight.sum() ** 2 / np.square(weight).sum()
-    return distance, float(kstwobign.sf(distance * np.sqrt(len(real) * n_effective / (len(real) + n_effective))))
+    return distance, float(kstwobign.sf(distance * np.sqrt(_pooled(len(real), effective_size(weight)))))
+
+
+def effective_size(weight: FloatArray) -> float:
+    """The number of unweighted events that weighted ones are worth: (sum w)^2 / sum w^2. weight: (n_events,)."""
+    return float(weight.sum() ** 2 / np.square(weight).sum())
+
+
+def ks_level(n: float, m: float) -> float:
+    """The distance that two samples of n and m events of one distribution exceed once in 20 times; asymptotic.
+
+    >>> f"{ks_level(1000, 1000):.4f}"  # 1.358 sqrt(2 / 1000), as in every table
+    '0.0607'
+    """
+    return float(kstwobign.isf(KS_TAIL) / np.sqrt(_pooled(n, m)))
+
+
+def _pooled(n: float, m: float) -> float:
+    return n * m / (n + m)
+
+
+def histograms(real: Events, sampled: Events, window: MassWindow, edges: Mapping[str, FloatArray]) -> pd.DataFrame:
+    """Real and sampled events of each sideband in bins of every feature, and how far the real ones may be away.
+
+    real, sampled: of the sidebands, as for `compare`. edges: {feature: (n_bins + 1,)}. Columns: region, feature,
+    bin_low, bin_high, n_real, n_sampled, n_sampled_err (scaled to the number of real events of the region), and
+    `SPREADS`: ends of the central intervals of the real count where both are of one distribution. The count is
+    Poisson, and its mean known as well as the sampled events tell it (a gamma distribution of their mean and error),
+    so that it is negative binomial. Missing where nothing was sampled.
+    """
+    frames = []
+    for region, inside in (("SBL", window.in_sbl), ("SBH", window.in_sbh)):
+        in_real, in_sampled = inside(real.mass), inside(sampled.mass)
+        if not in_real.any() or not in_sampled.any():
+            continue
+        weight = sampled.weight[in_sampled]
+        scale = real.weight[in_real].sum() / weight.sum()
+        for name, ends in edges.items():
+            counts = np.histogram(real.columns[name][in_real], ends, weights=real.weight[in_real])[0]
+            values = sampled.columns[name][in_sampled]
+            expected = scale * np.histogram(values, ends, weights=weight)[0]
+            error = scale * np.sqrt(np.histogram(values, ends, weights=weight**2)[0])
+            labels = {"region": region, "feature": name, "bin_low": ends[:-1], "bin_high": ends[1:]}
+            numbers = {"n_real": counts.astype(float), "n_sampled": expected, "n_sampled_err": error}
+            frames.append(pd.DataFrame(labels | numbers | spread(expected, error)))
+    columns = ["region", "feature", "bin_low", "bin_high", "n_real", "n_sampled", "n_sampled_err", *SPREADS]
+    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=columns)
+
+
+def spread(expected: FloatArray, error: FloatArray) -> dict[str, FloatArray]:
+    """The `SPREADS` of Poisson counts whose mean is known with an error: (n,) each. NaN where nothing is expected."""
+    known = (expected > 0) & (error > 0)
+    mean, variance = np.where(known, expected, 1.0), np.where(known, np.square(error), 1.0)
+    number, chance = mean**2 / variance, mean / (mean + variance)
+    return {
+        name: np.where(known, nbinom.ppf(quantile, number, chance), np.nan)
+        for name, quantile in zip(SPREADS, SPREAD_QUANTILES, strict=True)
+    }
 
 
 def _unless_equal(weight: FloatArray) -> FloatArray | None:

@@ -317,6 +317,31 @@ def feature_histograms(
     return pd.concat(frames, ignore_index=True) if frames else None
 
 
+def add_sampled(
+    histograms: pd.DataFrame, sampled: tuple[Events, FloatArray] | None, points: pd.DataFrame
+) -> pd.DataFrame:
+    """`feature_histograms` with the background after the same cuts: columns n_sampled and n_sampled_err.
+
+    sampled: background sampled in the SR and its scores, (n_sampled,); None leaves the columns empty. points: of
+    `figure_points`; after each cut the sampled events are scaled to the background expected from the sidebands.
+    n_sampled_err: from the number of sampled events alone. Missing where nothing was sampled, or passes.
+    """
+    histograms = histograms.assign(n_sampled=np.nan, n_sampled_err=np.nan)
+    if sampled is None:
+        return histograms
+    (events, score), own = sampled, points[points["variable"] == Statistic.WORKING_POINT]
+    for (name, _), part in histograms.dropna(subset=["fpr"]).groupby(["feature", "fpr"]):
+        point = own.iloc[nearest(own["fpr"], part["fpr"].iloc[0])]
+        passing = np.full(len(score), True) if point["fpr"] >= 1 else score >= point["cut"]
+        weight, values = events.weight[passing], events.columns[str(name)][passing]
+        if weight.sum() > 0:
+            scale, edges = point["n_bkg"] / weight.sum(), np.append(part["bin_low"], part["bin_high"].iloc[-1])
+            histograms.loc[part.index, "n_sampled"] = scale * np.histogram(values, edges, weights=weight)[0]
+            squares = np.histogram(values, edges, weights=weight**2)[0]
+            histograms.loc[part.index, "n_sampled_err"] = scale * np.sqrt(squares)
+    return histograms
+
+
 def cut_result(curves: pd.DataFrame, spectra: Spectra, model: SpectrumModel, n_toys: Toys, stream: Stream) -> CutResult:
     """The headline numbers of cut and count on one sample.
 

@@ -208,11 +208,13 @@ def sample_background(
 class Closure:
     """How well the model agrees with the real sidebands.
 
-    sampled: events at the masses of the real ones, several at each, as `sample_background` gives them. sidebands: the
-    comparison by place. half_split, shifted_windows: those with models that did not see the events, where asked for.
+    sampled: events at the masses of the real ones, several at each, as `sample_background` gives them. histograms: of
+    both, feature by feature (`closure.histograms`). sidebands: the comparison by place. half_split, shifted_windows:
+    those with models that did not see the events, where asked for.
     """
 
     sampled: Sampled
+    histograms: pd.DataFrame
     sidebands: dict[str, ClosureRecord]
     half_split: dict[str, ClosureRecord]
     shifted_windows: dict[str, ClosureRecord]
@@ -246,7 +248,14 @@ def close(
     windows = {
         place: held_out.shifted_window(low, high, own.child(place).rooted()) for place, (low, high) in shifted.items()
     }
-    return Closure(sampled, by_place, half_split, windows)
+    histograms = closure.histograms(sidebands, sampled.events, window, _histogram_edges(config, sidebands))
+    return Closure(sampled, histograms, by_place, half_split, windows)
+
+
+def _histogram_edges(config: Config, events: Events) -> dict[str, FloatArray]:
+    """{feature: edges} of the closure's histograms: every value of a discrete feature, else two bins to one."""
+    features = {name: config.dataset.feature(name).completed(values) for name, values in events.columns.items()}
+    return {name: feature.edges if feature.discrete else feature.edges[::2] for name, feature in features.items()}
 
 
 # step 5: classifiers that tell data from sampled background
@@ -377,14 +386,12 @@ def describe(
     sample: Sample,
     result: SearchResult,
     table: pd.DataFrame,
-    background: tuple[Events, FloatArray] | None = None,
 ) -> WhatWasFound:
     """Step 6: the events behind an excess, the columns in which they differ, and the peaks that they make.
 
-    result: of `measure` on the same sample. table: all columns of its events, with their row. background: sampled SR
-    events and their scores, where there are any.
+    result: of `measure` on the same sample. table: all columns of its events, with their row.
     """
-    sampled, of_sampled = background or (None, None)
+    sampled, of_sampled = sample.sampled or (None, None)
     scored = Scored(sample.mass, sample.score, result.weights, table, sampled, of_sampled)
     model, trained = model_choice.model_of(config.significance, config.window), config.features.names
     return excess.describe(scored, result.found, model, config.significance.peaks, trained, config.mass_axis.column)
@@ -398,14 +405,18 @@ def _figure_tables(
     model = model_choice.model_of(settings, config.window)
     fprs = rates(settings.n_working_points, settings.fpr_min)
     others = cut_and_count.variations(mass, [classifier], fprs, model, settings.degrees, settings.binnings)
+    points = cut_and_count.figure_points(mass, classifier, shown, model, weighted)
+    features = cut_and_count.feature_histograms(
+        mass, sample.features, classifier, shown, config.window, sample.before, config.dataset
+    )
+    if features is not None:
+        features = cut_and_count.add_sampled(features, sample.sampled, points)
     tables = {
         products.CURVES: cut_and_count.marked(curves, others).drop(columns="z_signed"),
         products.MASS_HISTOGRAMS: cut_and_count.mass_histograms(mass, classifier, shown, model, weighted),
-        products.MASS_POINTS: cut_and_count.figure_points(mass, classifier, shown, model, weighted),
+        products.MASS_POINTS: points,
         products.EFFICIENCIES: cut_and_count.efficiencies(mass, classifier, shown, model.bins, curves),
-        products.FEATURE_HISTOGRAMS: cut_and_count.feature_histograms(
-            mass, sample.features, classifier, shown, config.window, sample.before, config.dataset
-        ),
+        products.FEATURE_HISTOGRAMS: features,
     }
     labels = {"train": sample.train, "test": sample.test}
     return {product: table.assign(**labels) for product, table in tables.items() if table is not None}

@@ -20,8 +20,8 @@ from dimuon.bumphunt.result import TestResult
 from dimuon.commands import inspect
 from dimuon.dataset import Dataset, MassAxis
 from dimuon.errors import UserError
-from dimuon.figures.p_value_axes import FLOOR, p_value_axes, variable_label
-from dimuon.figures.style import COLOURS, LINES, MARKERS, panels, save, say_origin, styled
+from dimuon.figures.p_value_axes import FLOOR, curve, p_value_axes, variable_label
+from dimuon.figures.style import COLOURS, LINES, MARKERS, Look, legend_beside, panels, save, say_origin, styled
 from dimuon.origin import Origin, merged
 from dimuon.studies import standing
 from dimuon.workflow import products, provenance
@@ -129,20 +129,26 @@ def curves(tables: Sequence[pd.DataFrame], names: Sequence[str], data: Dataset) 
     """
     chosen = [table[table["variable"] == "cathode"] for table in tables]
     tests = list(dict.fromkeys(key for table in chosen for key in zip(table["train"], table["test"], strict=True)))
-    figure, axes = panels(1, len(tests), size=(7.5 * len(tests), 7.0), squeeze=False, sharey=True)
+    figure, axes = panels(1, len(tests), size=(6.4 * len(tests) + 3.4, 6.4), squeeze=False, sharey=True)
     lowest = min(table["p0"].min() for table in chosen)
+    varied = False
     for axis, (train, test) in zip(axes[0], tests, strict=True):
         for table, name, colour, line, marker in zip(chosen, names, COLOURS, LINES, MARKERS, strict=False):
             part = table[(table["train"] == train) & (table["test"] == test)].sort_values("fpr")
-            own = part[part["baseline"]]
-            for _, curve in part[~part["baseline"]].groupby(["degree", "n_bins_sr"]):
-                axis.plot(curve["fpr"], curve["p0"].clip(lower=FLOOR), color=colour, linestyle=line, alpha=0.25)
-            look = {"color": colour, "linestyle": line, "marker": marker, "markersize": 6}
-            label = f"{name}: {variable_label('cathode', data)}"
-            axis.plot(own["fpr"], own["p0"].clip(lower=FLOOR), label=label, **look)
-        p_value_axes(axis, lowest)
-        axis.legend(loc="lower right", fontsize=11)
-        say_origin(figure if axis is axes[0, 0] else None, axis, data.origin, data.describe(train, test))
+            look = Look(line, marker, colour, strong=True)
+            for _, other in part[~part["baseline"]].groupby(["degree", "n_bins_sr"]):
+                axis.plot(other["fpr"], other["p0"].clip(lower=FLOOR), color=colour, linestyle=line, alpha=0.3)
+                varied = True
+            curve(axis, part[part["baseline"]], look, name)
+        p_value_axes(axis, lowest, with_sigma=axis is axes[0, -1])
+        axis.set_xlabel("False-positive rate")
+        axis.text(0.04, 0.04, data.describe(train, test), transform=axis.transAxes, fontsize=16)
+        if axis is not axes[0, 0]:
+            axis.set_ylabel("")
+    if varied:
+        axes[0, -1].plot([], [], color="black", alpha=0.3, label="other fits of each")
+    legend_beside(axes[0, -1], variable_label("cathode", data), 1.14)
+    say_origin(figure, axes[0, 0], data.origin, last=axes[0, -1])
     return figure
 
 

@@ -24,7 +24,7 @@ from dimuon.bumphunt.result import TestResult
 from dimuon.data import schema, sources
 from dimuon.errors import UserError
 from dimuon.features import FEATURES
-from dimuon.figures.style import COLOURS, LINES, panels, save, say_origin, styled
+from dimuon.figures.style import COLOURS, LINES, legend_beside, panels, save, say_origin, styled
 from dimuon.origin import Origin
 from dimuon.studies import standing
 from dimuon.workflow import config, products, provenance
@@ -262,26 +262,36 @@ def draw_columns(frame: pd.DataFrame, names: Sequence[str], origin: Origin) -> F
     """One small histogram per named column, overlaid per charge and region where the table has them."""
     keys = [key for key in OVERLAYS if key in frame and 1 < len(set(map(str, frame[key]))) <= MAX_OVERLAYS]
     groups = list(frame.groupby([frame[key].map(str) for key in keys])) if keys else [((), frame)]
-    n_rows = -(-len(names) // 4)
-    figure, axes = panels(n_rows, 4, size=(18, 3.6 * n_rows + 0.6), squeeze=False)
+    n_across = min(4, len(names))
+    n_rows = -(-len(names) // n_across)
+    size = 4.3 * n_across + (2.0 if keys else 0.4), 3.5 * n_rows + 0.6
+    figure, axes = panels(n_rows, n_across, size=size, squeeze=False)
     for axis, name in zip(axes.flat, names, strict=False):
         edges, is_log = _edges(_drawn(frame[name]), name)
         for index, (key, part) in enumerate(groups):
             counts = np.histogram(_drawn(part[name]), edges)[0]
             look = {"color": COLOURS[index % len(COLOURS)], "linestyle": LINES[index // 3 % len(LINES)]}
             axis.stairs(counts, edges, linewidth=1.5, label=" ".join(map(str, key)), **look)
-        known = columns.find(name)
-        unit = known.unit if known else ""
-        axis.set_xlabel(f"{name} [{unit}]" if unit not in ("", "flag") else name, fontsize=13)
-        axis.set(xscale="log" if is_log else "linear", yscale="log")
+        axis.set_xlabel(_axis_label(name), fontsize=14)
+        axis.set(xscale="log" if is_log else "linear", yscale="log", xlim=(edges[0], edges[-1]))
         axis.set_ylim(bottom=0.5)
-        axis.tick_params(labelsize=10)
+        axis.tick_params(labelsize=12)
     for axis in axes.flat[len(names) :]:
         axis.set_visible(False)
+    for row in axes:
+        row[0].set_ylabel("Rows / bin", fontsize=14)
     if keys:
-        axes[0, 0].legend(fontsize=9)
+        legend_beside(axes[0, -1], ", ".join(keys))
     say_origin(figure, axes[0, 0], origin, last=axes[0, -1])
     return figure
+
+
+def _axis_label(name: str) -> str:
+    """A column with its unit; the label of a feature, with the name of its column."""
+    known = columns.find(name)
+    unit = known.unit if known and known.unit not in ("flag", "of the variable", "not stated") else ""
+    label = f"{FEATURES[name].label}, {name}" if name in FEATURES else name
+    return f"{label} [{unit}]" if unit else label
 
 
 def _drawn(column: "pd.Series[Any]") -> "pd.Series[float]":
@@ -291,11 +301,9 @@ def _drawn(column: "pd.Series[Any]") -> "pd.Series[float]":
 
 
 def _edges(values: "pd.Series[float]", name: str) -> tuple[FloatArray, bool]:
-    """(edges, whether the axis is logarithmic): the feature's own, else the range of the values."""
-    if name in FEATURES:
-        return FEATURES[name].edges, bool(FEATURES[name].log)
+    """(edges, whether the axis is logarithmic): over the range of the values."""
     low, high = values.min(), values.max()
-    if low > 0 and high / low > 1000:
+    if low > 0 and high / low > (10 if name in FEATURES and FEATURES[name].log else 1000):
         return np.geomspace(low, high, 51), True
     if (values == values.round()).all() and high - low <= 60:
         return np.arange(low - 0.5, high + 1), False

@@ -25,7 +25,8 @@ class Sample:
     train, test: charge the classifier was trained on, and that of these events. score: (n_events,). weight:
     (n_events,) likelihood weights handed in, or None. before: the events before the anti-isolation, or None where
     there are no others. sources: the files it was read from. members: (n_events, n_members) scores to combine by the
-    median of their histograms, or None.
+    median of their histograms, or None. sampled: background sampled in the SR for the charge that the classifier was
+    trained on, and its scores, (n_sampled,), or None.
     """
 
     train: str
@@ -36,6 +37,7 @@ class Sample:
     before: Events | None = None
     sources: tuple[Path, ...] = ()
     members: FloatArray | None = None
+    sampled: tuple[Events, FloatArray] | None = None
 
     @property
     def name(self) -> str:

@@ -2,18 +2,18 @@
 
 import logging
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from dimuon.arrays import FloatArray, IntArray
+from dimuon.arrays import IntArray
 from dimuon.data import background_table, handed_in, scores, tables
 from dimuon.data.dimuons import paths
 from dimuon.data.samples import Sample
 from dimuon.data.tables import Values
 from dimuon.errors import UserError
-from dimuon.events import Events
 from dimuon.workflow.provenance import Run, load_table
 
 log = logging.getLogger("dimuon")
@@ -60,13 +60,17 @@ def _readable(path: Path, names: Iterable[str], read: Callable[[str], Values], r
 def sources(run: Run, sample: Sample) -> list[Path]:
     """The files that a sample and its sampled background are read from."""
     more = [scores.path(run, sample.train, "background"), background_table.path(run, sample.train)]
-    has_background = run.config.input.scores is None and more[0].exists()
-    return [*sample.sources, *(more if has_background else [])]
+    return [*sample.sources, *(more if sample.sampled is not None else [])]
 
 
-def sampled(run: Run, train: str) -> tuple[Events, FloatArray] | None:
-    """The background sampled in the SR with its scores, (n_sampled,); None where it was not scored."""
-    if run.config.input.scores is not None or not scores.path(run, train, "background").exists():
-        return None
-    events = background_table.read(run, train, run.config.features.names)
-    return events, scores.read(run, train, "background", events.row)["score"].to_numpy(dtype=float)
+def with_background(run: Run, sample: Sample) -> Sample:
+    """The sample with the background that was sampled in the SR for it and its scores, where it was scored.
+
+    A cross-application has none: its classifier scored background for another sample.
+    """
+    path = scores.path(run, sample.train, "background")
+    if sample.train != sample.test or run.config.input.scores is not None or not path.exists():
+        return sample
+    events = background_table.read(run, sample.train, run.config.features.names)
+    score = scores.read(run, sample.train, "background", events.row)["score"].to_numpy(dtype=float)
+    return replace(sample, sampled=(events, score))

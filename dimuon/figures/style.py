@@ -242,6 +242,22 @@ def has_log_bins(table: pd.DataFrame) -> bool:
     return bool(low > 0 and high > low and width.max() > 1.5 * width.min())
 
 
+def bin_middles(table: pd.DataFrame) -> FloatArray:
+    """(n_bins,) where the points of bins bin_low to bin_high stand: the middle of each on its axis."""
+    low, high = table["bin_low"].to_numpy(dtype=float), table["bin_high"].to_numpy(dtype=float)
+    middles: FloatArray = (low + high) / 2
+    if len(table) and has_log_bins(table):
+        middles = np.sqrt(low * high)
+    return middles
+
+
+def filled_range(table: pd.DataFrame, *columns: str) -> tuple[float, float]:
+    """(low, high) of the bins between the first and the last that hold anything in one of the columns."""
+    filled = table[(table[list(columns)].fillna(0) > 0).any(axis=1)]
+    shown = filled if len(filled) else table
+    return float(shown["bin_low"].min()), float(shown["bin_high"].max())
+
+
 def step_line(axes: Axes, low: ArrayLike, high: ArrayLike, values: ArrayLike, **keywords: Any) -> StepPatch:
     """A histogram outline of bins low to high: (n_bins,) each, rising and adjacent."""
     return axes.stairs(np.asarray(values), bin_edges(low, high), **keywords)

@@ -261,6 +261,23 @@ CLOSURE = Product(
     STEP_4,
     "how well sampled events agree with real ones: KS distances, AUC",
 )
+CLOSURE_HISTOGRAMS = Product(
+    "closure_histograms",
+    "data/{name}/closure_histograms_{charge}.parquet",
+    STEP_4,
+    "real and sampled events in the sidebands, feature by feature, with the spread expected where they agree",
+    ("region", "feature", "bin_low", "bin_high", "n_sampled", "n_sampled_err"),
+    own={
+        "n_real": Column("events", "real events"),
+        **{
+            f"{end}_{level}": Column(
+                "events", f"{which} end of the central {level} % interval of n_real where both agree"
+            )
+            for level in (68, 95)
+            for end, which in (("low", "lower"), ("high", "upper"))
+        },
+    },
+)
 CLASSIFIERS = Product(
     "classifiers",
     "data/{name}/bdts_{charge}.zip",
@@ -353,7 +370,7 @@ FEATURE_HISTOGRAMS = Product(
     "results/{name}/feature_histograms.parquet",
     STEP_6,
     "features in the SR after the figure's working points (fpr NaN: before anti-isolation)",
-    (*_TEST, "feature", "fpr", "bin_low", "bin_high", "n_obs"),
+    (*_TEST, "feature", "fpr", "bin_low", "bin_high", "n_obs", "n_sampled", "n_sampled_err"),
     optional=True,
 )
 EVENTS = Product(
@@ -396,14 +413,12 @@ FOUND_SPECTRA = Product(
     "results/{name}/found_spectra.parquet",
     STEP_6,
     "spectra of signal and background in each column of the table, after the best cut and before",
-    (*_TEST, "feature", "bin_low", "bin_high", "n_obs", "n_bkg", "n_bkg_err"),
+    (*_TEST, "feature", "bin_low", "bin_high", "n_obs", "n_bkg", "n_bkg_err", "n_sampled", "n_sampled_err"),
     own={
         "of_text": Column("flag", "the column holds text; bin_low and bin_high count its values in their order"),
         "values": Column("text", "values in the bin"),
         "n_excess": Column("events", "n_obs - n_bkg"),
         "n_excess_err": Column("events", "its standard error"),
-        "n_sampled": Column("events", "background sampled by the model, scaled to the expected (missing: none)"),
-        "n_sampled_err": Column("events", "its standard error"),
         "n_obs_before": Column("events", "events in the SR before the cut"),
         "n_bkg_before": Column("events", "expected background in the SR before the cut"),
     },

@@ -38,7 +38,7 @@ def importance(table: pd.DataFrame, charge: str, data: Dataset) -> Figure:
     figure, axes = panel((9.0, 2.2 + 0.7 * len(table)))
     place = np.arange(len(table))
     axes.barh(place, table["auc_loss"], 0.6, xerr=table["auc_loss_err"], color=COLOURS[0], capsize=4)
-    axes.set_yticks(place, list(table["feature"]), fontsize=15)
+    axes.set_yticks(place, [data.feature(name).label for name in table["feature"]], fontsize=16)
     axes.tick_params(axis="y", which="both", length=0)
     axes.axvline(0, color="black", linewidth=1)
     axes.set(xlabel="AUC lost when the feature is shuffled", ylim=(len(table) - 0.4, -1.0))

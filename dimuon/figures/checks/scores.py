@@ -16,7 +16,7 @@ from dimuon.figures.drawing import Drawing
 from dimuon.figures.registry import figure, with_classifier
 from dimuon.figures.saved import Saved, weights_of
 from dimuon.figures.sections import Section
-from dimuon.figures.style import COLOURS, LINES, panel, poisson_errors, say_origin, step_line, styled
+from dimuon.figures.style import COLOURS, LINES, legend_beside, panel, poisson_errors, say_origin, step_line, styled
 from dimuon.workflow import products
 
 N_BINS = 50
@@ -88,10 +88,10 @@ def scores(table: pd.DataFrame, train: str, test: str, data: Dataset) -> Figure:
 
     table: of `score_table`. The signal region has Poisson errors, the sampled background is filled.
     """
-    figure, axes = panel()
+    figure, axes = panel((11.5, 7.0))
     for name, colour, line in zip(SAMPLES, ("0.8", *COLOURS), ("-", *LINES), strict=False):
         part = table[table["sample"] == name]
-        label = f"{SAMPLES[name]} ({part['n_obs'].sum():,.0f} events)"
+        label = f"{SAMPLES[name]}\n({part['n_obs'].sum():,.0f} events)"
         if name == "SR" and len(part):
             _points(axes, part[part["n_obs"] > 0], label)
         elif len(part):
@@ -100,10 +100,10 @@ def scores(table: pd.DataFrame, train: str, test: str, data: Dataset) -> Figure:
     used = table[table["n_obs"] > 0]
     margin = 0.02
     axes.set_xlim(max(used["bin_low"].min() - margin, 0), min(used["bin_high"].max() + margin, 1))
-    axes.set(yscale="log", ylim=(used["density"].min() / 2, table["density"].max() * 100))
+    axes.set(yscale="log", ylim=(used["density"].min() / 2, table["density"].max() * 3))
     axes.set(xlabel="Mean classifier score", ylabel="Probability density")
-    axes.legend(loc="upper right", bbox_to_anchor=(1, 0.93))
-    say_origin(figure, axes, data.origin, data.describe(train, test))
+    legend_beside(axes, data.describe(train, test))
+    say_origin(figure, axes, data.origin)
     return figure
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 
 from dimuon.dataset import Dataset
 from dimuon.figures.drawing import Drawing
@@ -23,7 +24,8 @@ RESONANCES = {  # mass [GeV] of what the eye looks for (Review of Particle Physi
     r"$\Upsilon$": 9.7,
     r"$Z$": 91.19,
 }
-TICKS = (0.5, 1, 2, 5, 10, 20, 50, 100)  # GeV
+TICKS = (0.2, 0.3, 0.5, 1, 2, 3, 5, 7, 10, 15, 20, 30, 50, 70, 100, 200)  # GeV
+MOST_TICKS = 9
 CAPTION = (
     "Mass of every muon pair in the skim, before trigger and selection, on logarithmic axes, with the resonances named."
 )
@@ -49,12 +51,15 @@ def spectrum(table: pd.DataFrame, data: Dataset) -> Figure:
     seen = density["n_os"] > 0
     axes.set(xscale="log", yscale="log", xlabel=data.mass.axis_label, ylabel="Muon pairs / GeV")
     axes.set_xlim(low[seen].min() / 1.3, high[seen].max() * 1.3)
-    axes.set_ylim(density["n_os"][seen].min() / 2, density["n_os"].max() * 60)
+    axes.set_ylim(density["n_os"][seen].min() / 2, density["n_os"].max() * 20)
     _name_resonances(axes, table, density["n_os"])
     left, right = axes.get_xlim()
     ticks = [tick for tick in TICKS if left < tick < right]
+    if len(ticks) > MOST_TICKS:
+        ticks = [tick for tick in ticks if f"{tick:e}"[0] in "125"]
     axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
-    axes.legend(loc="upper right", bbox_to_anchor=(1, 0.95))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.legend(loc="upper right")
     say_origin(figure, axes, data.origin)
     return figure
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from functools import partial
+from itertools import cycle
 from typing import Any
 
 import numpy as np
@@ -15,13 +16,13 @@ from dimuon.figures.drawing import Drawing
 from dimuon.figures.registry import figure, with_classifier
 from dimuon.figures.saved import Saved
 from dimuon.figures.sections import Section
-from dimuon.figures.style import COLOURS, MARKERS, panel, say_origin, styled
+from dimuon.figures.style import COLOURS, MARKERS, legend_beside, panels, say_origin, styled
 from dimuon.workflow.products import PRODUCTS
 
 CAPTION = (
-    "Significance in samples that hold no signal, over seeds: samples without a signal and windows moved into the "
-    "sidebands. Filled markers are the gate: working points fixed beforehand and, on the right, the likelihood. "
-    "Median and spread below one (dashed) there say that the method does not make a signal."
+    "Significance in samples that hold no signal, a panel for each, over seeds: samples without a signal and windows "
+    "moved into the sidebands. Filled markers are the gate: working points fixed beforehand and, on the right, the "
+    "likelihood. Median and spread below one (dashed) there say that the method does not make a signal."
 )
 
 
@@ -37,12 +38,12 @@ def drawings(saved: Saved) -> Iterator[Drawing]:
 
 @styled
 def controls(table: pd.DataFrame, gate_fprs: Sequence[float], data: Dataset) -> Figure:
-    """Z0 of samples without a signal over seeds, at each working point and, at the right edge, of the likelihood.
+    """Z0 of samples without a signal over seeds, a panel for each: at each working point and, on the right, of the
+    likelihood.
 
     table: control, seed, variable, fpr, z0. gate_fprs: the working points that decide with the likelihood, where median
     and spread must stay below one; their markers are filled.
     """
-    figure, axes = panel()
     shown = table[table["variable"].isin([Statistic.WORKING_POINT, Statistic.LIKELIHOOD])]
     shown = shown.fillna({"z0": 0.0})  # a likelihood without an excess has none
     of_cuts = shown["variable"] == Statistic.WORKING_POINT
@@ -51,33 +52,39 @@ def controls(table: pd.DataFrame, gate_fprs: Sequence[float], data: Dataset) -> 
     shown = shown.assign(place=shown["fpr"].where(of_cuts, slot))
     gate = [slot, *(cuts[np.abs(cuts / fpr - 1).argmin()] for fpr in gate_fprs)]
     names = sorted(shown["control"].unique())
-    for index, (name, colour, marker) in enumerate(zip(names, COLOURS, MARKERS, strict=False)):
-        part, aside = shown[shown["control"] == name], 1.07 ** (index - (len(names) - 1) / 2)
+    figure, grid = panels(1, len(names), (5.6 * len(names) + 2.4, 6.4), sharey=True, squeeze=False)
+    for axes, name, colour, marker in zip(grid[0], names, cycle(COLOURS), cycle(MARKERS), strict=False):
+        part = shown[shown["control"] == name]
         look = {"fmt": marker, "color": colour, "capsize": 3}
         decides = part["place"].isin(gate)
-        _medians(axes, part[decides], aside, fillstyle="full", label=name.replace("_", " "), **look)
-        _medians(axes, part[~decides], aside, fillstyle="none", **look)
-    axes.plot([], [], "o", color="black", fillstyle="none", label="not in the gate")
-    axes.set(xscale="log", xlabel="False-positive rate", ylabel=r"$Z_0$ [$\sigma$], median and spread over seeds")
-    axes.set_xlim(cuts[0] / 1.4, slot**2 / edge)
-    axes.set_ylim(-0.2, max(3.0, 1.5 * shown["z0"].max()))
-    axes.axhline(1, color="black", linestyle="--", linewidth=1)
-    _likelihood_slot(axes, edge, slot)
-    axes.legend(loc="upper left")
-    say_origin(figure, axes, data.origin, "no signal expected")
+        _medians(axes, part[decides], fillstyle="full", **look)
+        _medians(axes, part[~decides], fillstyle="none", **look)
+        axes.set(xscale="log", xlabel="False-positive rate", xlim=(cuts[0] / 1.4, slot**2 / edge))
+        axes.axhline(1, color="black", linestyle="--", linewidth=1)
+        _likelihood_slot(axes, edge, slot)
+        named: dict[str, Any] = {"transform": axes.transAxes, "va": "top", "fontsize": 17}
+        axes.text(0.04, 0.96, f"{name.replace('_', ' ')}\n{part['seed'].nunique()} seeds", **named)
+    grid[0, 0].set_ylabel(r"$Z_0$ [$\sigma$], median and spread over seeds")
+    grid[0, 0].set_ylim(-0.2, max(3.0, 1.4 * shown["z0"].max()))
+    last = grid[0, -1]
+    last.plot([], [], "o", color="black", label="in the gate")
+    last.plot([], [], "o", color="black", fillstyle="none", label="not in the gate")
+    last.plot([], [], color="black", linestyle="--", linewidth=1, label="the gate's limit")
+    legend_beside(last, "no signal expected")
+    say_origin(figure, grid[0, 0], data.origin, last=last)
     return figure
 
 
-def _medians(axes: Axes, part: pd.DataFrame, aside: float, **look: Any) -> None:
-    """Median and spread over the seeds at each place, moved aside by a factor."""
+def _medians(axes: Axes, part: pd.DataFrame, **look: Any) -> None:
+    """Median and spread over the seeds at each place."""
     z0 = part.groupby("place")["z0"]
-    median, spread = z0.median(), z0.std().fillna(0)
-    axes.errorbar(median.index * aside, median, yerr=spread, **look)
+    axes.errorbar(z0.median().index, z0.median(), yerr=z0.std().fillna(0), **look)
 
 
 def _likelihood_slot(axes: Axes, edge: float, slot: float) -> None:
-    """A place of its own for the likelihood, right of the working points."""
-    axes.axvline(edge, ymax=0.85, color="black", linewidth=1)
-    below: dict[str, Any] = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points"}
-    axes.annotate(Statistic.LIKELIHOOD, (slot, 0), (0, 5), fontsize=12, ha="center", **below)
+    """A place of its own for the likelihood, right of the working points, named along it."""
+    axes.axvline(edge, color="black", linewidth=1)
+    place: dict[str, Any] = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points"}
+    words: dict[str, Any] = {"rotation": 90, "ha": "center", "va": "top", "fontsize": 13}
+    axes.annotate(Statistic.LIKELIHOOD, (slot, 1), (0, -8), **words, **place)
     axes.set_xticks([tick for tick in axes.get_xticks(minor=True) if tick < edge], minor=True)

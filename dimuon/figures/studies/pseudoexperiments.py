@@ -17,7 +17,7 @@ from dimuon.figures.drawing import Drawing
 from dimuon.figures.registry import figure, with_classifier
 from dimuon.figures.saved import Saved
 from dimuon.figures.sections import Section
-from dimuon.figures.style import COLOURS, LINES, Z0_LABEL, Colour, Line, panel, say_origin, styled
+from dimuon.figures.style import COLOURS, LINES, Z0_LABEL, Colour, Line, legend_beside, panel, say_origin, styled
 from dimuon.workflow.products import PRODUCTS
 
 SHOWN = (Statistic.NO_CUT, Statistic.BEST_CUT, Statistic.LIKELIHOOD)
@@ -57,7 +57,7 @@ def null_distributions(table: pd.DataFrame, observed: Mapping[str, float], charg
     table: experiment, variable, z0 of null datasets of one charge. observed: {variable: Z0 of the data}, drawn as
     vertical lines.
     """
-    figure, axes = panel()
+    figure, axes = panel((12.0, 7.0))
     grid = np.linspace(0, max(5.0, table["z0"].max(), *observed.values()) * 1.05, 300)
     axes.plot(grid, norm.sf(grid), color="black", linewidth=2, label="asymptotic, one test")
     for statistic, colour, line in zip(SHOWN, COLOURS, LINES[1:], strict=False):
@@ -68,9 +68,9 @@ def null_distributions(table: pd.DataFrame, observed: Mapping[str, float], charg
             axes.axvline(observed[statistic], color=colour, linestyle=line, linewidth=1)
     n_nulls = table["experiment"].nunique()
     axes.set(yscale="log", xlabel=Z0_LABEL, ylabel=r"Fraction of null datasets at or above $Z_0$")
-    axes.set(ylim=(0.2 / n_nulls, 8), xlim=(0, grid[-1]))
-    axes.legend(loc="upper right", bbox_to_anchor=(1, 0.93), fontsize=13)
-    say_origin(figure, axes, data.origin, f"{n_nulls} null datasets, {data.short(charge)}; vertical: data")
+    axes.set(ylim=(0.2 / n_nulls, 1), xlim=(0, grid[-1]))
+    legend_beside(axes, f"{n_nulls} null datasets, {data.short(charge)}\nvertical lines: data")
+    say_origin(figure, axes, data.origin)
     return figure
 
 

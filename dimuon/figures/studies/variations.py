@@ -13,7 +13,7 @@ from dimuon.figures.drawing import Drawing
 from dimuon.figures.registry import figure, with_classifier
 from dimuon.figures.saved import Saved
 from dimuon.figures.sections import Section
-from dimuon.figures.style import COLOURS, LINES, MARKERS, Z0_LABEL, panel, say_origin, styled
+from dimuon.figures.style import COLOURS, LINES, MARKERS, Z0_LABEL, legend_beside, panel, say_origin, styled
 from dimuon.workflow.products import PRODUCTS
 
 SHOWN = (Statistic.NO_CUT, Statistic.BEST_CUT, Statistic.LIKELIHOOD)
@@ -39,16 +39,15 @@ def variations(table: pd.DataFrame, charge: str, data: Dataset) -> Figure:
     table: variation, kind, variable, z0 of one charge.
     """
     names = list(dict.fromkeys(table["variation"]))
-    figure, axes = panel((10.5, 2.0 + 0.38 * len(names)))
+    figure, axes = panel((12.0, 1.9 + 0.38 * len(names)))
     for statistic, colour, marker, line in zip(SHOWN, COLOURS, MARKERS, LINES, strict=False):
         z0 = table[table["variable"] == statistic].set_index("variation")["z0"].reindex(names)
         axes.plot(z0, np.arange(len(names)), marker, color=colour, label=statistic.label)
         if "baseline" in names:
-            axes.axvline(z0["baseline"], color=colour, linestyle=line, linewidth=1)
-    axes.set_yticks(range(len(names)), names, fontsize=12)
+            axes.axvline(z0["baseline"], color=colour, linestyle=line, linewidth=1, zorder=0)
+    axes.set_yticks(range(len(names)), names, fontsize=13)
     axes.tick_params(axis="y", which="both", length=0)
-    axes.set(xlabel=Z0_LABEL, ylim=(len(names) - 0.5, -1.6), xlim=(0, 1.25 * max(table["z0"].max(), 1)))
-    axes.legend(loc="upper right", ncol=3, fontsize=12)
+    axes.set(xlabel=Z0_LABEL, ylim=(len(names) - 0.5, -0.5), xlim=(0, 1.1 * max(table["z0"].max(), 1)))
+    legend_beside(axes, f"{data.short(charge)}\nlines: baseline")
     say_origin(figure, axes, data.origin)
-    axes.annotate(data.short(charge), (0.02, 0.985), xycoords="axes fraction", va="top", fontsize=14)
     return figure
