@@ -29,7 +29,7 @@ test: $(VENV)/installed
 
 # the long checks too
 slow: $(VENV)/installed
-	$(BIN)/python -m pytest $(PYTEST_OPTIONS)
+	HYPOTHESIS_PROFILE=thorough $(BIN)/python -m pytest $(PYTEST_OPTIONS)
 
 # the same, with the lines that no test reaches
 coverage: $(VENV)/installed

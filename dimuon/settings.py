@@ -94,7 +94,7 @@ class OneOf:
         if not isinstance(given, Mapping):
             raise PydanticKnownError("dict_type")
         kind = given.get("kind", self.default)
-        if kind not in self.kinds:
+        if not isinstance(kind, str) or kind not in self.kinds:
             expected = ", ".join(map(repr, self.kinds))
             context = {"discriminator": "'kind'", "tag": str(kind), "expected_tags": expected}
             raise PydanticKnownError("union_tag_invalid", context)

@@ -68,7 +68,7 @@ def parse(text: str, path: Path | str) -> tuple[dict[str, Any], dict[Place, int]
 
     path: of the file, for the messages. A formula need not be quoted: {label: $m_{jj}$, unit: TeV}.
     """
-    loader, lines = _Loader(_FORMULA.sub(r"'\1'", text)), dict[Place, int]()
+    lines = dict[Place, int]()
 
     def build(node: yaml.Node, place: Place) -> Any:
         lines[place] = node.start_mark.line + 1
@@ -89,14 +89,13 @@ def parse(text: str, path: Path | str) -> tuple[dict[str, Any], dict[Place, int]
         return loader.construct_object(node)
 
     try:
+        loader = _Loader(_FORMULA.sub(r"'\1'", text))
         node = loader.get_single_node()
         values = build(node, ()) if node is not None else None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, OverflowError, RecursionError) as error:  # a date 2020-13-40, itself in itself
         mark = getattr(error, "problem_mark", None)
         where = f":{mark.line + 1}" if mark else ""
-        raise UserError(f"{path}{where}: not valid YAML ({getattr(error, 'problem', error)})") from error
-    finally:
-        loader.dispose()
+        raise UserError(f"{path}{where}: not valid YAML ({getattr(error, 'problem', None) or error})") from error
     if not isinstance(values, dict):
         raise UserError(f"{path}: no keys found; a configuration starts with name, seed and input")
     return values, lines
