@@ -43,7 +43,7 @@ def main(run):
 
     sources = sorted({source for sample in scored for source in whole_table.sources(run, sample)})
     tests = [result.found for result in results]
-    log.info("%s", "\n".join([headlines.on_screen(tests), *standing.lines(run.results, run)]))
+    log.info("%s", "\n".join([headlines.on_screen(tests), *standing.lines(run.results, run, tests)]))
     content = {
         "origin": run.origin(sources).to_json(),
         "events": run.config.dataset.events,

@@ -30,7 +30,7 @@ def main(run: provenance.Run) -> None:
     cited = references.bibliography(references.of(run.config, saved.origin))
     run.write_bytes(run.path(products.REFERENCES), cited.encode(), saved.used, saved.origin.kind)
     if saved.results:
-        log.info("%s", "\n".join([on_screen(saved.results), *standing.lines(run.results, run)]))
+        log.info("%s", "\n".join([on_screen(saved.results), *standing.lines(run.results, run, saved.results)]))
     log.info("%d figures in %s, all of it on one page: %s", len(drawings), index.parent, path)
 
 

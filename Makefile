@@ -37,7 +37,7 @@ coverage: $(VENV)/installed
 
 # times, memory and ratios to other programs, written to results/bench/
 bench: $(VENV)/installed
-	@set -e; for name in significance trials flows bdts skim tables validity report; do \
+	@set -e; for name in significance flows bdts skim tables validity report; do \
 	  if [ -f tests/benchmarks/$$name.py ]; then $(BIN)/python -m tests.benchmarks.$$name; fi; done
 
 checks: lint format types contracts doctest docs

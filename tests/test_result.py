@@ -67,6 +67,7 @@ def test_the_keys_of_significance_json(search):
     content = search[1].to_json()
     assert set(content) == {
         *("train", "test", "n_events", "no_cut", "cathode_max", "best_feature", "sidebands", "toys", "global"),
+        "global_feature",
         *("likelihood", "likelihood_pooled", "likelihood_reason", "likelihood_calibration", "weight_scales"),
     }
     assert set(content["toys"]) == {"no_cut", "cathode_max"}

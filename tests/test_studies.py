@@ -476,7 +476,7 @@ def hand_made_controls(z0_at_fpr, likelihood):
     rows = [
         [{"variable": "cathode", "fpr": 0.1, "z0": a}, {"variable": "cathode", "fpr": 0.01, "z0": 0.2},
          {"variable": "cathode_max", "fpr": 0.03, "z0": 2.5}, {"variable": "no_cut", "fpr": 1.0, "z0": 0.1},
-         {"variable": "likelihood", "fpr": 1.0, "z0": b}]
+         {"variable": "likelihood_pooled", "fpr": 1.0, "z0": b}]
         for a, b in zip(z0_at_fpr, likelihood, strict=True)
     ]  # fmt: skip
     missing = dict.fromkeys(("n_obs", "n_bkg", "n_sig", "valid"))
@@ -499,6 +499,25 @@ def test_gate_of_the_controls():
     assert not passed(hand_made_controls([0.0, 0.5, 3.0], [0.0, 0.1, 0.2]))  # spread
     assert not passed(hand_made_controls([0.1, 0.2, 0.3], [1.4, 1.5, 1.6]))  # likelihood
     assert not passed([*fine, outcome_of_ss(3, failed="FitError: no minimum")])
+    # with its sign the spread is not cut off at zero: 0 in four of five seeds hides deficits of 3
+    deficits = hand_made_controls([0.0, 0.0, 0.9], [0.0, 0.1, 0.2])
+    assert passed(deficits)
+    for outcome, z in zip(deficits, (-3.0, 0.0, 0.9), strict=True):
+        outcome.rows[0]["z_signed"] = z
+    assert not passed(deficits)
+
+
+def test_nonclosure_is_of_the_signed_significances_of_all_controls():
+    outcomes = hand_made_controls([0.2, 0.6], [0.0, 1.0])
+    for outcome, z in zip(outcomes, (-0.5, 0.7), strict=True):
+        outcome.rows[0]["z_signed"] = z
+    frame, window = controls.table(outcomes), MassWindow(5.0, 9.0, 10.6, 16.0)
+    found = controls.Verdicts(False, "", {}, tuple(controls.nonclosure(frame, window, ["os", "ss"])))
+    at_best = found.expected("cathode_max", 0.12)  # of the nearest working point
+    assert (at_best.fpr, at_best.mass, at_best.shift) == (0.1, 9.8, pytest.approx(0.1))
+    assert found.expected("likelihood_pooled", 1.0).shift == pytest.approx(0.5)
+    assert found.expected("best_feature", 0.1) is None
+    assert controls.Verdicts.from_json(json.loads(json.dumps(found.to_json()))) == found
 
 
 def test_verdicts_read_themselves_back():
@@ -542,6 +561,29 @@ def test_summaries_read_themselves_back():
     read = pseudoexperiments.CalibratedStatistic.from_json(earlier).overall
     assert (read.local, read.n, read.n_above, read.p) == (2.0, 3, 2, pytest.approx(2 / 3))
     assert ranges.to_json()["no_cut"] == {"baseline": 1.2, "fits": {"n": 2, "low": 1.0, "median": 1.1, "high": 1.2}}
+
+
+def test_what_null_datasets_cannot_say_is_said_with_the_remedy():
+    bound = trials.GlobalSignificance.of(5.0, [0.3, 1.2, 0.0], pseudoexperiments.SOURCE)
+    beyond = pseudoexperiments.CalibratedStatistic(5.0, 0.1, None, bound)
+    statistics = [name for name in standing.NAMES if name != "likelihood_pooled"]
+    summary = pseudoexperiments.CalibratedSummary(
+        n=3,
+        n_failed=0,
+        failures=(),
+        members={},
+        reach=0.4,
+        data={"like_nulls": {"cathode_max": beyond}},
+        coverage={str(name): () for name in statistics},
+        uniformity={},
+        by_truth=None,
+    )
+    said = list(standing._calibrated({"os": summary.to_json()}))
+    assert f"best classifier cut local Z0 = 5.0, global Z0 > {bound.bound:.1f}, a bound: none of 3 null" in said[0]
+    remedies = ("likelihood, one scale was never calibrated by these", "3 null datasets are too few for a value")
+    for line, remedy in zip(said[1:], remedies, strict=True):
+        assert remedy in line
+        assert "run python -m dimuon study pseudoexperiments again" in line
 
 
 def test_studies_are_found_by_being_there():
@@ -603,7 +645,8 @@ def test_verdicts_stand_beside_the_headline(inside):
     study.write_json(controls.VERDICTS, controls.verdict(controls.table(outcomes), outcomes, [0.1]).to_json())
     pseudoexperiments.run(make_study("pseudoexperiments", inside / "tiny.yaml"))
     said = standing.lines(folder, study.run)
-    assert said[0].startswith("controls without a signal: NOT PASSED by ss;")
+    assert said[0].startswith("controls without a signal: NOT PASSED; asked is median signed Z0")
+    assert "ss FAILS (FPR 0.1 +1.10" in said[0]
     assert said[1].startswith("os, calibrated by 4 null datasets (0 failed): best classifier cut ")
     like = provenance.load_json(folder / "studies/pseudoexperiments.json")["os"]["data"]["like_nulls"]
     assert f"best classifier cut local Z0 = {like['cathode_max']['asymptotic']:.1f}, global Z0 > " in said[1]

@@ -59,6 +59,14 @@ def test_scanning_many_cuts_costs_significance():
     assert 1.5 * local.p0.min() < value.p < 7 * local.p0.min() + 3 * error  # Bonferroni is the upper end
 
 
+def test_scanning_one_variable_three_times_costs_as_much_as_three():
+    kept = 3000 / 2.0 ** np.arange(5)
+    nested = Spectra.joined([spectrum(n, 2.2 * np.sqrt(n * 0.15)) for n in kept])
+    one, three = (toys.best_of_scans([nested] * n, FAMILY, 400, np.random.default_rng(n)) for n in (1, 3))
+    assert three.local == one.local
+    assert three.p == pytest.approx(1 - (1 - one.p) ** 3, rel=0.4)
+
+
 def test_toys_of_a_scan_are_nested_like_the_cuts():
     between = np.array([[30.0, 5.0], [20.0, 0.0], [10.0, 2.0]])
     counts = toys.nested_counts(between, 20000, np.random.default_rng(1))

@@ -28,6 +28,7 @@ from dimuon.statistics.member_median import MedianCut
 from dimuon.statistics.settings import Toys
 from dimuon.statistics.significance import SpectrumModel, discoveries, likelihood_weights, sideband_fits
 from dimuon.statistics.spectra import Spectra
+from dimuon.statistics.trials import GlobalSignificance
 from dimuon.statistics.working_points import CutVariable, nearest
 
 CURVE_FIELDS = (
@@ -367,6 +368,20 @@ def cut_result(curves: pd.DataFrame, spectra: Spectra, model: SpectrumModel, n_t
         toys=local,
         global_=scan,
     )
+
+
+def feature_trials(
+    curves: pd.DataFrame, spectra: Spectra, model: SpectrumModel, n_toys: int, rng: np.random.Generator
+) -> GlobalSignificance | None:
+    """What the best cut on any one feature is worth; None for no feature, or no toys.
+
+    curves, spectra: as for `add_toys`.
+    """
+    variables = curves["variable"].to_numpy()
+    features = [name for name in dict.fromkeys(variables) if name not in (Statistic.WORKING_POINT, RANDOM)]
+    if not features or not n_toys:
+        return None
+    return toys.best_of_scans([spectra[variables == name] for name in features], model, n_toys, rng)
 
 
 def likelihood_result(

@@ -14,6 +14,7 @@ SHOWN = (
     Statistic.LIKELIHOOD,
     Statistic.LIKELIHOOD_POOLED,
     Statistic.GLOBAL,
+    Statistic.GLOBAL_FEATURE,
 )
 
 
@@ -41,7 +42,7 @@ class HeadlineCell:
     @property
     def is_global(self) -> bool:
         """Whether it is corrected for the choice among several; local significances are not."""
-        return self.statistic == Statistic.GLOBAL
+        return self.statistic in (Statistic.GLOBAL, Statistic.GLOBAL_FEATURE)
 
     @property
     def text(self) -> str:
@@ -102,7 +103,12 @@ def on_screen(tests: Sequence[TestResult]) -> str:
             behaviour = row.result.likelihood_calibration
             bias = "-" if behaviour is None else f"{behaviour.mean:+.2f}"
             lines.append(f"{line}{likelihood.text:>14}{row.other_likelihood.text:>12}{bias:>8}")
-    corrected = [f"{test.name}: local Z0 = {test.global_.local:.2f}, {test.global_}" for test in tests if test.global_]
+    corrected = [
+        f"{test.name}, {what}: local Z0 = {value.local:.2f}, {value}"
+        for test in tests
+        for what, value in (("best classifier cut", test.global_), ("best feature cut", test.global_feature))
+        if value is not None
+    ]
     return "\n".join(
         [
             *lines,

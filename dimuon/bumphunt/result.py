@@ -29,6 +29,7 @@ class Statistic(StrEnum):
     LIKELIHOOD = "likelihood", "likelihood reweighting"
     LIKELIHOOD_POOLED = "likelihood_pooled", "likelihood, one scale"
     GLOBAL = "global", "global: CATHODE, best cut, corrected for the cuts scanned"
+    GLOBAL_FEATURE = "global_feature", "global: best single feature, corrected for the features and cuts tried"
     SUPERVISED_FIXED = "supervised_fixed", "ideal supervised classifier, fixed cut"
     SUPERVISED = "supervised", "ideal supervised classifier, best cut"
 
@@ -39,6 +40,7 @@ class Statistic(StrEnum):
         return member
 
 
+LIKELIHOODS = {"pooled": Statistic.LIKELIHOOD_POOLED, "per_bin": Statistic.LIKELIHOOD}  # by significance.weight_scales
 HEADLINES = (
     Statistic.NO_CUT,
     Statistic.BEST_CUT,
@@ -154,7 +156,8 @@ class CutResult(Record):
 
     no_cut: without a cut. cathode_max: the best cut on the classifier; best_feature: on any one feature, None where
     there is none. sidebands: of the fit without a cut. toys: p-values by toys; global_: that of the best cut, corrected
-    for the cuts scanned ("global" in JSON); None where no toys were drawn.
+    for the cuts scanned ("global" in JSON), and global_feature: of the best feature, corrected for features and cuts;
+    None where no toys were drawn, and global_feature in cross-applications, where it would be the same once more.
     """
 
     no_cut: Discovery
@@ -163,6 +166,7 @@ class CutResult(Record):
     sidebands: SidebandQuality
     toys: HeadlineToys | None = None
     global_: GlobalSignificance | None = None
+    global_feature: GlobalSignificance | None = None
 
     def to_json(self) -> dict[str, Any]:
         """As in `significance.json`."""
@@ -197,8 +201,8 @@ class LikelihoodResult(Record):
     @property
     def quoted_likelihood(self) -> Statistic:
         """The likelihood value to show where only one is shown."""
-        pooled = self.weight_scales == "pooled" and (self.likelihood_pooled is not None or self.likelihood is None)
-        return Statistic.LIKELIHOOD_POOLED if pooled else Statistic.LIKELIHOOD
+        earlier = self.likelihood is not None and self.likelihood_pooled is None  # of a file of an earlier version
+        return Statistic.LIKELIHOOD if earlier else LIKELIHOODS[self.weight_scales]
 
 
 @dataclass(frozen=True, kw_only=True)

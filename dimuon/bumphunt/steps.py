@@ -7,7 +7,7 @@ outcome to the last bit, wherever the step is done.
 
 from collections.abc import Mapping
 from concurrent.futures import Executor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -375,6 +375,9 @@ def measure(
         mass, sample.score, model, sample.weight, pooled=settings.weight_scales == "pooled"
     )
     cuts = cut_and_count.cut_result(curves, spectra, model, toys, own)
+    if sample.train == sample.test:
+        rng = own.child("feature scan toys").generator()
+        cuts = replace(cuts, global_feature=cut_and_count.feature_trials(curves, spectra, model, toys.scan, rng))
     likelihood = cut_and_count.likelihood_result(weighted, mass, model, toys, own)
     found = TestResult.of(sample.train, sample.test, len(mass), cuts, likelihood)
     tables = _figure_tables(config, sample, curves, variables[0], weighted) if for_figures else {}

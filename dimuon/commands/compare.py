@@ -112,7 +112,7 @@ def text(folders: Sequence[Path | str]) -> str:
     said = []
     for folder, results in zip(folders, (first, second), strict=True):
         said += [f"{folder}: {results.data.origin.label}"]
-        said += [f"  {line}" for line in standing.lines(Path(folder))]
+        said += [f"  {line}" for line in standing.lines(Path(folder), tests=results.tests)]
     changed = differing.rename(columns=named).to_string(index=False) if len(differing) else "no setting differs"
     table = numbers.rename(columns=named).to_string(index=False, float_format="%.2f", na_rep="–")
     apart = largest_differences(first.curves, second.curves).rename(columns=named)

@@ -143,7 +143,10 @@ def _json(path: Path) -> list[str]:
     """Lines on a JSON file: the headline numbers of a significance, else the content, long parts cut."""
     content = provenance.load_json(path)
     if products.PRODUCTS.find(path) is products.SIGNIFICANCE and isinstance(content, dict) and "tests" in content:
-        return [headline_table(tests(content, path)).to_string(index=False), *standing.lines(path.parent)]
+        return [
+            headline_table(tests(content, path)).to_string(index=False),
+            *standing.lines(path.parent, tests=tests(content, path)),
+        ]
     text = json.dumps(content, indent=1).splitlines()
     return text[:120] + ([f"... {len(text) - 120} more lines"] if len(text) > 120 else [])
 

@@ -162,7 +162,7 @@ def _next(saved: Saved, checks: Sequence[Verdict]) -> str:
 def _own(saved: Saved, row: HeadlineRow) -> Iterator[tuple[float, str]]:
     """The other statistics of the same test."""
     for statistic, cell in row.cells.items():
-        if statistic in (Statistic.BEST_CUT, Statistic.GLOBAL) or cell.z0 is None:
+        if statistic == Statistic.BEST_CUT or cell.is_global or cell.z0 is None:
             continue
         where = ""
         if statistic is Statistic.BEST_FEATURE and cell.variable is not None and cell.fpr is not None:

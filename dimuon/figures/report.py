@@ -47,7 +47,7 @@ def page(saved: Saved, drawings: Sequence[Drawing], files: Mapping[str, Mapping[
         "warnings": list(warnings(saved, origin, checks)),
         "headline": headline(saved),
         "cutflow": cutflow(saved),
-        "standing": standing.lines(saved.run.results, saved.run),
+        "standing": standing.lines(saved.run.results, saved.run, saved.results),
         "verdicts": checks,
         "settings": settings_in_words(config),
         "sections": _sections(drawings, files),

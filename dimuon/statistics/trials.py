@@ -225,6 +225,13 @@ class GlobalSignificance(Record):
         z0 = counted.z0_low if counted.z0 is None else counted.z0  # where all of them are above, p = 1
         return replace(known, p=counted.p, z0=z0, z0_low=counted.z0_low, z0_high=counted.z0_high)
 
+    def lowered(self, shift: float) -> "GlobalSignificance | None":
+        """Of a local significance less `shift`, where it is extrapolated and still lies above the level; else None."""
+        local = self.local - max(shift, 0.0)
+        if self.tail is None or local <= max(self.tail.levels):
+            return None
+        return GlobalSignificance.of_counts(Calibrated.of_counts(local, self.n, 0), self.source, self.tail)
+
     @property
     def error(self) -> float | None:
         """Half of the 68 % interval of z0; None where one of its ends is not known."""

@@ -2,9 +2,13 @@
 
 Two kinds of controls: the SS dimuons in the search window, and the OS dimuons with the signal region moved into each
 sideband, the real signal region left out altogether. Each control runs steps 4 to 6 with several seeds, on a background
-trained for its window. It passes where the median Z0 over the seeds and its spread (standard deviation) are both below
-one at each of the gate's working points and for the likelihood (criterion of arXiv:2502.09770, section V E). The
-working points are fixed beforehand: the best of many would exceed one by being the best of many.
+trained for its window. It passes where the median signed Z0 over the seeds (negative for a deficit) and its spread
+(standard deviation) are both below one at each of the gate's working points and for the likelihood (criterion of
+arXiv:2502.09770, section V E). The working points are fixed beforehand: the best of many would exceed one by being the
+best of many.
+
+What the controls read on the mean, against the mass at which they were searched, says what the search reads without a
+signal at its own mass: the non-closure, by which a claim may be lowered (`dimuon.statistics.nonclosure`).
 
 One dataset without any signal still exceeds Z0 = 1 in 16 % of all cases at a given working point: a failed control is a
 reason to look, a passed one no proof.
@@ -13,16 +17,20 @@ Writes, under results/<name>/studies/: controls.parquet (every significance of e
 """
 
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import cast
 
+import numpy as np
 import pandas as pd
 
-from dimuon.bumphunt.result import Statistic
+from dimuon.bumphunt.result import LIKELIHOODS, Statistic
 from dimuon.columns import Column
 from dimuon.errors import UserError
 from dimuon.random import Stream
 from dimuon.records import Record
 from dimuon.regions import MassWindow
+from dimuon.statistics.nonclosure import NonClosure, SignedMean
+from dimuon.statistics.working_points import nearest
 from dimuon.studies import scenarios
 from dimuon.studies.registry import study
 from dimuon.studies.scenarios import Outcome, Scenario, vary
@@ -33,7 +41,7 @@ from dimuon.workflow.config import Config
 from dimuon.workflow.products import FOUND, PRODUCTS, Product, study_maker
 
 LIMIT = 1.0  # of the median Z0 and of its spread
-CRITERION = "median Z0 over seeds and its standard deviation below 1 at each working point (arXiv:2502.09770, V E)"
+CRITERION = "median signed Z0 over seeds and its spread below 1 at each working point (arXiv:2502.09770, V E)"
 
 MAKER = study_maker("controls", "studies.members", "studies.seeds", "studies.gate_fprs")
 TABLE = PRODUCTS.declare(
@@ -66,7 +74,9 @@ def run(study: Study) -> str:
         raise UserError("selection.charges: neither ss nor os dimuons, so there is no control")
     outcomes = scenarios.run(study, listed, scenarios.significances)
     frame = table(outcomes)
-    verdicts = verdict(frame, outcomes, study.config.studies.gate_fprs)
+    quoted = LIKELIHOODS[study.config.significance.weight_scales]
+    verdicts = verdict(frame, outcomes, study.config.studies.gate_fprs, quoted)
+    verdicts = replace(verdicts, nonclosure=tuple(nonclosure(frame, study.config.window, study.events)))
     study.write_table(TABLE, frame)
     study.write_json(VERDICTS, verdicts.to_json())
     return report(verdicts)
@@ -116,7 +126,7 @@ def table(outcomes: Sequence[Outcome]) -> pd.DataFrame:
 
 @dataclass(frozen=True)
 class ControlPoint(Record):
-    """Z0 of one statistic over the seeds of a control: median and spread. gate: whether it counts for the verdict."""
+    """Signed Z0 of one statistic over the seeds of a control: median and spread. gate: whether it counts."""
 
     what: str
     gate: bool
@@ -126,14 +136,14 @@ class ControlPoint(Record):
 
     @classmethod
     def of(cls, what: str, z0: "pd.Series[float]", gate: bool) -> "ControlPoint":
-        """From Z0 of every seed; a likelihood without an excess in the unweighted fit has none, and counts as 0."""
-        values = z0.fillna(0.0)
+        """From the Z0 of every seed, of `signed`."""
+        values = z0
         median, spread = float(values.median()), float(values.std(ddof=1)) if len(values) > 1 else 0.0
         return cls(what, gate, median, spread, median < LIMIT and spread < LIMIT)
 
     def __str__(self) -> str:
         aside = "" if self.gate else " (not in the gate)"
-        return f"{self.what} {self.median:.2f} +- {self.spread:.2f}{aside}"
+        return f"{self.what} {self.median:+.2f} +- {self.spread:.2f}{aside}"
 
 
 @dataclass(frozen=True)
@@ -149,45 +159,97 @@ class ControlVerdict(Record):
 
 @dataclass(frozen=True)
 class Verdicts(Record):
-    """Whether all controls pass, by which criterion, and each of them."""
+    """Whether all controls pass, by which criterion, and each of them.
+
+    nonclosure: what the search is to be expected to read without a signal, for each working point and statistic.
+    """
 
     passed: bool
     criterion: str
     controls: dict[str, ControlVerdict]
+    nonclosure: tuple[NonClosure, ...] = ()
+
+    def expected(self, statistic: str, fpr: float) -> NonClosure | None:
+        """The non-closure of a statistic; of a cut on the classifier that of the nearest working point."""
+        cut = statistic in (Statistic.BEST_CUT, Statistic.WORKING_POINT)
+        own = [one for one in self.nonclosure if one.variable == (Statistic.WORKING_POINT if cut else statistic)]
+        return own[nearest([one.fpr for one in own], fpr)] if own else None
+
+    def __str__(self) -> str:
+        """What the controls were to show, and what they show."""
+        seen = [f"{name} {'passes' if one.passed else f'FAILS ({_worst(one)})'}" for name, one in self.controls.items()]
+        return f"controls without a signal: {_state(self.passed)}; asked is {self.criterion}; seen: {', '.join(seen)}"
 
 
-def verdict(frame: pd.DataFrame, outcomes: Sequence[Outcome], gate_fprs: Sequence[float]) -> Verdicts:
-    """The verdict on every control. frame: of `table`. The best cut is shown and does not count."""
+def _worst(control: ControlVerdict) -> str:
+    """Why a control does not pass: its points beyond the limit, its seeds without a value."""
+    points = [str(point) for point in control.points if point.gate and not point.passed]
+    return ", ".join([*points, *([f"{control.n_failed} seeds failed"] if control.n_failed else [])])
+
+
+def nonclosure(frame: pd.DataFrame, window: MassWindow, charges: Collection[str]) -> Iterator[NonClosure]:
+    """The non-closure at the search's own mass of each working point, the likelihood values and the test without a cut.
+
+    frame: of `table`. window, charges: of the analysis.
+    """
+    centres = {name: _centre(own) for name, (_, own) in windows(window, charges).items()}
+    z, kinds = signed(frame), (Statistic.WORKING_POINT, Statistic.NO_CUT, *LIKELIHOODS.values())
+    for key, part in frame[frame["variable"].isin(kinds)].groupby(["variable", "fpr"], sort=False):
+        variable, fpr = cast(tuple[str, float], key)
+        of_control = part.groupby("control", sort=False).groups
+        samples = [SignedMean.of(str(name), centres[str(name)], z.loc[rows]) for name, rows in of_control.items()]
+        yield NonClosure.of(variable, fpr, _centre(window), samples)
+
+
+def signed(frame: pd.DataFrame) -> "pd.Series[float]":
+    """The signed Z0 of every row; Z0 where a study begun with an earlier version did not keep it.
+
+    A likelihood without an excess in the unweighted fit has none, and counts as 0.
+    """
+    with_sign = frame["z_signed"] if "z_signed" in frame else pd.Series(np.nan, frame.index)
+    return with_sign.astype(float).fillna(frame["z0"].astype(float)).fillna(0.0)
+
+
+def _centre(window: MassWindow) -> float:
+    return (window.sr_low + window.sr_high) / 2
+
+
+def verdict(
+    frame: pd.DataFrame,
+    outcomes: Sequence[Outcome],
+    gate_fprs: Sequence[float],
+    likelihood: Statistic = Statistic.LIKELIHOOD_POOLED,
+) -> Verdicts:
+    """The verdict on every control. frame: of `table`. likelihood: the form that counts; the best cut does not."""
+    frame = frame.assign(z_signed=signed(frame))
     by_control: dict[str, list[Outcome]] = {}
     for outcome in outcomes:
         by_control.setdefault(str(outcome.scenario.labels["control"]), []).append(outcome)
     verdicts = {}
     for name, of_control in by_control.items():
         part, failures = frame[frame["control"] == name], tuple(scenarios.failures(of_control).values())
-        points = _points(part, gate_fprs) if len(part) else ()
+        points = _points(part, gate_fprs, likelihood) if len(part) else ()
         passed = bool(points) and not failures and all(point.passed for point in points if point.gate)
         verdicts[name] = ControlVerdict(passed, int(part["seed"].nunique()), len(failures), failures, points)
     return Verdicts(all(each.passed for each in verdicts.values()), CRITERION, verdicts)
 
 
-def _points(part: pd.DataFrame, gate_fprs: Sequence[float]) -> tuple[ControlPoint, ...]:
+def _points(part: pd.DataFrame, gate_fprs: Sequence[float], likelihood: Statistic) -> tuple[ControlPoint, ...]:
     """The points of one control. part: its rows of the table."""
-    by_statistic = {
-        statistic: part.loc[part["variable"] == statistic, "z0"]
-        for statistic in (Statistic.LIKELIHOOD, Statistic.NO_CUT, Statistic.BEST_CUT)
-    }
+    by_name = {"likelihood": likelihood} | {str(name): name for name in (Statistic.NO_CUT, Statistic.BEST_CUT)}
+    by_statistic = {name: part.loc[part["variable"] == value, "z_signed"] for name, value in by_name.items()}
     return (
         *(ControlPoint.of(f"FPR {fpr:g}", _nearest(part, fpr), True) for fpr in gate_fprs),
-        *(ControlPoint.of(str(name), z0, name == Statistic.LIKELIHOOD) for name, z0 in by_statistic.items()),
+        *(ControlPoint.of(name, z, name == "likelihood") for name, z in by_statistic.items()),
     )
 
 
 def _nearest(part: pd.DataFrame, fpr: float) -> "pd.Series[float]":
-    """Z0 of every seed at the working point nearest to a rate."""
+    """Signed Z0 of every seed at the working point nearest to a rate."""
     cuts = part[part["variable"] == Statistic.WORKING_POINT]
     distance = (cuts["fpr"] / fpr - 1).abs()
-    nearest: pd.Series[float] = cuts.loc[distance <= distance.min() * (1 + 1e-9) + 1e-12, "z0"]
-    return nearest
+    at_rate: pd.Series[float] = cuts.loc[distance <= distance.min() * (1 + 1e-9) + 1e-12, "z_signed"]
+    return at_rate
 
 
 def report(verdicts: Verdicts) -> str:
@@ -197,6 +259,9 @@ def report(verdicts: Verdicts) -> str:
         points = ", ".join(map(str, control.points))
         seeds = f"{control.n_seeds} seeds, {control.n_failed} failed"
         lines.append(f"  {name}: {_state(control.passed)}, {seeds}: {points}")
+    for one in verdicts.nonclosure:
+        if one.variable != Statistic.WORKING_POINT:
+            lines.append(f"  non-closure of {one.variable} at {one.mass:g}: {one.shift:+.2f} +- {one.shift_err:.2f}")
     return "\n".join(lines)
 
 

@@ -11,6 +11,7 @@ from dimuon.studies.pseudoexperiments import CALIBRATED, LIKE_NULLS, CalibratedS
 from dimuon.workflow import provenance
 from dimuon.workflow.products import Product
 
+CONTROL = "ss"  # itself a control: nothing is corrected there
 NAMES = {
     Statistic.BEST_CUT: "best classifier cut",
     Statistic.LIKELIHOOD: "likelihood",
@@ -18,8 +19,8 @@ NAMES = {
 }
 
 
-def lines(folder: Path, run: provenance.Run | None = None) -> list[str]:
-    """The verdict of the controls and the calibrated significances, a line each.
+def lines(folder: Path, run: provenance.Run | None = None, tests: Sequence[TestResult] = ()) -> list[str]:
+    """The verdict of the controls, what it does to the significances of `tests`, and the calibrated ones, a line each.
 
     folder: results/<name> of the analysis. run: to say where a study was made with other settings or from other files
     (None: not looked at).
@@ -27,10 +28,12 @@ def lines(folder: Path, run: provenance.Run | None = None) -> list[str]:
     standing: list[str] = []
     for product, tell in ((VERDICTS, _controls), (CALIBRATED, _calibrated)):
         reason = _not_usable(product, folder, run)
-        if reason is None:
-            standing += tell(provenance.load_json(product.at(folder)))
-        else:
+        if reason is not None:
             standing.append(f"{product.maker.name}: {reason} (python {product.maker.command} {_config(run)})")
+            continue
+        standing += tell(provenance.load_json(product.at(folder)))
+        if product is VERDICTS:
+            standing += _corrected(folder, run, tests)
     return standing
 
 
@@ -70,12 +73,40 @@ def _config(run: provenance.Run | None) -> str:
 
 def _controls(content: Mapping[str, Any]) -> Iterator[str]:
     """The verdict in one line. content: of controls.json."""
-    verdicts = Verdicts.from_json(content)
-    failed = [name for name, control in verdicts.controls.items() if not control.passed]
-    if failed:
-        yield f"controls without a signal: NOT PASSED by {', '.join(failed)}; {verdicts.criterion}"
-    else:
-        yield f"controls without a signal: passed by {', '.join(verdicts.controls)}"
+    yield str(Verdicts.from_json(content))
+
+
+def _corrected(folder: Path, run: provenance.Run | None, tests: Sequence[TestResult]) -> Iterator[str]:
+    """The headline with and without the correction by what the controls read, a line for each sample searched."""
+    verdicts = Verdicts.from_json(provenance.load_json(VERDICTS.at(folder)))
+    quotes = quoted(folder, tests, run)
+    for test in tests:
+        if test.train != test.test or test.test == CONTROL:
+            continue
+        parts = []
+        for statistic, words in (
+            (Statistic.BEST_CUT, NAMES[Statistic.BEST_CUT]),
+            (test.quoted_likelihood, "likelihood"),
+        ):
+            outcome = getattr(test, statistic)
+            fpr = getattr(outcome, "fpr", 1.0)
+            shift = verdicts.expected(statistic, fpr)
+            if outcome is None or shift is None:
+                continue
+            text = (
+                f"{words} local Z0 = {outcome.z0:.2f}, corrected {shift.lowered(outcome.z0):.2f} (they read "
+                f"{shift.shift:+.2f} +- {shift.shift_err:.2f} at {shift.mass:g})"
+            )
+            value = quotes.get(test.name) if statistic == Statistic.BEST_CUT else None
+            less = None if value is None else value.lowered(shift.shift)
+            parts.append(
+                text if value is None or less is None else f"{text}, global {value.text}, corrected {less.text}"
+            )
+        if parts:
+            yield (
+                f"{test.test}: with what the controls read without a signal subtracted, which can only lower a claim: "
+                f"{'; '.join(parts)}"
+            )
 
 
 def _calibrated(content: Mapping[str, Any]) -> Iterator[str]:
@@ -88,6 +119,11 @@ def _calibrated(content: Mapping[str, Any]) -> Iterator[str]:
             f"{charge}, calibrated by {summary.n} null datasets ({summary.n_failed} failed): {'; '.join(statistics)}; "
             f"counting ends at {summary.reach:.1f} sigma"
         )
+        for name in (name for name in NAMES if name not in summary.coverage):
+            yield (
+                f"{charge}: {NAMES[name]} was never calibrated by these null datasets; delete their ledger and "
+                f"run python {CALIBRATED.maker.command} again"
+            )
         if any(data[name].overall.z0 is None for name in NAMES if name in data):
             yield (
                 f"{charge}: {summary.n} null datasets are too few for a value where only a bound is said; raise "

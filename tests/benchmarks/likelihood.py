@@ -7,12 +7,9 @@ value is not defined and counts as 0), and the reweighted spectrum is tested wit
 the weights are those of the toy itself, which a bootstrap of given weights (`toys.weighted_calibration`) leaves out.
 """
 
-import os
-
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # one core a worker, before numpy loads its BLAS
-
 import numpy as np
 from scipy.special import expit, ndtr
+from threadpoolctl import threadpool_limits
 
 from dimuon.arrays import FloatArray
 from dimuon.statistics.families import Polynomial
@@ -32,16 +29,22 @@ LEVELS = (1.0, 2.0, 3.0)
 
 
 def main():
-    """Every kind of scores, both forms: the tails."""
-    figures = []
+    """Measure and save."""
+    save("likelihood", measured())
+
+
+def measured() -> list[dict[str, float | str]]:
+    """Every kind of scores, both forms: figures of the tails."""
+    figures: list[dict[str, float | str]] = []
     with executor.executor() as pool:
         for kind in KINDS:
             z = np.concatenate(list(pool.map(toys, [kind] * (N_TOYS // CHUNK), range(N_TOYS // CHUNK))))
             for form, values in zip(FORMS, z.T, strict=True):
                 figures += described(f"likelihood_{kind}_{form}", values)
-    save("likelihood", figures)
+    return figures
 
 
+@threadpool_limits.wrap(limits=1)  # one core a worker
 def toys(kind: str, number: int) -> FloatArray:
     """(CHUNK, len(FORMS)) signed Z0 of chunk `number` of the toys, NaN where it is not defined."""
     rng, shape = np.random.default_rng([len(kind), number]), expected_shape()

@@ -9,15 +9,12 @@ looked at in 25 steps is none), and Gaussian numbers in place of counts, which l
 tightest cuts.
 """
 
-import os
-
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # one core a worker, before numpy loads its BLAS
-
 import time
 from dataclasses import replace
 
 import numpy as np
 from scipy.special import ndtr
+from threadpoolctl import threadpool_limits
 
 from dimuon.arrays import FloatArray
 from dimuon.statistics import trials
@@ -40,7 +37,12 @@ MODEL = Polynomial(BINS, 5)
 
 
 def main():
-    """Count, extrapolate, print the comparison and save it."""
+    """Measure and save."""
+    save("trials", measured())
+
+
+def measured() -> list[dict[str, float | str]]:
+    """Count, extrapolate, print the comparison; the figures of it."""
     start = time.perf_counter()
     with executor.executor() as pool:
         chunks = list(pool.map(toys, range(N_TOYS // CHUNK)))
@@ -50,9 +52,10 @@ def main():
     gaussian = [gauss(number) for number in range(N_TOYS // CHUNK)]
     n = sum(tallied(z) for z in gaussian)
     figures += compared("Gaussian", np.concatenate(gaussian[: N_WHOLE // CHUNK]), n, max(GROUPS))
-    save("trials", [*figures, {"name": "trials_toys_s", "value": seconds, "unit": "s"}])
+    return [*figures, {"name": "trials_toys_s", "value": seconds, "unit": "s"}]
 
 
+@threadpool_limits.wrap(limits=1)  # one core a worker
 def toys(number: int) -> tuple[FloatArray | None, FloatArray]:
     """Chunk `number` of the toys: Z0 at every working point of the first chunks (None of the rest), and `tallied`."""
     rng, fractions = np.random.default_rng([2016, number]), rates()

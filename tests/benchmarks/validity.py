@@ -5,7 +5,9 @@ python -m tests.benchmarks.validity
 The published configuration (flows of 20 hidden features and 400 epochs, 5 x 100 classifiers) through steps 3 to 6 as
 scripts, OS and SS with both cross-applications, on the real dimuons; then 20 full-chain pseudoexperiments of the OS
 dimuons with ensembles of 20 members and flows not trained again: how many pass in a second with every core at work, and
-where the time of one goes. Without the reference data a toy of the same size stands in.
+where the time of one goes. Without the reference data a toy of the same size stands in. Then whether it can be
+believed: the tail of the best of many cuts (`tests.benchmarks.trials`) and the likelihood value on background alone
+(`tests.benchmarks.likelihood`), each on toys.
 """
 
 import contextlib
@@ -24,7 +26,7 @@ from dimuon.data.samples import Sample
 from dimuon.studies import pseudoexperiments, scenarios, study
 from dimuon.studies.nulls import NullModel
 from dimuon.workflow import config, executor, provenance
-from tests.benchmarks import common
+from tests.benchmarks import common, likelihood, trials
 from tests.conftest import ROOT
 
 N_PSEUDOEXPERIMENTS = 20
@@ -112,7 +114,7 @@ def main():
     seconds |= {"pseudoexperiment_s": each} | {f"one core: {name}": value for name, value in by_stage.items()}
     figures = [{"name": name, "value": value, "unit": "s"} for name, value in seconds.items()]
     figures.append({"name": "thousand_pseudoexperiments_min", "value": each * 1000 / 60, "unit": "min"})
-    common.save("validity", figures)
+    common.save("validity", [*figures, *trials.measured(), *likelihood.measured()])
 
 
 if __name__ == "__main__":
