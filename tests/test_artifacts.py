@@ -189,7 +189,8 @@ def test_a_table_of_another_analysis_is_what_its_settings_say(tmp_path, monkeypa
     """`input.dimuons` may lie in another analysis: whether it is whole is asked, not whether the settings are alike."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "wide.yaml").write_text(
-        "name: wide\nseed: 1\ninput: {simulation: {}}\nwindow: {sb_low: 5.0, sr_low: 9.0, sr_high: 11.0, sb_high: 16.0}\n"
+        "name: wide\nseed: 1\ninput: {simulation: {}}\n"
+        "window: {sb_low: 5.0, sr_low: 9.0, sr_high: 11.0, sb_high: 16.0}\n"
     )
     wide = provenance.Run(config.load("wide.yaml"), "02_select_dimuons.py", "wide.yaml")
     table = wide.write_table(wide.data / "dimuons.parquet", FRAME)

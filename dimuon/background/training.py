@@ -9,7 +9,6 @@ import hashlib
 import io
 import json
 import logging
-import multiprocessing
 import pickle
 import zipfile
 from collections.abc import Iterator, Sequence
@@ -20,11 +19,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from dimuon.arrays import FloatArray, IntArray
 from dimuon.background.protocol import Checkpoint
 from dimuon.errors import DAMAGED, AnalysisError
+from dimuon.progress import Progress
 from dimuon.random import Stream
 
 if TYPE_CHECKING:
@@ -99,13 +98,11 @@ def train_stack(
         training = StackTraining(model_class, settings, features, mass, stream, members)
         if checkpoint is not None:
             training.resume(checkpoint)
-        epochs = range(training.epoch + 1, settings.epochs + 1)
-        with tqdm(epochs, unit="epoch", leave=False, disable=None, **_place_of_bar(members, checkpoint)) as bar:
-            for _ in bar:
-                if not len(training.active):
-                    break
+        what = f"{'flows' if checkpoint is None else checkpoint.name}, members {members[0]}-{members[-1]}"
+        with Progress(what, settings.epochs, "epochs", training.epoch) as progress:
+            while training.epoch < settings.epochs and len(training.active):
                 train_loss, validation_loss = training.run_epoch()
-                bar.set_postfix(train=f"{train_loss:.4f}", validation=f"{validation_loss:.4f}")
+                progress.step(train=train_loss, validation=validation_loss)
                 if checkpoint is not None:
                     training.save(checkpoint)
         return TrainedStack(
@@ -113,14 +110,6 @@ def train_stack(
             training.best_epoch.numpy(),
             training.losses[:, : training.epoch].numpy(),
         )
-
-
-def _place_of_bar(members: Sequence[int], checkpoint: Checkpoint | None) -> dict[str, Any]:
-    """Name and line of a stack's progress bar: several stacks, of several charges, train at the same time."""
-    name = "flows" if checkpoint is None else checkpoint.name
-    worker = multiprocessing.current_process().name.rpartition("-")[2]  # as in ForkServerProcess-2
-    position = int(worker) - 1 if worker.isdecimal() else None
-    return {"desc": f"{name} {members[0]}-{members[-1]}", "position": position}
 
 
 class StackTraining:

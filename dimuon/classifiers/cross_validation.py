@@ -10,12 +10,12 @@ from concurrent.futures import Executor, as_completed
 from dataclasses import dataclass, replace
 
 import numpy as np
-from tqdm import tqdm
 
 from dimuon.arrays import BoolArray, FloatArray, IntArray
 from dimuon.classifiers.protocol import CLASSIFIERS, ClassifierSettings, Split, TrainingSet, make
 from dimuon.errors import AnalysisError
 from dimuon.events import Events
+from dimuon.progress import Progress
 from dimuon.random import Stream
 
 MEMBERS_PER_TASK = 20  # members that share one quantised matrix; small enough to keep every worker busy to the end
@@ -186,11 +186,11 @@ def _train_members(task: _Task) -> _Result:
 def _run(tasks: list[_Task], pool: Executor) -> list[_Result]:
     """The results in the order of the tasks."""
     futures = {pool.submit(_train_members, task): task for task in tasks}
-    with tqdm(total=sum(len(task.members) for task in tasks), desc="classifiers", disable=None) as bar:
+    with Progress("classifiers", sum(len(task.members) for task in tasks), "members") as progress:
         try:
             for future in as_completed(futures):
                 future.result()  # an error of a worker is raised when it happens, not after all others have finished
-                bar.update(len(futures[future].members))
+                progress.step(len(futures[future].members))
         finally:
             for future in futures:
                 future.cancel()

@@ -19,13 +19,13 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-from tqdm import tqdm
 
 from dimuon import kinematics
 from dimuon.arrays import BoolArray, IntArray
 from dimuon.data import luminosity, nanoaod, portal, sources
 from dimuon.data.manifest_entry import EventCounts, ManifestEntry, Skimmed
 from dimuon.errors import UserError
+from dimuon.progress import Progress, follow
 from dimuon.workflow.provenance import atomic, file_hash
 
 if TYPE_CHECKING:
@@ -187,7 +187,7 @@ def survey_all(pool: Executor, tasks: Sequence[Task], manifest: "Manifest") -> d
     """
     layouts, failures = {}, []
     calls = [(survey, task) for task in tasks]
-    for task, layout in _each(pool, tasks, calls, (sources.ReadFailed, UserError), "inputs surveyed"):
+    for task, layout in _each(pool, tasks, calls, (sources.ReadFailed, UserError), "survey"):
         if isinstance(layout, Exception):
             failures.append((task, layout))
         else:
@@ -208,12 +208,12 @@ def skim_all(
     tasks = [task for task in tasks if task.source.name in layouts]
     calls = [(skim, task, layouts[task.source.name]) for task in tasks]
     n_events = sum(layouts[task.source.name].entries for task in tasks)
-    with tqdm(total=n_events, unit=" events", disable=None) as bar:
+    with Progress("skim", n_events, "events") as progress:
         for task, entry in _each(pool, tasks, calls, (sources.ReadFailed, UserError)):
             if isinstance(entry, Exception):
                 entry = ManifestEntry.of(task.source, error=str(entry))
             manifest.add(entry)
-            bar.update(layouts[task.source.name].entries)
+            progress.step(layouts[task.source.name].entries)
 
 
 def batches(paths: Iterable[Path]) -> Iterator[dict[str, Any]]:
@@ -223,7 +223,8 @@ def batches(paths: Iterable[Path]) -> Iterator[dict[str, Any]]:
     """
     for path in paths:
         with pq.ParquetFile(path) as file:
-            for batch in tqdm(file.iter_batches(ROWS_PER_BATCH), desc=Path(path).stem, unit=" batches", disable=None):
+            n_batches = -(-file.metadata.num_rows // ROWS_PER_BATCH)
+            for batch in follow(file.iter_batches(ROWS_PER_BATCH), Path(path).stem, "batches", n_batches):
                 yield {name: _known(batch.column(name)) for name in batch.schema.names}
 
 
@@ -254,8 +255,8 @@ def _each(
     """
     futures = {_submit(pool, call): task for call, task in zip(calls, tasks, strict=True)}
     try:
-        no_bar = True if progress is None else None  # None: only on a terminal
-        for future in tqdm(as_completed(futures), total=len(futures), desc=progress, disable=no_bar):
+        finished = as_completed(futures)
+        for future in finished if progress is None else follow(finished, progress, "inputs", len(futures)):
             task = futures[future]
             try:
                 result = future.result()

@@ -11,9 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from dimuon.exports.layout import Dependent, Independent, Layout, Uncertainty
+from dimuon.progress import follow
 
 ARCHIVE = "submission.tar.gz"
 DIGITS = 8  # significant ones, as in the figures' own CSV
@@ -73,7 +72,7 @@ class Submission:
             # it leaves an archive where it is called, and prints
             with contextlib.chdir(folder), contextlib.redirect_stdout(io.StringIO()):
                 submission.create_files("tables", validate=False)
-                for entry in tqdm(self.entries, desc="HEPData tables", disable=None):
+                for entry in follow(self.entries, "HEPData", "tables"):
                     _table(entry).write_output("tables")
             files = {path.name: path.read_bytes() for path in sorted(Path(folder, "tables").glob("*.yaml"))}
             files[ARCHIVE] = archive(files)

@@ -7,10 +7,10 @@ from typing import Protocol
 
 import pandas as pd
 from matplotlib.figure import Figure
-from tqdm import tqdm
 
 from dimuon.dataset import Dataset
 from dimuon.figures import style
+from dimuon.progress import follow
 from dimuon.workflow import executor, provenance
 
 
@@ -53,7 +53,7 @@ def write_all(drawings: Sequence[Drawing], folder: Path, workers: int | None = N
     earlier = provenance.load_json(before).values() if before.exists() else ()
     with executor.executor(workers) as pool:
         pending = [pool.submit(write, drawing, folder) for drawing in drawings]
-        files = [future.result() for future in tqdm(pending, unit="figure", disable=None)]
+        files = [future.result() for future in follow(pending, "drawing", "figures")]
     current = {path.name for paths in files for path in paths.values()}
     for name in {name for entry in earlier for name in entry["sha256"]} - current:
         (folder / name).unlink(missing_ok=True)

@@ -6,9 +6,9 @@ What is counted in them, and how far it reaches: `dimuon.statistics.calibration`
 from collections.abc import Sequence
 
 import numpy as np
-from tqdm import tqdm
 
 from dimuon.arrays import FloatArray
+from dimuon.progress import follow
 from dimuon.regions import MassBins
 from dimuon.statistics.calibration import ROUNDING, Calibration, ToyValue
 from dimuon.statistics.families import grouped
@@ -39,7 +39,7 @@ def local(spectra: Spectra, model: SpectrumModel, n_toys: int, rng: np.random.Ge
     q0 = np.zeros((len(spectra), n_toys))
     owner = np.repeat(np.flatnonzero(observed > 0), n_toys)  # the spectrum that each toy is for
     drawn = []
-    for first in tqdm(range(0, len(owner), BATCH), desc="toys", disable=None):
+    for first in follow(range(0, len(owner), BATCH), "toys of each cut", "batches"):
         of = owner[first : first + BATCH]
         scales = spectra.scales[of]
         counts = rng.poisson(expected[of] / scales) * scales
@@ -82,7 +82,7 @@ def of_scan(spectra: Spectra, model: SpectrumModel, n_toys: int, rng: np.random.
         raise ValueError("the cuts are not nested: a tighter one keeps events that a looser one drops")
     expected = null_expectation(Spectra(spectra.bins, between, np.ones_like(between)), model)
     z0 = []
-    for n in tqdm(_batches(n_toys, BATCH // len(spectra)), desc="toys of the scan", disable=None):
+    for n in follow(_batches(n_toys, BATCH // len(spectra)), "toys of the scan", "batches"):
         counts = nested_counts(expected, n, rng).reshape(-1, expected.shape[-1])
         z0.append(discoveries(Spectra(spectra.bins, counts, np.ones_like(counts)), model).z0.reshape(n, -1))
     return np.concatenate(z0)
@@ -100,7 +100,7 @@ def calibration(
 ) -> Calibration:
     """How the significance behaves in unweighted toys. expected: (n_sidebands + 1,) counts without a signal."""
     z = []
-    for n in tqdm(_batches(n_toys), desc="toys", disable=None):
+    for n in follow(_batches(n_toys), "toys", "batches"):
         counts = rng.poisson(expected, (n, len(expected))).astype(float)
         z.append(discoveries(Spectra(bins, counts, np.ones_like(counts)), model).z_signed)
     return Calibration.of(np.concatenate(z))
@@ -128,7 +128,7 @@ def weighted_calibration(
     expected = null_expectation(Spectra.of(np.asarray(mass)[weighted], bins), model)[0]
     observed = discoveries(Spectra.of(mass, bins, weights, pooled=pooled), model).z_signed[0]
     signed = []
-    for n in tqdm(_batches(n_toys, 100), desc="weighted toys", disable=None):
+    for n in follow(_batches(n_toys, 100), "weighted toys", "batches"):
         n_events = rng.poisson(expected, (n, len(expected)))
         drawn = rng.choice(pool, n_events.sum())
         place = np.repeat(np.arange(n_events.size), n_events.ravel())

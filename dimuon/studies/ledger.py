@@ -10,9 +10,9 @@ from concurrent.futures import Executor, as_completed
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
+from dimuon import progress
 from dimuon.errors import UserError
+from dimuon.progress import follow
 from dimuon.workflow import provenance
 
 log = logging.getLogger("dimuon")
@@ -96,7 +96,7 @@ def work_off(ledger: Ledger, tasks: Mapping[str, Task], pool: Executor, label: s
         log.info("%s: %d of %d were done before", label, len(tasks) - len(missing), len(tasks))
     futures = {pool.submit(_attempt, *task): key for key, task in missing.items()}
     try:
-        for future in tqdm(as_completed(futures), total=len(futures), desc=label, disable=None):
+        for future in follow(as_completed(futures), label, "searches", len(futures)):
             ledger.add(futures[future], future.result())
     finally:
         for future in futures:
@@ -116,7 +116,7 @@ def fail(error: Exception) -> Record:
 def _attempt(function: Callable[..., Record], *arguments: Any) -> Record:
     """The record of a task, in a worker. The progress bars of the steps inside are not for the terminal."""
     try:
-        with contextlib.redirect_stderr(io.StringIO()):
+        with progress.silent(), contextlib.redirect_stderr(io.StringIO()):
             return function(*arguments)
     except FAILURES as error:
         return {"failed": f"{type(error).__name__}: {error}"}

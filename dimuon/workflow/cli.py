@@ -15,12 +15,14 @@ from typing import Any, NoReturn
 from threadpoolctl import threadpool_limits
 
 import dimuon
+from dimuon import progress
 from dimuon.errors import AnalysisError, UserError
 from dimuon.workflow import config, lock, machine, provenance
 from dimuon.workflow.products import STEPS
 
 log = logging.getLogger("dimuon")
 
+LOG_FILE = "log.txt"  # in results/<name>/
 ENDING = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]  # as Ctrl-C
 
 
@@ -70,9 +72,9 @@ def run(step: str, main: Callable[..., None], options: Sequence[tuple[str, dict[
         _require_needed(current)
         for folder in (current.data, current.results):
             machine.require_folder(folder)
-        with lock.locked(current.data, step):
+        with lock.locked(current.data, step), log_file(current.results, step):
             main(current, *([arguments] if options else []))
-        log.info("%s: done in %.1f s, wrote %s", step, time.perf_counter() - start, current.summary())
+            log.info("%s: done in %.1f s, wrote %s", step, time.perf_counter() - start, current.summary())
 
     sys.exit(guarded(step, call))
 
@@ -107,8 +109,26 @@ def start_logging(arguments: argparse.Namespace) -> None:
     """Messages to standard output, as many as the options of `add_common` ask for."""
     form = "%(asctime)s %(levelname)s %(message)s" if arguments.verbose else "%(message)s"
     level = logging.WARNING if arguments.quiet else logging.INFO
-    logging.basicConfig(level=level, format=form, handlers=[_Screen(sys.stdout)])
-    log.setLevel(logging.DEBUG if arguments.verbose else logging.NOTSET)
+    screen = _Screen(sys.stdout)
+    screen.setLevel(logging.DEBUG if arguments.verbose else level)
+    logging.basicConfig(level=level, format=form, handlers=[screen])
+    log.setLevel(logging.DEBUG)
+
+
+@contextmanager
+def log_file(folder: Path, who: str) -> Iterator[None]:
+    """Inside, all messages stand in a file of a folder, too, with their times. who: at work."""
+    handler = _LogFile(folder / LOG_FILE, who)
+    log.addHandler(handler)
+    try:
+        log.debug("begins: %s", " ".join(sys.argv))
+        yield
+    except BaseException as error:
+        log.debug("ends with %s: %s", type(error).__name__, error)
+        raise
+    finally:
+        log.removeHandler(handler)
+        handler.close()
 
 
 def _end(number: int, _frame: Any) -> NoReturn:
@@ -172,8 +192,31 @@ def _drop_output() -> None:
         os.close(nowhere)
 
 
+class _LogFile(logging.FileHandler):
+    """Messages for the log file, that is begun with the first; a disk that refuses them stops no step."""
+
+    def __init__(self, path: Path, who: str) -> None:
+        super().__init__(path, delay=True, encoding="utf-8")
+        self.setLevel(logging.DEBUG)
+        self.setFormatter(logging.Formatter(f"%(asctime)s {who} %(levelname)s %(message)s"))
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write it, where that can be: the screen has the message, too."""
+        with suppress(OSError):
+            Path(self.baseFilename).parent.mkdir(parents=True, exist_ok=True)
+            super().emit(record)
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Go on."""
+
+
 class _Screen(logging.StreamHandler[Any]):
     """Messages for the screen; where they cannot be written, that is an error of the step and not of its messages."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write it, above the bars."""
+        with progress.aside():
+            super().emit(record)
 
     def handleError(self, record: logging.LogRecord) -> None:
         """Raise what went wrong."""

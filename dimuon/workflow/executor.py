@@ -8,10 +8,11 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from contextlib import contextmanager
 from multiprocessing import forkserver, resource_tracker
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import threadpoolctl
 
+from dimuon import progress
 from dimuon.errors import UserError
 
 P = ParamSpec("P")
@@ -38,7 +39,8 @@ def executor(
         with Client(scheduler) as client:  # type: ignore[no-untyped-call]  # Dask has few types
             yield client.get_executor()
         return
-    with _local(workers or os.cpu_count() or 1, preload) as pool:
+    pool, reports = _local(workers or os.cpu_count() or 1, preload)
+    with progress.receive(reports), pool:
         try:
             yield pool
         except BaseException:  # nobody will ask for what is still being done
@@ -48,15 +50,17 @@ def executor(
             raise
 
 
-def _local(workers: int, preload: Sequence[str]) -> ProcessPoolExecutor:
-    """Worker processes of this machine; `UserError` where it has no room for what they share."""
+def _local(workers: int, preload: Sequence[str]) -> tuple[ProcessPoolExecutor, Any]:
+    """Worker processes of this machine, and the queue of what they report; `UserError` where it has no room for what
+    they share."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(list(preload))
     try:
         with _undisturbed():
             resource_tracker.ensure_running()
             forkserver.ensure_running()
-        return ProcessPoolExecutor(workers, mp_context=context, initializer=_begin)
+        reports = context.SimpleQueue()
+        return ProcessPoolExecutor(workers, mp_context=context, initializer=_begin, initargs=(reports,)), reports
     except (OSError, ImportError, NotImplementedError) as error:
         why = " ".join(str(error).split())
         raise UserError(
@@ -96,8 +100,10 @@ class AtOnce(Executor):
         return future
 
 
-def _begin() -> None:
-    """What a worker does first: it leaves Ctrl-C to its parent, ends with it, and computes with one thread."""
+def _begin(reports: Any) -> None:
+    """What a worker does first: it leaves Ctrl-C to its parent, ends with it, says to it how far it is, and computes
+    with one thread."""
+    progress.send_to(reports)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     _one_thread()
