@@ -6,13 +6,16 @@ those with at least two muons that pass the identification: of each the two hard
 
 Writes data/<name>/skim/: one parquet file per input, `manifest.json` (what was read, kept and lost, file by file),
 `processed_luminosity.json` (the certified sections read, as CMS JSON) and `spectrum.parquet` (the inclusive dimuon
-mass spectrum). Run again after an interruption, it does only what is not done yet.
+mass spectrum). Run again after an interruption, it does only what is not done yet. What
+another analysis here has read already, with the same identification, triggers and certified luminosity, is not read
+again: the skims are linked.
 """
 
 import logging
 from pathlib import Path
 
 from dimuon.data import inputs, skim
+from dimuon.data import manifest as manifests
 from dimuon.data.manifest import MadeWith, Manifest
 from dimuon.workflow import cli, executor, products
 
@@ -33,6 +36,17 @@ def main(run, arguments):
     undone = [source for source in files if not manifest.is_done(source)]
     if len(undone) < len(files):
         log.info("%d of %d inputs are done already", len(files) - len(undone), len(files))
+    others = manifests.of_others(run, made_with)
+    taken = {source: path for source in undone if (path := manifest.adopt(source, others))}
+    if taken:
+        folders = ", ".join(sorted({str(path.parent) for path in taken.values()}))
+        log.info(
+            "%d of %d inputs were read already for other analyses: skims shared with %s",
+            len(taken),
+            len(files),
+            folders,
+        )
+    undone = [source for source in undone if source not in taken]
     tasks = [
         skim.Task(
             source=source,

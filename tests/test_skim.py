@@ -477,3 +477,33 @@ def test_manifest_entries_go_to_json_and_back():
         assert ManifestEntry.from_json(json.loads(json.dumps(entry.to_json()))) == entry
         assert entry.is_of(source)
     assert not entry.is_of(sources.Source("a", ("root://h//a.root",), 5, "adler32:2"))
+
+
+def test_what_another_analysis_has_read_is_not_read_again(inputs, tmp_path, monkeypatch):
+    """Another window, other cuts, another name: the skims are linked, and step 2 goes on from them."""
+    given = {"files": [str(inputs / "part*.root")], "certified_luminosity": str(inputs / "golden.json")}
+    selection = {"trigger": TRIGGER, "charges": ["os"]}
+    write_config(tmp_path, given, selection=selection)
+    assert skim(tmp_path).returncode == 0
+    first = contents(tmp_path)
+
+    def begin(name, **sections):
+        write_config(tmp_path, given, **{"selection": selection, "name": name} | sections)
+        with monkeypatch.context() as patch:
+            patch.setattr(step_1, "skim", lambda *task: pytest.fail("an input is read again"))
+            patch.setattr(step_1, "survey", lambda *task: pytest.fail("an input is opened again"))
+            return skim(tmp_path)
+
+    window = {"sb_low": 4.0, "sr_low": 6.0, "sr_high": 7.0, "sb_high": 9.0}
+    done = begin("other", window=window)
+    assert done.returncode == 0, done.stderr
+    assert "2 of 2 inputs were read already for other analyses: skims shared with data/test/skim" in done.stdout
+    for name, content in first.items():
+        shared = tmp_path / "data/other/skim" / name
+        assert shared.read_bytes() == content
+        assert name == "spectrum.parquet" or shared.samefile(tmp_path / "data/test/skim" / name)
+    assert select(tmp_path).returncode == 0
+    (tmp_path / "data/test/skim/part0.parquet").unlink()
+    assert select(tmp_path).returncode == 0  # each has its own name for it
+    with pytest.raises(pytest.fail.Exception):  # another trigger is another skim
+        begin("third", selection=selection | {"trigger": "HLT_Mu8"})

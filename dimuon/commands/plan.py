@@ -6,8 +6,6 @@ but for the name and so, from one seed, are the files. They are linked, each wit
 
 import hashlib
 import json
-import os
-import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product as combinations
@@ -173,15 +171,12 @@ def _moved(path: Path, source: Analysis, target: Analysis) -> Path:
 
 
 def _link(product: Product, path: Path, place: Path, source: Analysis, target: Analysis) -> None:
-    with provenance.atomic(place) as temporary:
-        if product is products.MANIFEST:  # simulated files are named by where they lie
-            text = path.read_text()
-            temporary.write_text(text.replace(f'"data/{source.config.name}/', f'"data/{target.config.name}/'))
-            return
-        try:
-            os.link(path, temporary)
-        except OSError:  # a file system without links
-            shutil.copy2(path, temporary)
+    if product is not products.MANIFEST:
+        provenance.link(path, place)
+        return
+    with provenance.atomic(place) as temporary:  # simulated files are named by where they lie
+        text = path.read_text()
+        temporary.write_text(text.replace(f'"data/{source.config.name}/', f'"data/{target.config.name}/'))
 
 
 def _write_sidecar(path: Path, place: Path, source: Analysis, target: Analysis) -> None:

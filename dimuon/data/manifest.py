@@ -3,7 +3,7 @@
 import json
 import logging
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from dimuon.data.manifest_entry import EventCounts, ManifestEntry, Skimmed
 from dimuon.data.sources import Source
 from dimuon.errors import UserError
 from dimuon.workflow import products
-from dimuon.workflow.provenance import Run, atomic, file_hash, load_json, sidecar_path
+from dimuon.workflow.provenance import Run, atomic, file_hash, link, load_json, sidecar_path
 
 log = logging.getLogger("dimuon")
 
@@ -50,9 +50,12 @@ class Manifest:
             except (UserError, KeyError, TypeError, AttributeError):
                 log.warning("%s: damaged; every input is read anew", path)
 
-    def is_done(self, source: Source) -> bool:
-        """True where the skim of `source` exists, is what was written, and the input is still the same."""
-        entry = self.entries.get(source.name)
+    def is_done(self, source: Source, entry: ManifestEntry | None = None) -> bool:
+        """True where the skim of `source` exists, is what was written, and the input is still the same.
+
+        entry: that of the source (None: of its name).
+        """
+        entry = entry or self.entries.get(source.name)
         if entry is None or entry.skimmed is None or not entry.is_of(source):
             return False
         output = self.path.parent / entry.skimmed.output
@@ -78,6 +81,21 @@ class Manifest:
     def keep(self, names: Collection[str]) -> None:
         """Forget entries of inputs that are no longer among the names."""
         self.entries = {name: entry for name, entry in self.entries.items() if name in names}
+
+    def adopt(self, source: Source, others: Sequence["Manifest"]) -> Path | None:
+        """Take the skim of a source from the manifest of another analysis that has it; returns that skim's path.
+
+        It is linked: on the disk it is there once. None where nobody has it, made in the same way.
+        """
+        for other in others:
+            for entry in other.entries.values():
+                if entry.skimmed is None or not entry.is_of(source) or not other.is_done(source, entry):
+                    continue
+                path, output = other.path.parent / entry.skimmed.output, f"{source.name}.parquet"
+                link(path, self.path.parent / output)
+                self.add(ManifestEntry.of(source, replace(entry.skimmed, output=output)))
+                return path
+        return None
 
     def done(self) -> list[Skimmed]:
         """The skims of the inputs whose last attempt went well, sorted by the inputs' names."""
@@ -174,6 +192,13 @@ class Manifest:
             f"{totals.events_read:,} events read, {totals.events_certified:,} certified, "
             f"{totals.events_two_muons:,} with two muons ({totals.os:,} OS, {totals.ss:,} SS)"
         )
+
+
+def of_others(run: Run, made_with: MadeWith) -> list[Manifest]:
+    """The manifests of the other analyses here whose skims hold what this one's would, input by input."""
+    pattern = products.MANIFEST.path.format(name="*")
+    paths = [path for path in sorted(Path().glob(pattern)) if path != run.path(products.MANIFEST)]
+    return [Manifest(path, made_with) for path in paths]
 
 
 @dataclass(frozen=True)

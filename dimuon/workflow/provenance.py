@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import platform
+import shutil
 import subprocess
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -304,6 +305,15 @@ def atomic(path: Path | str) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def link(path: Path, place: Path) -> None:
+    """Give a file a second place: linked, or copied on a file system without links."""
+    with atomic(place) as temporary:
+        try:
+            os.link(path, temporary)
+        except OSError:
+            shutil.copy2(path, temporary)
 
 
 def load_table(path: Path | str, names: Iterable[str] | None = None, filters: Filters = None) -> pd.DataFrame:
