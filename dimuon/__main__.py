@@ -11,6 +11,7 @@ from dimuon.workflow import cli
 COMMANDS = {  # each a module of `dimuon.commands`
     "run": "do what is stale or missing of the seven steps, in order",
     "study": "do a study of how far a result can be believed",
+    "limits": "upper limits on the number of signal events, observed and expected",
     "export": "write the results for others: HEPData tables, pyhf workspaces, CSV and JSON",
     "inspect": "say what a file is, where it comes from and what is in it",
     "compare": "show two sets of results side by side",

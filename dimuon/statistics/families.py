@@ -49,8 +49,18 @@ class Family:
         """The outcome of the test in each spectrum, with this family as the background."""
         return likelihood_ratio(spectra, self)
 
-    def fit(self, low: FloatArray, high: FloatArray, counts: FloatArray, scales: FloatArray | None = None) -> Fits:
-        """The fit to events in the mass intervals low to high: (r,), GeV. counts, scales: (n, r)."""
+    def fit(
+        self,
+        low: FloatArray,
+        high: FloatArray,
+        counts: FloatArray,
+        scales: FloatArray | None = None,
+        known: FloatArray | None = None,
+    ) -> Fits:
+        """The fit to events in the mass intervals low to high: (r,), GeV. counts, scales: (n, r).
+
+        known: (n, r), events expected beside those of this family, a signal's; None: none.
+        """
         raise NotImplementedError
 
     def expected(self, coefficients: FloatArray, low: ArrayLike, high: ArrayLike) -> FloatArray:
@@ -78,8 +88,15 @@ class LinearFamily(Family):
     zero inside a bin.
     """
 
-    def fit(self, low: FloatArray, high: FloatArray, counts: FloatArray, scales: FloatArray | None = None) -> Fits:
-        return fit_linear(self._integrals(low, high), counts, self._flat, scales, self._limits())
+    def fit(
+        self,
+        low: FloatArray,
+        high: FloatArray,
+        counts: FloatArray,
+        scales: FloatArray | None = None,
+        known: FloatArray | None = None,
+    ) -> Fits:
+        return fit_linear(self._integrals(low, high), counts, self._flat, scales, self._limits(), known)
 
     def expected(self, coefficients: FloatArray, low: ArrayLike, high: ArrayLike) -> FloatArray:
         return coefficients @ self._integrals(low, high).T
@@ -166,9 +183,16 @@ def _bernstein(x: FloatArray, degree: int) -> FloatArray:
 class LogLinearFamily(Family):
     """The exponential of a sum of functions, integrated over each bin by Gauss-Legendre quadrature. Always positive."""
 
-    def fit(self, low: FloatArray, high: FloatArray, counts: FloatArray, scales: FloatArray | None = None) -> Fits:
+    def fit(
+        self,
+        low: FloatArray,
+        high: FloatArray,
+        counts: FloatArray,
+        scales: FloatArray | None = None,
+        known: FloatArray | None = None,
+    ) -> Fits:
         nodes, weights = _nodes(low, high)
-        return fit_loglinear(self._orthonormal(nodes), weights / self.bins.width, counts, scales)
+        return fit_loglinear(self._orthonormal(nodes), weights / self.bins.width, counts, scales, known)
 
     def expected(self, coefficients: FloatArray, low: ArrayLike, high: ArrayLike) -> FloatArray:
         nodes, weights = _nodes(low, high)

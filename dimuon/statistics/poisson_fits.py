@@ -58,13 +58,15 @@ def fit_linear(
     start: FloatArray,
     scales: ArrayLike | None = None,
     limits: FloatArray | None = None,
+    known: FloatArray | None = None,
 ) -> Fits:
-    """Maximum-likelihood `Fits` of expected counts `design @ theta >= 0`, under `limits @ theta >= 0`.
+    """Maximum-likelihood `Fits` of expected counts `design @ theta + known >= 0`, under `limits @ theta >= 0`.
 
     design: (r, k), expected events per bin and unit coefficient. counts: (n, r), events or sums of weights.
     start: (k,), coefficients that leave every one of these forms above zero, where the search begins. scales:
     (n, r), f = sum(w^2) / sum(w) of a scaled Poisson count (Bohm & Zech 2014, arXiv:1309.1287); None: 1. limits:
-    (m, k), further linear forms that may not be negative; None: none. Raises ValueError where the bins cannot
+    (m, k), further linear forms that may not be negative; None: none. known: (n, r) events expected on top, not
+    negative; None: none. Raises ValueError where the bins cannot
     determine k coefficients, `FitError` for a fit that is not at its minimum.
     """
     counts = np.atleast_2d(np.asarray(counts, dtype=float))
@@ -74,19 +76,26 @@ def fit_linear(
         raise AnalysisError(f"{n_coefficients} coefficients cannot be determined from {n_bins} bins", setting="degree")
     _check(counts, scales)
     rows = design if limits is None else np.vstack([design, limits])
+    known = np.zeros_like(counts) if known is None else known
     chunks = [
-        _fit_chunk(rows, start, counts[first : first + CHUNK], scales[first : first + CHUNK])
+        _fit_chunk(rows, start, *(values[first : first + CHUNK] for values in (counts, scales, known)))
         for first in range(0, len(counts), CHUNK)
     ]
     return _joined(chunks)
 
 
-def fit_loglinear(logs: FloatArray, weights: FloatArray, counts: ArrayLike, scales: ArrayLike | None = None) -> Fits:
-    """Maximum-likelihood `Fits` of expected counts sum_q weights exp(logs @ theta), by Fisher scoring.
+def fit_loglinear(
+    logs: FloatArray,
+    weights: FloatArray,
+    counts: ArrayLike,
+    scales: ArrayLike | None = None,
+    known: FloatArray | None = None,
+) -> Fits:
+    """Maximum-likelihood `Fits` of expected counts sum_q weights exp(logs @ theta) + known, by Fisher scoring.
 
     logs: (r, q, k), weights: (r, q): the functions in the exponent at q points of each bin, and the quadrature's
-    weights. counts, scales as for `fit_linear`. Within a bin the exponent hardly varies, so the likelihood is that
-    of a generalised linear model with its own link, convex but for small terms; the deviance falls in every step.
+    weights. counts, scales, known as for `fit_linear`. Within a bin the exponent hardly varies, so the likelihood is
+    that of a generalised linear model with its own link, convex but for small terms; the deviance falls in every step.
     Raises ValueError and `FitError` as `fit_linear` does.
     """
     counts = np.atleast_2d(np.asarray(counts, dtype=float))
@@ -96,8 +105,9 @@ def fit_loglinear(logs: FloatArray, weights: FloatArray, counts: ArrayLike, scal
         raise AnalysisError(f"{n_coefficients} coefficients cannot be determined from {n_bins} bins", setting="degree")
     _check(counts, scales)
     size = CHUNK // 8  # each bin has several points
+    known = np.zeros_like(counts) if known is None else known
     chunks = [
-        _Scoring(logs, weights, counts[first : first + size], scales[first : first + size]).fits()
+        _Scoring(logs, weights, *(values[first : first + size] for values in (counts, scales, known))).fits()
         for first in range(0, len(counts), size)
     ]
     return _joined(chunks)
@@ -129,8 +139,10 @@ _Trial = tuple[FloatArray, FloatArray, FloatArray]
 class _Scoring:
     """Fisher scoring with step halving, on n histograms at once."""
 
-    def __init__(self, logs: FloatArray, weights: FloatArray, counts: FloatArray, scales: FloatArray) -> None:
-        self.logs, self.weights, self.counts, self.scales = logs, weights, counts, scales
+    def __init__(
+        self, logs: FloatArray, weights: FloatArray, counts: FloatArray, scales: FloatArray, known: FloatArray
+    ) -> None:
+        self.logs, self.weights, self.counts, self.scales, self.known = logs, weights, counts, scales, known
         self.n, self.k = len(counts), logs.shape[-1]
 
     def fits(self) -> Fits:
@@ -165,7 +177,7 @@ class _Scoring:
     def _evaluate(self, theta: FloatArray, busy: IntArray) -> _Trial:
         exponent = np.minimum(np.tensordot(theta, self.logs, axes=(1, -1)), 500.0)
         points = self.weights * np.exp(exponent)
-        expected = np.maximum(points.sum(axis=-1), 1e-300)
+        expected = np.maximum(points.sum(axis=-1) + self.known[busy], 1e-300)
         return points, expected, deviance(self.counts[busy], expected, self.scales[busy])
 
     def _equations(self, points: FloatArray, expected: FloatArray, busy: IntArray) -> tuple[FloatArray, FloatArray]:
@@ -191,16 +203,18 @@ class _Scoring:
         return theta + length * move, trial
 
 
-def _fit_chunk(rows: FloatArray, start: FloatArray, counts: FloatArray, scales: FloatArray) -> Fits:
+def _fit_chunk(rows: FloatArray, start: FloatArray, counts: FloatArray, scales: FloatArray, known: FloatArray) -> Fits:
     n, n_bins = counts.shape
     unit = counts.mean(axis=1)
     unit = np.where(unit > 0, unit, 1.0)[:, None]  # expected counts are `unit * u` with u of order 1
     a, b = np.zeros((n, len(rows))), np.zeros((n, len(rows)))
     a[:, :n_bins], b[:, :n_bins] = unit / scales, counts / scales
-    solution = _interior_point(rows, start, a, b, shrink=0.02, reach=0.99)
+    first = np.tile(rows @ start, (n, 1))
+    first[:, :n_bins] += known / unit
+    solution = _interior_point(rows, start, first, a, b, shrink=0.02, reach=0.99)
     failed = ~(solution.gap < TOLERANCE)
     if failed.any():  # a second try with more careful steps
-        again = _interior_point(rows, start, a[failed], b[failed], shrink=0.5, reach=0.9)
+        again = _interior_point(rows, start, first[failed], a[failed], b[failed], shrink=0.5, reach=0.9)
         for name, value in vars(solution).items():
             value[failed] = getattr(again, name)
         _raise_if_failed(solution.gap, solution.steps, counts)
@@ -217,16 +231,17 @@ class _Point:
 
 
 def _interior_point(
-    rows: FloatArray, start: FloatArray, a: FloatArray, b: FloatArray, shrink: float, reach: float
+    rows: FloatArray, start: FloatArray, first: FloatArray, a: FloatArray, b: FloatArray, shrink: float, reach: float
 ) -> _Point:
-    """Minimise sum(a u - b ln u) with u = rows @ theta >= 0, for each row of a and b: (n, rows).
+    """Minimise sum(a u - b ln u) with u = rows @ theta + known >= 0, for each row of a and b: (n, rows).
 
+    start: (k,), first: (n, rows), theta and u where the search begins; u moves by `rows` times what theta does.
     At the minimum rows.T @ z = rows.T @ a and u z = b, with u, z >= 0. Each step solves the linearised equations with
     b = 0 replaced by `shrink` times its present mean, and goes at most the share `reach` of the way to the boundary.
     """
     n, k = len(a), rows.shape[1]
     outer = _outer(rows)
-    theta, u, empty = np.tile(start, (n, 1)), np.tile(rows @ start, (n, 1)), (b == 0).astype(float)
+    theta, u, empty = np.tile(start, (n, 1)), first, (b == 0).astype(float)
     z = np.where(b > 0, b / u, np.where(a > 0, a, a.mean(axis=1, keepdims=True)))
     best = _Point(theta.copy(), u.copy(), z.copy(), np.full(n, np.inf), np.zeros(n, int))
     share = shrink / np.maximum(empty.sum(axis=1), 1)

@@ -52,6 +52,7 @@ STEP_6 = Maker("06_significance.py", ("name", "seed", "input.scores", "window", 
 STEP_7 = Maker("07_plots.py", ("name", "figures"))
 STEPS = (STEP_1, STEP_2, STEP_3, STEP_4, STEP_5, STEP_6, STEP_7)
 EXPORT = Maker("-m dimuon export", ("name",))
+LIMITS_MAKER = Maker("-m dimuon limits", ("name", "window", "significance"))
 
 
 def study_maker(name: str, *settings: str) -> Maker:
@@ -454,6 +455,25 @@ REPORT = Product("report", "results/{name}/report.html", STEP_7, "the whole stor
 REFERENCES = Product(
     "references", "results/{name}/references.bib", STEP_7, "what to cite: paper, data, methods, this software (BibTeX)"
 )
+_IN_SR = "signal events in the SR that pass the cut, with 95 % confidence (CLs) unless said otherwise"
+LIMITS = Product(
+    "limits",
+    "results/{name}/limits.parquet",
+    LIMITS_MAKER,
+    "upper limits on the number of signal events, at the working points of mass_histograms.parquet",
+    ("train", "test", "fpr", "n_obs", "n_bkg", "valid"),
+    own={
+        "confidence": Column("", "of the limits"),
+        "limit": Column("events", f"observed upper limit: {_IN_SR}"),
+        "limit_minus_2": Column("events", "of datasets with background alone: 2.3 % have a lower limit"),
+        "limit_minus_1": Column("events", "of datasets with background alone: 16 % have a lower limit"),
+        "limit_expected": Column("events", "of datasets with background alone: the median"),
+        "limit_plus_1": Column("events", "of datasets with background alone: 84 % have a lower limit"),
+        "limit_plus_2": Column("events", "of datasets with background alone: 97.7 % have a lower limit"),
+        "injected_limit": Column("events", "injected signal events of which so many pass the cut; NaN: not known"),
+        "injected_expected": Column("events", "the same of limit_expected; NaN: not known"),
+    },
+)
 EXPORT_MANIFEST = Product(
     "export_manifest",
     "results/{name}/export/manifest.json",
@@ -494,7 +514,7 @@ it in words. The figures share `figures/index.json` instead, what is exported `e
 
 def page(folder: str) -> str:
     """The text of `data/README.md` or `results/README.md`."""
-    makers = [*STEPS, *PRODUCTS.studies(), EXPORT]  # whichever study was imported first
+    makers = [*STEPS, *PRODUCTS.studies(), LIMITS_MAKER, EXPORT]  # whichever study was imported first
     chosen = [product for maker in makers for product in PRODUCTS.of(maker) if product.folder == folder]
     lines = [INTRODUCTIONS[folder], "| file | made by | what |", "|---|---|---|"]
     lines += [f"| `{product.shown}` | `{product.maker.command}` | {product.meaning} |" for product in chosen]
