@@ -143,8 +143,9 @@ def test_results_do_not_depend_on_the_number_of_workers(finished, tmp_path):
         assert done.returncode == 0, f"{step}:\n{done.stdout}\n{done.stderr}"
     tables = sorted(path.relative_to(tmp_path) for path in tmp_path.rglob("*.parquet"))
     assert len(tables) >= 10
-    for table in tables:
-        assert (tmp_path / table).read_bytes() == (finished / table).read_bytes(), table
+    flows = [Path("data", "small", f"flows_{charge}.pt") for charge in ("os", "ss")]
+    for file in (*tables, *flows):
+        assert (tmp_path / file).read_bytes() == (finished / file).read_bytes(), file
 
 
 def test_a_changed_setting_stops_the_next_step(finished):
