@@ -344,7 +344,7 @@ execution: {{workers: {workers}}}
 
 @pytest.mark.slow
 def test_steps_three_and_four(tmp_path):
-    """The two scripts as a person runs them: files and contents. With other numbers of workers: tests/test_pipeline.py."""
+    """The two scripts as a person runs them: files and contents. Other numbers of workers: tests/test_pipeline.py."""
     write_dimuons(tmp_path)
     (tmp_path / "test.yaml").write_text(CONFIG.format(workers=2, shifted="[[6.5, 8.0]]"))
     said = run_step("03_train_flows.py", tmp_path)
