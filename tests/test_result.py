@@ -69,6 +69,7 @@ def test_the_keys_of_significance_json(search):
         *("train", "test", "n_events", "no_cut", "cathode_max", "best_feature", "sidebands", "toys", "global"),
         "global_feature",
         *("likelihood", "likelihood_pooled", "likelihood_reason", "likelihood_calibration", "weight_scales"),
+        "likelihood_calibrated",
     }
     assert set(content["toys"]) == {"no_cut", "cathode_max"}
     assert set(content["likelihood_calibration"]) == {

@@ -109,6 +109,12 @@ def on_screen(tests: Sequence[TestResult]) -> str:
         for what, value in (("best classifier cut", test.global_), ("best feature cut", test.global_feature))
         if value is not None
     ]
+    corrected += [
+        f"{test.name}, likelihood: local Z0 = {test.likelihood_pooled.z0:.2f} with one scale, calibrated "
+        f"{test.likelihood_calibrated:.2f} (its weights follow from the same excess)"
+        for test in tests
+        if test.likelihood_pooled is not None and test.likelihood_calibrated is not None
+    ]
     return "\n".join(
         [
             *lines,

@@ -190,6 +190,8 @@ class LikelihoodResult(Record):
     likelihood: the reweighted spectrum, and likelihood_pooled with one scale of the weights for all sidebands; both
     None where likelihood_reason says why they are not defined. weight_scales: which of them is the headline, "pooled"
     or "per_bin". likelihood_calibration: how the headline behaves without a signal; None where no toys were drawn.
+    likelihood_calibrated: what the value with one scale stands for where the weights' dependence on the excess is taken
+    into account (`dimuon.statistics.reweighted_null`); None where weights were given or no toys asked for.
     """
 
     likelihood: Discovery | None = None
@@ -197,6 +199,7 @@ class LikelihoodResult(Record):
     likelihood_reason: str | None = None
     likelihood_calibration: WeightCalibration | None = None
     weight_scales: str = "pooled"
+    likelihood_calibrated: float | None = None
 
     @property
     def quoted_likelihood(self) -> Statistic:

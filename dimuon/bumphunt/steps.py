@@ -31,7 +31,7 @@ from dimuon.data.samples import Sample
 from dimuon.errors import AnalysisError, UserError
 from dimuon.events import Events
 from dimuon.random import Stream
-from dimuon.statistics import model_choice, sculpting, significance
+from dimuon.statistics import model_choice, reweighted_null, sculpting, significance
 from dimuon.statistics.settings import Toys
 from dimuon.statistics.working_points import CutVariable, rates
 from dimuon.workflow import products
@@ -379,6 +379,10 @@ def measure(
         rng = own.child("feature scan toys").generator()
         cuts = replace(cuts, global_feature=cut_and_count.feature_trials(curves, spectra, model, toys.scan, rng))
     likelihood = cut_and_count.likelihood_result(weighted, mass, model, toys, own)
+    if toys.weights and sample.weight is None and likelihood.likelihood_pooled is not None:
+        z0, background = likelihood.likelihood_pooled.z0, sample.score[config.window.in_sidebands(mass)]
+        calibrated = reweighted_null.calibrated(z0, background, cuts.no_cut.n_bkg, cuts.no_cut.n_bkg_err)
+        likelihood = replace(likelihood, likelihood_calibrated=calibrated)
     found = TestResult.of(sample.train, sample.test, len(mass), cuts, likelihood)
     tables = _figure_tables(config, sample, curves, variables[0], weighted) if for_figures else {}
     return SearchResult(curves, found, sample.score, tables, weighted.weights)

@@ -4,7 +4,8 @@ Background-only toys of as many dimuons as the published sample: masses of a fal
 regard to the mass, from distributions as wide and as skewed as those of trained classifiers. Each toy goes the way of
 step 6: its own fit without a cut says S and B, the weights follow from them and the scores (where S > 0; elsewhere the
 value is not defined and counts as 0), and the reweighted spectrum is tested with either form of the weights' scale. So
-the weights are those of the toy itself, which a bootstrap of given weights (`toys.weighted_calibration`) leaves out.
+the weights are those of the toy itself, which a bootstrap of given weights (`toys.weighted_calibration`) leaves out,
+and larger excesses without a cut get weights that are more alike; `dimuon.statistics.reweighted_null` calibrates that.
 """
 
 import numpy as np
@@ -12,6 +13,7 @@ from scipy.special import expit, ndtr
 from threadpoolctl import threadpool_limits
 
 from dimuon.arrays import FloatArray
+from dimuon.statistics import reweighted_null
 from dimuon.statistics.families import Polynomial
 from dimuon.statistics.intervals import clopper_pearson
 from dimuon.statistics.significance import discoveries, likelihood_weights
@@ -25,6 +27,7 @@ N_EVENTS = 12_000
 MODEL = Polynomial(BINS, 5)
 KINDS = {"wide": (0.25, 1.2), "narrow": (0.1, -0.6)}  # of the logit of the score: standard deviation, skewness
 FORMS = {"per_bin": False, "pooled": True}
+COLUMNS = (*FORMS, "calibrated")
 LEVELS = (1.0, 2.0, 3.0)
 
 
@@ -39,14 +42,14 @@ def measured() -> list[dict[str, float | str]]:
     with executor.executor() as pool:
         for kind in KINDS:
             z = np.concatenate(list(pool.map(toys, [kind] * (N_TOYS // CHUNK), range(N_TOYS // CHUNK))))
-            for form, values in zip(FORMS, z.T, strict=True):
+            for form, values in zip(COLUMNS, z.T, strict=True):
                 figures += described(f"likelihood_{kind}_{form}", values)
     return figures
 
 
 @threadpool_limits.wrap(limits=1)  # one core a worker
 def toys(kind: str, number: int) -> FloatArray:
-    """(CHUNK, len(FORMS)) signed Z0 of chunk `number` of the toys, NaN where it is not defined."""
+    """(CHUNK, len(COLUMNS)) signed Z0 of chunk `number` of the toys, NaN where it is not defined."""
     rng, shape = np.random.default_rng([len(kind), number]), expected_shape()
     n_events = rng.poisson(N_EVENTS, CHUNK)
     place = np.repeat(np.arange(CHUNK), n_events) * len(shape) + rng.choice(len(shape), n_events.sum(), p=shape)
@@ -59,9 +62,12 @@ def toys(kind: str, number: int) -> FloatArray:
         own = slice(first[toy], first[toy + 1])
         weights[own] = likelihood_weights(score[own], bare.n_sig[toy], bare.n_bkg[toy])
     sums, squares = (_sums(place, weights**power, len(shape))[defined] for power in (1, 2))
-    z = np.full((CHUNK, len(FORMS)), np.nan)
+    z = np.full((CHUNK, len(COLUMNS)), np.nan)
     for column, pooled in enumerate(FORMS.values()):
         z[defined, column] = discoveries(Spectra.weighted(BINS, sums, squares, pooled), MODEL).z_signed
+    at, pool = np.linspace(0.1, 6, 60), scores(kind, 5000, rng)
+    stands_for = [reweighted_null.calibrated(each, pool, bare.n_bkg.mean(), bare.n_bkg_err.mean()) for each in at]
+    z[defined, -1] = np.interp(z[defined, 1], at, stands_for)
     return z
 
 
