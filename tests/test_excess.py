@@ -10,6 +10,7 @@ from dimuon.bumphunt.result import Statistic
 from dimuon.events import Events
 from dimuon.regions import MassWindow
 from dimuon.statistics import model_choice
+from dimuon.statistics.poisson_fits import FitError
 from dimuon.statistics.settings import Peaks, Significance, Toys
 from dimuon.statistics.working_points import CutVariable
 from dimuon.workflow.config import Config
@@ -157,7 +158,7 @@ def test_where_there_is_no_excess_nothing_is_invented():
 
 def test_a_fit_that_fails_is_a_reason(monkeypatch):
     def fail(*_, **__):
-        raise excess.FitError("flat")
+        raise FitError("flat")
 
     monkeypatch.setattr(excess, "find_peaks", fail)
     what, _ = described(scored())

@@ -11,7 +11,7 @@ from dimuon.figures import registry
 from dimuon.figures.checks import found as figures
 from dimuon.figures.saved import Saved
 from dimuon.figures.sections import Section
-from dimuon.statistics.peaks import SHAPES
+from dimuon.statistics.peak_shapes import SHAPES
 from dimuon.workflow import products, provenance
 from tests import small_results
 from tests.test_excess import WINDOW, described, scored

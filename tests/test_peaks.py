@@ -12,19 +12,11 @@ from scipy.stats import cauchy, chi2, crystalball, norm
 
 from dimuon.errors import AnalysisError
 from dimuon.regions import MassWindow
-from dimuon.statistics import peaks
+from dimuon.statistics import peak_shapes, peaks
 from dimuon.statistics.families import make
-from dimuon.statistics.peaks import (
-    CRYSTAL_BALL,
-    GAUSSIAN,
-    PSEUDO_VOIGT,
-    SHAPES,
-    PeakFit,
-    find_peaks,
-    mass_scale,
-    matched,
-    p_values,
-)
+from dimuon.statistics.mass_scale import mass_scale, matched
+from dimuon.statistics.peak_shapes import CRYSTAL_BALL, GAUSSIAN, PSEUDO_VOIGT, SHAPES
+from dimuon.statistics.peaks import PeakFit, find_peaks, p_values
 
 WINDOW = MassWindow(5.0, 9.0, 10.6, 16.0)
 UPSILONS = {"Y(1S)": 9.4604, "Y(2S)": 10.0234, "Y(3S)": 10.3551}  # GeV, Review of Particle Physics 2024
@@ -32,12 +24,12 @@ UPSILONS = {"Y(1S)": 9.4604, "Y(2S)": 10.0234, "Y(3S)": 10.3551}  # GeV, Review 
 
 OTHER = {  # cumulative distributions, and events drawn, by scipy
     "gaussian": norm.cdf,
-    "crystal_ball": lambda z, alpha: crystalball.cdf(z, alpha, peaks.TAIL_POWER),
+    "crystal_ball": lambda z, alpha: crystalball.cdf(z, alpha, peak_shapes.TAIL_POWER),
     "pseudo_voigt": lambda z, share: share * cauchy.cdf(z, scale=np.sqrt(2 * np.log(2))) + (1 - share) * norm.cdf(z),
 }
 TRUE = {
     "gaussian": lambda rng, n: norm.rvs(size=n, random_state=rng),
-    "crystal_ball": lambda rng, n: crystalball.rvs(1.3, peaks.TAIL_POWER, size=n, random_state=rng),
+    "crystal_ball": lambda rng, n: crystalball.rvs(1.3, peak_shapes.TAIL_POWER, size=n, random_state=rng),
     "pseudo_voigt": lambda rng, n: np.where(
         rng.uniform(size=n) < 0.5, 1.1774 * rng.standard_cauchy(n).clip(-40, 40), rng.normal(size=n)
     ),
@@ -90,7 +82,7 @@ def _parts(model, theta):
     return bare[None], each
 
 
-@pytest.mark.parametrize("name", list(peaks.SHAPES))
+@pytest.mark.parametrize("name", list(SHAPES))
 def test_the_minimum_and_its_errors_are_minuits(name):
     rng = np.random.default_rng(3)
     drawn = [mass * (1 + 0.0095 * TRUE[name](rng, 600)) for mass in (9.5, 10.2)]

@@ -20,7 +20,8 @@ from dimuon.events import Events
 from dimuon.records import Record
 from dimuon.statistics import characterise
 from dimuon.statistics.characterise import MOST_VALUES, ColumnDifference, ColumnSpectrum, Excess, Sampled
-from dimuon.statistics.peaks import FittedPeaks, MassScale, PeakFit, find_peaks, mass_scale, matched
+from dimuon.statistics.mass_scale import MassScale, mass_scale, matched
+from dimuon.statistics.peaks import FittedPeaks, PeakFit, find_peaks
 from dimuon.statistics.settings import Peaks
 from dimuon.statistics.significance import SpectrumModel, sideband_fits
 from dimuon.statistics.spectra import Spectra

@@ -20,13 +20,13 @@ masses differ by less than their errors. A free power of the tail, or tails on b
 5) and not tried.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.optimize import least_squares, linear_sum_assignment
+from scipy.optimize import least_squares
 from scipy.special import chdtrc, ndtr, xlogy
 
 from dimuon.arrays import BoolArray, FloatArray
@@ -35,6 +35,7 @@ from dimuon.records import Record
 from dimuon.regions import MassBins, MassWindow
 from dimuon.statistics.families import Family, LinearFamily
 from dimuon.statistics.likelihood_ratio import pearson
+from dimuon.statistics.peak_shapes import SHAPES, Shape
 from dimuon.statistics.poisson_fits import FitError, deviance
 
 ONE_MORE = 1.35e-3  # p-value below which one more peak is taken: 3 sigma, what the field calls evidence
@@ -48,70 +49,6 @@ WIDEST = 0.25  # of the SR: a wider peak is not inside it
 TOLERANCE = 1e-4  # a certified fit is no further than this from its minimum, in ln L
 MIN_EXPECTED = 5.0  # events, of the bins of Pearson's chi2
 FLOOR = 1e-3  # events in a bin at which a background that would turn negative is held, smoothly
-FAR = 2.0  # widths, beyond which a peak is not that of a reference
-
-
-@dataclass(frozen=True)
-class Shape:
-    """The form of a peak: functions of z = (mass - its mass) / its width, and of parameters of a tail.
-
-    cdf, pdf: of (z, *tail), normalised. start, low, high: of each parameter of the tail.
-    """
-
-    name: str
-    cdf: Callable[..., FloatArray]
-    pdf: Callable[..., FloatArray]
-    start: tuple[float, ...] = ()
-    low: tuple[float, ...] = ()
-    high: tuple[float, ...] = ()
-
-
-def _gaussian(z: FloatArray) -> FloatArray:
-    density: FloatArray = np.exp(-(z**2) / 2) / np.sqrt(2 * np.pi)
-    return density
-
-
-TAIL_POWER = 2.0  # of the tail: the data hardly determine it beside the place where it begins
-
-
-def _tail(alpha: float) -> float:
-    """The integral of the tail of a Crystal Ball whose Gaussian has the height 1."""
-    return TAIL_POWER / alpha / (TAIL_POWER - 1) * float(np.exp(-(alpha**2) / 2))
-
-
-def _crystal_ball(z: FloatArray, alpha: float) -> FloatArray:
-    norm = _tail(alpha) + np.sqrt(2 * np.pi) * ndtr(alpha)
-    beyond = 1 - alpha / TAIL_POWER * (np.minimum(z, -alpha) + alpha)
-    tail = np.exp(-(alpha**2) / 2) * beyond**-TAIL_POWER
-    density: FloatArray = np.where(z > -alpha, np.exp(-(z**2) / 2), tail) / norm
-    return density
-
-
-def _crystal_ball_cdf(z: FloatArray, alpha: float) -> FloatArray:
-    tail = _tail(alpha) * (1 - alpha / TAIL_POWER * (np.minimum(z, -alpha) + alpha)) ** (1 - TAIL_POWER)
-    core = np.sqrt(2 * np.pi) * (ndtr(np.maximum(z, -alpha)) - ndtr(-alpha))
-    below: FloatArray = (tail + core) / (_tail(alpha) + np.sqrt(2 * np.pi) * ndtr(alpha))
-    return below
-
-
-HALF = float(np.sqrt(2 * np.log(2)))  # half of the full width at half maximum of a Gaussian, in standard deviations
-
-
-def _pseudo_voigt(z: FloatArray, share: float) -> FloatArray:
-    density: FloatArray = share * HALF / (np.pi * (z**2 + HALF**2)) + (1 - share) * _gaussian(z)
-    return density
-
-
-def _pseudo_voigt_cdf(z: FloatArray, share: float) -> FloatArray:
-    below: FloatArray = share * (0.5 + np.arctan(z / HALF) / np.pi) + (1 - share) * ndtr(z)
-    return below
-
-
-GAUSSIAN = Shape("gaussian", ndtr, _gaussian)
-# a tail that begins nearer than half a width is no tail, beyond five widths it holds no event
-CRYSTAL_BALL = Shape("crystal_ball", _crystal_ball_cdf, _crystal_ball, (1.5,), (0.5,), (5.0,))
-PSEUDO_VOIGT = Shape("pseudo_voigt", _pseudo_voigt_cdf, _pseudo_voigt, (0.5,), (0.0,), (1.0,))
-SHAPES = {shape.name: shape for shape in (GAUSSIAN, CRYSTAL_BALL, PSEUDO_VOIGT)}
 
 
 @dataclass(frozen=True)
@@ -604,64 +541,3 @@ def _chi2(counts: FloatArray, expected: FloatArray, n_parameters: int) -> tuple[
         starts.pop()
     n, lam = np.add.reduceat(counts, starts), np.add.reduceat(expected, starts)
     return float(pearson(n, lam)), max(len(starts) - n_parameters, 0)
-
-
-@dataclass(frozen=True)
-class MassScale(Record):
-    """The one factor between fitted masses and those of references.
-
-    names: of the references, and masses: theirs. scale, scale_err: fitted over true. chi2, ndf, p_chi2: of one common
-    factor; NaN with one peak.
-    """
-
-    names: tuple[str, ...]
-    masses: tuple[float, ...]
-    scale: float
-    scale_err: float
-    chi2: float
-    ndf: int
-    p_chi2: float
-
-
-def matched(fit: PeakFit, known: Mapping[str, float]) -> dict[int, str]:
-    """{number of the peak: name of the reference}, each at most once, so that the masses are as near as can be.
-
-    known: {name: mass}. A peak further than `FAR` widths from every reference is nobody's.
-    """
-    if not (fit.peaks and known):
-        return {}
-    names = list(known)
-    away = np.array([[abs(peak.mass - known[name]) / peak.width for name in names] for peak in fit.peaks])
-    pairs = zip(*linear_sum_assignment(np.minimum(away, 10 * FAR)), strict=True)
-    return {int(i): names[j] for i, j in pairs if away[i, j] <= FAR}
-
-
-def mass_scale(masses: ArrayLike, covariance: ArrayLike, references: Mapping[str, float]) -> MassScale:
-    """The common factor s of `masses = s * references` by least squares, which has a closed form.
-
-    masses: (n,), in the order of the references, covariance: (n, n). Raises ValueError for none or covariances that
-    are not positive.
-
-    >>> scale = mass_scale([1.01, 2.02], [[1e-4, 0.0], [0.0, 1e-4]], {"a": 1.0, "b": 2.0})
-    >>> f"{scale.scale:.3f} +- {scale.scale_err:.4f}, chi2 {scale.chi2:.1f}"
-    '1.010 +- 0.0045, chi2 0.0'
-    """
-    found, true = np.asarray(masses, dtype=float), np.array(list(references.values()), dtype=float)
-    if not len(found) or len(found) != len(true):
-        raise ValueError(f"{len(found)} masses for {len(true)} references")
-    inverse = np.linalg.inv(np.asarray(covariance, dtype=float))
-    weight = float(true @ inverse @ true)
-    if not weight > 0:
-        raise ValueError("the covariance of the masses is not positive")
-    scale = float(true @ inverse @ found) / weight
-    left = found - scale * true
-    chi2, ndf = float(left @ inverse @ left), len(found) - 1
-    return MassScale(
-        tuple(references),
-        tuple(float(value) for value in true),
-        scale,
-        weight**-0.5,
-        chi2 if ndf else np.nan,
-        ndf,
-        float(chdtrc(ndf, chi2)) if ndf else np.nan,
-    )
