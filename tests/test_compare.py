@@ -73,7 +73,7 @@ def test_variations_do_not_pass_for_the_result(two):
     assert any(drawn(line, own) for line in bold)
     assert not any(drawn(line, own**2) for line in bold)
     assert any(drawn(line, own**2) for line in axes[0].lines)
-    assert "other fits of each" in [text.get_text() for text in axes[-1].get_legend().get_texts()]
+    assert "other fits of each" in [text.get_text() for text in axes[0].get_legend().get_texts()]
 
 
 def test_curves_of_an_older_step_6_are_named(two, tmp_path):

@@ -9,6 +9,7 @@ import contextlib
 import json
 import pickle
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -153,9 +154,8 @@ def test_figure_2b(saved):
     )
     heights = [line.get_ydata()[0] for line in axes.lines if len(line.get_ydata()) == 2]
     assert saved.summary["tests"]["os_on_os"]["likelihood"]["p0"] in heights
-    right = axes.child_axes[0]
-    ticks = {label.get_text(): at for label, at in zip(right.get_yticklabels(), right.get_yticks(), strict=True)}
-    assert ticks[r"3$\sigma$"] == pytest.approx(norm.sf(3))
+    (three,) = [text for text in axes.texts if text.get_text() == r"3$\sigma$"]
+    assert three.xy == (1, pytest.approx(norm.sf(3)))
     return figure
 
 
@@ -353,6 +353,7 @@ def test_strong_signals_are_drawn_linear_in_standard_deviations():
     ticks = axes.get_yticks()
     assert len(ticks) > 6
     assert np.log10(ticks) == pytest.approx(np.round(np.log10(ticks)))
+    assert {r"2$\sigma$", r"22$\sigma$"} <= {text.get_text() for text in axes.texts}
     _, axes = style.panel()
     p_value_axes(axes, 1e-9)
     assert axes.get_ylim()[1] == 1.0
@@ -374,6 +375,24 @@ def test_a_global_value_has_its_error_and_a_bound_is_drawn_as_one(saved):
     assert at.get_data() == ([result.cathode_max.fpr], [norm.sf(2.1)])
     assert "> 2.1$\\sigma$ (a bound)" in words(axes)
     assert not [c for c in axes.containers if c.lines[0].get_marker() == "D"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "is_the_papers"),
+    [
+        ({"input": {"simulation": {}}}, True),
+        ({"input": {"dimuons": "mine.parquet"}}, True),
+        (
+            {"input": {"simulation": {}}, "window": {"sb_low": 2.4, "sr_low": 2.9, "sr_high": 3.3, "sb_high": 3.6}},
+            False,
+        ),
+        ({"input": {"table": {"file": "mine.csv", "mass": "m"}}}, False),
+    ],
+)
+def test_only_the_papers_dimuons_in_its_window_have_figure_numbers(settings, is_the_papers):
+    chosen_config = config.Config.model_validate({"name": "x", "seed": 1} | settings)
+    saved = SimpleNamespace(config=chosen_config, data=chosen_config.dataset)
+    assert Saved.is_the_papers.fget(saved) == is_the_papers
 
 
 def test_curves_of_others_are_drawn_beside_ours(saved):

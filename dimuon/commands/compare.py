@@ -129,10 +129,13 @@ def curves(tables: Sequence[pd.DataFrame], names: Sequence[str], data: Dataset) 
     """
     chosen = [table[table["variable"] == "cathode"] for table in tables]
     tests = list(dict.fromkeys(key for table in chosen for key in zip(table["train"], table["test"], strict=True)))
-    figure, axes = panels(1, len(tests), size=(6.4 * len(tests) + 3.4, 6.4), squeeze=False, sharey=True)
+    n_across = min(2, len(tests))
+    n_rows = -(-len(tests) // n_across)
+    size = 6.2 * n_across + 3.4, 4.9 * n_rows + 0.8
+    figure, axes = panels(n_rows, n_across, size=size, squeeze=False, sharex=True, sharey=True)
     lowest = min(table["p0"].min() for table in chosen)
     varied = False
-    for axis, (train, test) in zip(axes[0], tests, strict=True):
+    for axis, (train, test) in zip(axes.flat, tests, strict=False):
         for table, name, colour, line, marker in zip(chosen, names, COLOURS, LINES, MARKERS, strict=False):
             part = table[(table["train"] == train) & (table["test"] == test)].sort_values("fpr")
             look = Look(line, marker, colour, strong=True)
@@ -140,11 +143,13 @@ def curves(tables: Sequence[pd.DataFrame], names: Sequence[str], data: Dataset) 
                 axis.plot(other["fpr"], other["p0"].clip(lower=FLOOR), color=colour, linestyle=line, alpha=0.3)
                 varied = True
             curve(axis, part[part["baseline"]], look, name)
-        p_value_axes(axis, lowest, with_sigma=axis is axes[0, -1])
-        axis.set_xlabel("False-positive rate")
+        p_value_axes(axis, lowest, with_sigma=axis in axes[:, -1])
+        axis.set_xlabel("False-positive rate" if axis in axes[-1] else "")
         axis.text(0.04, 0.04, data.describe(train, test), transform=axis.transAxes, fontsize=16)
-        if axis is not axes[0, 0]:
+        if axis not in axes[:, 0]:
             axis.set_ylabel("")
+    for axis in axes.flat[len(tests) :]:
+        axis.set_visible(False)
     if varied:
         axes[0, -1].plot([], [], color="black", alpha=0.3, label="other fits of each")
     legend_beside(axes[0, -1], variable_label("cathode", data), 1.14)

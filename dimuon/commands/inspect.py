@@ -277,7 +277,7 @@ def draw_columns(frame: pd.DataFrame, names: Sequence[str], origin: Origin) -> F
             axis.stairs(counts, edges, linewidth=1.5, label=" ".join(map(str, key)), **look)
         axis.set_xlabel(_axis_label(name), fontsize=14)
         axis.set(xscale="log" if is_log else "linear", yscale="log", xlim=(edges[0], edges[-1]))
-        axis.set_ylim(bottom=0.5)
+        axis.set_ylim(0.5, 2 * axis.get_ylim()[1])
         axis.tick_params(labelsize=12)
     for axis in axes.flat[len(names) :]:
         axis.set_visible(False)

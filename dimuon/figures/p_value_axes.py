@@ -83,7 +83,6 @@ def p_value_axes(axes: Axes, lowest: float, with_sigma: bool = True) -> None:
         axes.yaxis.set_major_formatter(FuncFormatter(lambda p, _: f"$10^{{{round(np.log10(p))}}}$"))
         axes.yaxis.set_minor_locator(NullLocator())
     axes.tick_params(axis="y", which="both", right=False)
-    right = axes.secondary_yaxis("right")
-    right.set_yticks(norm.sf(sigmas), [rf"{sigma}$\sigma$" for sigma in sigmas] if with_sigma else [])
-    right.tick_params(axis="y", which="minor", right=False)
-    right.yaxis.set_minor_locator(NullLocator())
+    beside: dict[str, Any] = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points", "va": "center"}
+    for sigma in sigmas if with_sigma else ():
+        axes.annotate(rf"{sigma}$\sigma$", (1, norm.sf(sigma)), (6, 0), fontsize=16, **beside)
