@@ -50,8 +50,8 @@ def main(run: Run, arguments: Namespace | None = None) -> None:
     at_a_time = len(untrained) if config.estimator.on_cpu else 1  # a GPU trains in this very process, one after another
     where = config.execution.workers, config.execution.scheduler
     with (
-        executor.executor(*where, preload=config.estimator.worker_modules) as pool,
-        ThreadPoolExecutor(at_a_time) as side_by_side,
+        ThreadPoolExecutor(at_a_time) as side_by_side,  # the first in is the last out: an interrupt ends the workers,
+        executor.executor(*where, preload=config.estimator.worker_modules) as pool,  # for which these threads wait
     ):
         for charge, model in zip(untrained, side_by_side.map(train, untrained), strict=True):
             log.info("%s", steps.capacity(charge, events[charge], config, model))

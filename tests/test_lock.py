@@ -8,6 +8,8 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 
 from dimuon.errors import UserError
@@ -28,6 +30,21 @@ def main(run):
 
 if __name__ == "__main__":
     cli.run("06_significance.py", main)
+"""
+# step 3, which waits for its workers in threads, with other work for them
+TRAINING = """
+import runpy, sys
+from pathlib import Path
+from dimuon.bumphunt import steps
+from tests.test_lock import beat
+
+def train(config, charge, events, scaler, stream, pool, checkpoint):
+    pool.submit(beat, str(Path.cwd()), ("os", "ss").index(charge)).result()
+
+if __name__ == "__main__":
+    steps.train_background, steps.feature_doubts = train, lambda *_: []
+    sys.argv[0] = "03_train_flows.py"
+    runpy.run_path("SCRIPT", run_name="__main__")
 """
 
 
@@ -73,10 +90,15 @@ def test_the_lock_of_a_process_that_is_gone_is_taken_over(tmp_path, caplog):
 
 
 @pytest.fixture
-def step(tmp_path):
+def step(tmp_path, request):
     """A step at work with two workers, once both of them are; killed in the end."""
-    (tmp_path / "a.yaml").write_text("name: a\nseed: 1\ninput: {simulation: {}}\n")
-    (tmp_path / "step.py").write_text(STEP)
+    (tmp_path / "a.yaml").write_text("name: a\nseed: 1\ninput: {dimuons: d.parquet}\nfeatures: {set: [dimu_pt]}\n")
+    mass = np.linspace(5, 16, 400)
+    pd.DataFrame({"dimu_mass": mass, "dimu_pt": mass % 3, "charge": ["OS", "SS"] * 200}).to_parquet(
+        tmp_path / "d.parquet"
+    )
+    program = TRAINING.replace("SCRIPT", str(ROOT / "03_train_flows.py")) if request.param == "training" else STEP
+    (tmp_path / "step.py").write_text(program)
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     command = [sys.executable, "step.py", "a.yaml"]
     process = subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True)
@@ -94,7 +116,11 @@ def beats(folder):
     return [(folder / f"beat_{worker}").read_text() for worker in (0, 1)]
 
 
-@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP", "SIGKILL"])
+@pytest.mark.parametrize(
+    ("step", "name"),
+    [("training", "SIGINT"), ("test", "SIGTERM"), ("test", "SIGHUP"), ("test", "SIGKILL")],
+    indirect=["step"],
+)
 def test_workers_end_with_their_step(step, tmp_path, name):
     step.send_signal(getattr(signal, name))
     code = step.wait(timeout=20)
@@ -105,6 +131,7 @@ def test_workers_end_with_their_step(step, tmp_path, name):
     if name != "SIGKILL":
         said = step.stderr.read().splitlines()
         how = "interrupted" if name == "SIGINT" else f"ended by {name}"
-        assert said == [f"06_significance.py: {how}; finished files are whole, run it again"]
+        script = "03_train_flows.py" if name == "SIGINT" else "06_significance.py"
+        assert said == [f"{script}: {how}; finished files are whole, run it again"]
         assert code == 1
         assert not (tmp_path / "data" / "a" / ".running").exists()
