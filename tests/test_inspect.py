@@ -18,7 +18,7 @@ from dimuon.__main__ import main
 from dimuon.columns import COLUMNS, Column
 from dimuon.commands import inspect
 from dimuon.errors import UserError
-from dimuon.workflow import config, products
+from dimuon.workflow import config, pages, products
 from dimuon.workflow.config import TOY
 from dimuon.workflow.products import PRODUCTS
 from dimuon.workflow.provenance import Run
@@ -213,7 +213,7 @@ def test_a_column_of_two_tables_is_declared_once():
 @pytest.mark.parametrize("name", ["data", "results"])
 def test_readmes_have_not_drifted_from_the_code(name, pytestconfig):
     written = (pytestconfig.rootpath / name / "README.md").read_text(encoding="utf-8")
-    assert written == products.page(name), "run `python -m dimuon.workflow.products`"
+    assert written == pages.page(name), "run `python -m dimuon.workflow.pages`"
 
 
 def test_small_results_have_the_columns_that_are_declared(folder):
