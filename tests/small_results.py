@@ -295,6 +295,8 @@ def write_studies(chosen, folder, charges=("os", "ss")):
         run = provenance.Run(chosen, "06_significance.py", f"{chosen.name}.yaml")
         for name, rows in frames.items():
             frame = pd.DataFrame(rows, columns=columns[name])
+            if "z_signed" in products.PRODUCTS[name].column_names:
+                frame["z_signed"] = frame["z0"]
             for column in products.PRODUCTS[name].column_names:
                 if column not in frame:
                     frame[column] = 0

@@ -427,7 +427,7 @@ def holds(axes, x, y):
         ("spectrum", r"Dimuon mass $m_{\mu\mu}$ [GeV]", "Muon pairs / GeV"),
         ("study_variations_os", r"$Z_0$ [$\sigma$]", ""),
         ("study_pseudoexperiments_os", r"$Z_0$ [$\sigma$]", "Fraction of null datasets at or above $Z_0$"),
-        ("study_controls", "False-positive rate", r"$Z_0$ [$\sigma$], median and spread over seeds"),
+        ("study_controls", "False-positive rate", r"Signed $Z_0$ [$\sigma$], median and spread over seeds"),
         ("study_injection", "Signal events injected", r"$Z_0$ [$\sigma$]"),
         ("study_cut_scan_os", "Dimuon $p_T$ above [GeV]", "Both muons' IP3D below [cm]"),
         ("convergence_os_on_os", "Members of the ensemble, per fold", r"$Z_0$ [$\sigma$]"),

@@ -1,6 +1,6 @@
 """The records of a search: what was tested, what was found."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields
 from enum import StrEnum
 from math import nan
@@ -41,6 +41,14 @@ class Statistic(StrEnum):
 
 
 LIKELIHOODS = {"pooled": Statistic.LIKELIHOOD_POOLED, "per_bin": Statistic.LIKELIHOOD}  # by significance.weight_scales
+
+
+def shown_likelihood(variables: Collection[str], weight_scales: str) -> Statistic:
+    """The likelihood value to show of a table of studies; the other where an earlier version did not write it."""
+    quoted = LIKELIHOODS[weight_scales]
+    return quoted if quoted in set(variables) else Statistic.LIKELIHOOD
+
+
 HEADLINES = (
     Statistic.NO_CUT,
     Statistic.BEST_CUT,

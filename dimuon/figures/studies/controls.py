@@ -10,19 +10,20 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from dimuon.bumphunt.result import Statistic
+from dimuon.bumphunt.result import Statistic, shown_likelihood
 from dimuon.dataset import Dataset
 from dimuon.figures.drawing import Drawing
 from dimuon.figures.registry import figure, with_classifier
 from dimuon.figures.saved import Saved
 from dimuon.figures.sections import Section
 from dimuon.figures.style import COLOURS, MARKERS, legend_beside, panels, say_origin, styled
+from dimuon.studies.controls import signed
 from dimuon.workflow.products import PRODUCTS
 
 CAPTION = (
-    "Significance in samples that hold no signal, a panel for each, over seeds: samples without a signal and windows "
-    "moved into the sidebands. Filled markers are the gate: working points fixed beforehand and, on the right, the "
-    "likelihood. Median and spread below one (dashed) there say that the method does not make a signal."
+    "Significance, with its sign, in samples that hold no signal, a panel for each, over seeds: samples without a signal "
+    "and windows moved into the sidebands. Filled markers are the gate: working points fixed beforehand and, on the "
+    "right, the likelihood. Median and spread below one (dashed) there say that the method does not make a signal."
 )
 
 
@@ -32,20 +33,21 @@ def drawings(saved: Saved) -> Iterator[Drawing]:
     path = saved.run.path(PRODUCTS["controls"])
     table = saved.optional_table(path)
     if table is not None:
-        plot = partial(controls, gate_fprs=saved.config.studies.gate_fprs)
+        likelihood = shown_likelihood(table["variable"], saved.config.significance.weight_scales)
+        plot = partial(controls, gate_fprs=saved.config.studies.gate_fprs, likelihood=likelihood)
         yield Drawing("study_controls", "Controls", [path], table, plot)
 
 
 @styled
-def controls(table: pd.DataFrame, gate_fprs: Sequence[float], data: Dataset) -> Figure:
-    """Z0 of samples without a signal over seeds, a panel for each: at each working point and, on the right, of the
+def controls(table: pd.DataFrame, gate_fprs: Sequence[float], likelihood: Statistic, data: Dataset) -> Figure:
+    """Signed Z0 of samples without a signal over seeds, a panel for each: at each working point and, right, of the
     likelihood.
 
-    table: control, seed, variable, fpr, z0. gate_fprs: the working points that decide with the likelihood, where median
-    and spread must stay below one; their markers are filled.
+    table: control, seed, variable, fpr, z0, z_signed. gate_fprs: the working points that decide with the likelihood,
+    where median and spread must stay below one; their markers are filled. likelihood: which of its forms decides.
     """
-    shown = table[table["variable"].isin([Statistic.WORKING_POINT, Statistic.LIKELIHOOD])]
-    shown = shown.fillna({"z0": 0.0})  # a likelihood without an excess has none
+    shown = table[table["variable"].isin([Statistic.WORKING_POINT, likelihood])]
+    shown = shown.assign(z=signed(shown))
     of_cuts = shown["variable"] == Statistic.WORKING_POINT
     cuts = np.sort(shown.loc[of_cuts, "fpr"].unique())
     edge, slot = 1.5 * cuts[-1], 2.8 * cuts[-1]  # of the place for the likelihood
@@ -64,8 +66,8 @@ def controls(table: pd.DataFrame, gate_fprs: Sequence[float], data: Dataset) -> 
         _likelihood_slot(axes, edge, slot)
         named: dict[str, Any] = {"transform": axes.transAxes, "va": "top", "fontsize": 17}
         axes.text(0.04, 0.96, f"{name.replace('_', ' ')}\n{part['seed'].nunique()} seeds", **named)
-    grid[0, 0].set_ylabel(r"$Z_0$ [$\sigma$], median and spread over seeds")
-    grid[0, 0].set_ylim(-0.2, max(3.0, 1.4 * shown["z0"].max()))
+    grid[0, 0].set_ylabel(r"Signed $Z_0$ [$\sigma$], median and spread over seeds")
+    grid[0, 0].set_ylim(min(-0.2, 1.2 * shown["z"].min()), max(3.0, 1.4 * shown["z"].max()))
     last = grid[0, -1]
     last.plot([], [], "o", color="black", label="in the gate")
     last.plot([], [], "o", color="black", fillstyle="none", label="not in the gate")
@@ -77,8 +79,8 @@ def controls(table: pd.DataFrame, gate_fprs: Sequence[float], data: Dataset) -> 
 
 def _medians(axes: Axes, part: pd.DataFrame, **look: Any) -> None:
     """Median and spread over the seeds at each place."""
-    z0 = part.groupby("place")["z0"]
-    axes.errorbar(z0.median().index, z0.median(), yerr=z0.std().fillna(0), **look)
+    z = part.groupby("place")["z"]
+    axes.errorbar(z.median().index, z.median(), yerr=z.std().fillna(0), **look)
 
 
 def _likelihood_slot(axes: Axes, edge: float, slot: float) -> None:
