@@ -1,15 +1,18 @@
 """What cannot be analysed, or hardly, is said before work begins: too few bins or events, features of one place."""
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from dimuon.bumphunt import steps
+from dimuon.data import dimuons, tables
 from dimuon.errors import AnalysisError, UserError
 from dimuon.events import Events
 from dimuon.random import Stream
-from dimuon.workflow import config
+from dimuon.workflow import cli, config, provenance
 
 YAML = "name: a\nseed: 1\ninput: {dimuons: mine.parquet}\nfeatures: {set: [dimu_pt]}\n"
 STREAM = Stream(1)
@@ -131,3 +134,24 @@ def test_a_feature_that_cannot_be_resolved_is_named_with_what_helps(tmp_path, ki
 def test_values_too_large_for_single_precision_are_refused(tmp_path, largest):
     with pytest.raises(AnalysisError, match=r"feature dimu_pt: values up to .* are too large for single precision"):
         doubts(tmp_path, np.where(np.arange(500) == 7, largest, spread("a Gaussian", 500)))
+
+
+@pytest.mark.parametrize("place", ["sidecar", "file_hash", "table_columns", "checked"])
+def test_a_table_deleted_while_it_is_read_is_one_line(tmp_path, monkeypatch, capsys, place):
+    """At each place where step 3 comes back to it."""
+    monkeypatch.chdir(tmp_path)
+    mass = np.linspace(5, 16, 400)
+    pd.DataFrame({"dimu_mass": mass, "dimu_pt": mass, "charge": ["OS", "SS"] * 200}).to_parquet("mine.parquet")
+    run = provenance.Run(loaded(tmp_path), "03_train_flows.py", "a.yaml")
+    home = {"sidecar": provenance, "file_hash": provenance, "table_columns": dimuons, "checked": tables}[place]
+    read = getattr(home, place)
+
+    def too_late(*arguments):
+        Path("mine.parquet").unlink(missing_ok=True)
+        return read(*arguments)
+
+    monkeypatch.setattr(home, place, too_late)
+    assert cli.guarded("03_train_flows.py", lambda: dimuons.Dimuons(run).events("os") and None) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("03_train_flows.py: mine.parquet: not ")
+    assert said.count("\n") == 1
