@@ -66,7 +66,7 @@ def test_the_columns_of_a_table_that_was_handed_in(run, caplog):
         np.testing.assert_array_equal(table[name], expected)
     np.testing.assert_array_equal(table["mjj"], sample.mass)
     assert "hole is missing in row 3000 (1 such values)" in caplog.text  # said, not compared
-    assert whole_table.sampled(run, "all") is None
+    assert whole_table.with_background(run, sample).sampled is None
     assert whole_table.sources(run, sample) == []
 
 
