@@ -23,7 +23,8 @@ from dimuon.workflow.products import PRODUCTS
 CAPTION = (
     "Significance, with its sign, in samples that hold no signal, a panel for each, over seeds: samples without a "
     "signal and windows moved into the sidebands. Filled markers are the gate: working points fixed beforehand and, "
-    "on the right, the likelihood. Median and spread below one (dashed) there say that the method does not make a signal."
+    "on the right, the likelihood. Median and spread below one (dashed) there say that the method does not make "
+    "a signal."
 )
 
 
