@@ -537,4 +537,4 @@ def test_a_search_in_dijets_runs_from_a_table_to_the_page(folder):
     for wrong in ("muon", "2016", "13 TeV", "8.7", "Upsilon", "isolat", "trigger", "OS ", "same-sign", "CMS"):
         assert wrong not in text, (wrong, text[max(0, text.find(wrong) - 80) : text.find(wrong) + 80])
     assert "origin not stated" in text
-    assert "3.2–3.8 TeV" in text
+    assert "3.2-3.8 TeV" in text
