@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from dimuon.workflow import cli
+from dimuon.workflow import cli, messages
 
 COMMANDS = {  # each a module of `dimuon.commands`
     "run": "do what is stale or missing of the seven steps, in order",
@@ -35,7 +35,7 @@ def main(given: Sequence[str] | None = None) -> int:
             module.add_arguments(command)
             cli.add_common(command)
     arguments = cli.parsed(parser, line)
-    cli.start_logging(arguments)
+    messages.start(arguments)
     module = importlib.import_module(f"dimuon.commands.{arguments.command}")
     return cli.guarded(f"dimuon {arguments.command}", lambda: module.main(arguments))
 

@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 
 from dimuon.errors import UserError
-from dimuon.workflow import cli, config, executor, lock, machine, provenance
+from dimuon.workflow import cli, config, executor, lock, machine, messages, provenance
 from tests.conftest import ROOT
 
 YAML = "name: test\nseed: 1\ninput: {dimuons: mine.parquet}\n"
@@ -144,7 +144,7 @@ class Closed:
 
 def test_an_output_that_was_closed_ends_the_step_in_a_line(capsys, monkeypatch):
     log = logging.Logger("test")
-    log.addHandler(cli._Screen(Closed()))
+    log.addHandler(messages._Screen(Closed()))
     code, said = ended(capsys, lambda: log.warning("of many lines"))
     assert (code, said) == (2, "03_train_flows.py: the output was closed before the end; finished files are whole, "
                                "run it again\n")  # fmt: skip

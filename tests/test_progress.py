@@ -7,7 +7,7 @@ import pytest
 
 from dimuon import progress
 from dimuon.errors import UserError
-from dimuon.workflow import cli, executor
+from dimuon.workflow import executor, messages
 
 
 @pytest.fixture
@@ -78,7 +78,7 @@ def test_the_log_file_has_all_with_its_time(tmp_path, caplog):
     log = logging.getLogger("dimuon")
     caplog.set_level("DEBUG", "dimuon")
 
-    @cli.log_file(tmp_path / "results" / "a", "03_train_flows.py")
+    @messages.log_file(tmp_path / "results" / "a", "03_train_flows.py")
     def step():
         log.debug("for the file alone")
         log.info("for all")
@@ -87,7 +87,7 @@ def test_the_log_file_has_all_with_its_time(tmp_path, caplog):
     with pytest.raises(UserError):
         step()
     log.info("afterwards")
-    lines = (tmp_path / "results" / "a" / cli.LOG_FILE).read_text().splitlines()
+    lines = (tmp_path / "results" / "a" / messages.LOG_FILE).read_text().splitlines()
     assert [line.split(" ", 2)[2].split(" ", 2)[2] for line in lines[1:]] == [
         "for the file alone", "for all", "ends with UserError: no events"
     ]  # fmt: skip
@@ -98,5 +98,5 @@ def test_the_log_file_has_all_with_its_time(tmp_path, caplog):
 
 def test_a_log_file_that_cannot_be_written_stops_nothing(tmp_path):
     (tmp_path / "results").write_text("no folder")
-    with cli.log_file(tmp_path / "results", "step"):
+    with messages.log_file(tmp_path / "results", "step"):
         logging.getLogger("dimuon").warning("goes on")

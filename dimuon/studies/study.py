@@ -20,7 +20,7 @@ from dimuon.data.dimuons import Dimuons
 from dimuon.events import Events
 from dimuon.studies.ledger import Ledger, settings_of
 from dimuon.studies.registry import STUDIES
-from dimuon.workflow import cli, config, executor, lock, machine, provenance
+from dimuon.workflow import config, executor, lock, machine, messages, provenance
 from dimuon.workflow.products import FLOWS, Product
 
 log = logging.getLogger("dimuon")
@@ -98,7 +98,7 @@ def do(name: str, config_path: str) -> bool:
     run = provenance.Run(config.load(config_path), declared.maker.command, config_path)
     machine.require_folder(run.results)
     workers, scheduler = run.config.execution.workers, run.config.execution.scheduler
-    with lock.locked(run.results / "studies", f"study {name}", name), cli.log_file(run.results, f"study {name}"):
+    with lock.locked(run.results / "studies", f"study {name}", name), messages.log_file(run.results, f"study {name}"):
         with executor.executor(workers, scheduler) as pool:
             at_work = Study(run, name, pool)
             report = declared.run(at_work)

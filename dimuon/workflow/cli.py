@@ -2,7 +2,6 @@
 
 import argparse
 import logging
-import os
 import signal
 import sys
 import time
@@ -15,14 +14,12 @@ from typing import Any, NoReturn
 from threadpoolctl import threadpool_limits
 
 import dimuon
-from dimuon import progress
 from dimuon.errors import AnalysisError, UserError
-from dimuon.workflow import config, lock, machine, provenance
+from dimuon.workflow import config, lock, machine, messages, provenance
 from dimuon.workflow.products import STEPS
 
 log = logging.getLogger("dimuon")
 
-LOG_FILE = "log.txt"  # in results/<name>/
 ENDING = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]  # as Ctrl-C
 
 
@@ -63,7 +60,7 @@ def run(step: str, main: Callable[..., None], options: Sequence[tuple[str, dict[
         parser.add_argument(flag, **keywords)
     add_common(parser)
     arguments = parsed(parser)
-    start_logging(arguments)
+    messages.start(arguments)
     start = time.perf_counter()
 
     def call() -> None:
@@ -72,7 +69,7 @@ def run(step: str, main: Callable[..., None], options: Sequence[tuple[str, dict[
         _require_needed(current)
         for folder in (current.data, current.results):
             machine.require_folder(folder)
-        with lock.locked(current.data, step), log_file(current.results, step):
+        with lock.locked(current.data, step), messages.log_file(current.results, step):
             main(current, *([arguments] if options else []))
             log.info("%s: done in %.1f s, wrote %s", step, time.perf_counter() - start, current.summary())
 
@@ -105,32 +102,6 @@ def add_common(parser: argparse.ArgumentParser) -> None:
     loudness.add_argument("--verbose", action="store_true", help="say more, each line with its time")
 
 
-def start_logging(arguments: argparse.Namespace) -> None:
-    """Messages to standard output, as many as the options of `add_common` ask for."""
-    form = "%(asctime)s %(levelname)s %(message)s" if arguments.verbose else "%(message)s"
-    level = logging.WARNING if arguments.quiet else logging.INFO
-    screen = _Screen(sys.stdout)
-    screen.setLevel(logging.DEBUG if arguments.verbose else level)
-    logging.basicConfig(level=level, format=form, handlers=[screen])
-    log.setLevel(logging.DEBUG)
-
-
-@contextmanager
-def log_file(folder: Path, who: str) -> Iterator[None]:
-    """Inside, all messages stand in a file of a folder, too, with their times. who: at work."""
-    handler = _LogFile(folder / LOG_FILE, who)
-    log.addHandler(handler)
-    try:
-        log.debug("begins: %s", " ".join(sys.argv))
-        yield
-    except BaseException as error:
-        log.debug("ends with %s: %s", type(error).__name__, error)
-        raise
-    finally:
-        log.removeHandler(handler)
-        handler.close()
-
-
 def _end(number: int, _frame: Any) -> NoReturn:
     raise KeyboardInterrupt(signal.Signals(number).name)
 
@@ -145,7 +116,7 @@ def guarded(name: str, call: Callable[[], int | None]) -> int:
         # the workers are what computes on every core, and numbers must not depend on how many cores there are
         with threadpool_limits(1):
             code = call() or 0
-        _flush()
+        messages.flush()
         return code
     except (UserError, AnalysisError) as error:
         return _refused(name, " ".join(str(error).split()))
@@ -165,7 +136,7 @@ def _refused(name: str, why: str) -> int:
     _say(f"{name}: {why}")
     with suppress(OSError):
         log.debug("this is where", exc_info=True)
-        _flush()
+        messages.flush()
     return 2
 
 
@@ -174,66 +145,13 @@ def _say(line: str) -> None:
         print(line, file=sys.stderr, flush=True)
 
 
-def _flush() -> None:
-    """What is still to be said on standard output; where it cannot be, it is dropped and OSError raised."""
-    try:
-        if sys.stdout is not None:
-            sys.stdout.flush()
-    except OSError:
-        _drop_output()
-        raise
-
-
-def _drop_output() -> None:
-    """Write to nowhere from now on, so that the end of the process does not complain again."""
-    with suppress(OSError, ValueError):
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, sys.stdout.fileno())
-        os.close(nowhere)
-
-
-class _LogFile(logging.FileHandler):
-    """Messages for the log file, that is begun with the first; a disk that refuses them stops no step."""
-
-    def __init__(self, path: Path, who: str) -> None:
-        super().__init__(path, delay=True, encoding="utf-8")
-        self.setLevel(logging.DEBUG)
-        self.setFormatter(logging.Formatter(f"%(asctime)s {who} %(levelname)s %(message)s"))
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Write it, where that can be: the screen has the message, too."""
-        with suppress(OSError):
-            Path(self.baseFilename).parent.mkdir(parents=True, exist_ok=True)
-            super().emit(record)
-
-    def handleError(self, record: logging.LogRecord) -> None:
-        """Go on."""
-
-
-class _Screen(logging.StreamHandler[Any]):
-    """Messages for the screen; where they cannot be written, that is an error of the step and not of its messages."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Write it, above the bars."""
-        with progress.aside():
-            super().emit(record)
-
-    def handleError(self, record: logging.LogRecord) -> None:
-        """Raise what went wrong."""
-        error = sys.exc_info()[1]
-        if isinstance(error, OSError):
-            _drop_output()
-            raise error
-        super().handleError(record)
-
-
 def parsed(parser: argparse.ArgumentParser, line: Sequence[str] | None = None) -> argparse.Namespace:
     """The arguments of a command line (None: that of the process); ends the program where it asks for help."""
     try:
         return parser.parse_args(line)
     except SystemExit as end:
         try:
-            _flush()
+            messages.flush()
         except OSError as error:
             raise SystemExit(_refused(parser.prog, str(machine.refusal(error)))) from end
         raise
