@@ -1,6 +1,7 @@
 """The records of a search: what is written is read again, the headline table is the same wherever it is shown."""
 
 import json
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -110,7 +111,7 @@ def test_headlines_of_a_statistic_that_is_not_defined(search):
     }  # fmt: skip
     assert Headline.from_json(rows[1].to_json()) == rows[1]
     assert headline_rows([result])[0][Statistic.LIKELIHOOD].reason == "no excess"
-    assert "absent  (no excess)" in on_screen([result])
+    assert "os_on_os, likelihood: absent (no excess)" in on_screen([result])
 
 
 def test_the_headline_table(search):
@@ -130,6 +131,15 @@ def test_the_headline_table(search):
     assert row.likelihood.z0 == result.likelihood_pooled.z0 != result.likelihood.z0 == row.other_likelihood.z0
     assert headline_rows([replace(result, weight_scales="per_bin")])[0].likelihood.z0 == result.likelihood.z0
     assert f"{result.likelihood_calibration.mean:+.2f}" in line
+
+
+def test_columns_on_the_screen_never_run_together(search):
+    """Also where a value is long: two blanks at least between any two columns."""
+    result = search[1]
+    long = replace(result, cathode_max=replace(result.cathode_max, z0=1234.56, valid=False, fpr=0.00123456))
+    head, first, second = on_screen([long, replace(result, train="a_long_name_of_a_sample")]).splitlines()[:3]
+    assert len({len(re.split(r"\s{2,}", line.strip())) for line in (head, first, second)}) == 1
+    assert "  1234.56 (!) at FPR 0.00123  " in first
 
 
 def test_a_search_without_features(search):

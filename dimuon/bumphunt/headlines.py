@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from dimuon.bumphunt.result import ScanPoint, Statistic, TestResult
+from dimuon.screen import aligned
 from dimuon.statistics.likelihood_ratio import Discovery
 from dimuon.statistics.trials import GlobalSignificance
 
@@ -88,21 +89,19 @@ def matched_first(tests: Iterable[TestResult]) -> list[TestResult]:
 
 def on_screen(tests: Sequence[TestResult]) -> str:
     """The headline table as text."""
-    head = f"{'local Z0':<12}{'no cut':>10}{'best classifier cut':>24}{'best feature cut':>28}{'likelihood':>14}"
     rows = headline_rows(tests)
     other = "per bin" if all(row.likelihood.statistic == Statistic.LIKELIHOOD_POOLED for row in rows) else "other scale"
-    lines = [f"{head}{other:>12}{'bias':>8}"]
+    table = [["local Z0", "no cut", "best classifier cut", "best feature cut", "likelihood", other, "bias"]]
     for row in rows:
         best, feature, likelihood = row[Statistic.BEST_CUT], row[Statistic.BEST_FEATURE], row.likelihood
         at_best = f"{best.text} at FPR {best.fpr:.3g}"
         on_feature = "none" if feature.z0 is None else f"{feature.text} on {feature.variable}"
-        line = f"{row.result.name:<12}{row[Statistic.NO_CUT].text:>10}{at_best:>24}{on_feature:>28}"
-        if likelihood.z0 is None:
-            lines.append(f"{line}{'absent':>14}  ({likelihood.reason})")
-        else:
-            behaviour = row.result.likelihood_calibration
-            bias = "-" if behaviour is None else f"{behaviour.mean:+.2f}"
-            lines.append(f"{line}{likelihood.text:>14}{row.other_likelihood.text:>12}{bias:>8}")
+        cells = [row.result.name, row[Statistic.NO_CUT].text, at_best, on_feature]
+        behaviour = row.result.likelihood_calibration
+        bias = "-" if behaviour is None else f"{behaviour.mean:+.2f}"
+        known = likelihood.z0 is not None
+        table.append([*cells, *([likelihood.text, row.other_likelihood.text, bias] if known else ["absent", "-", "-"])])
+    absent = {row.result.name: row.likelihood.reason for row in rows if row.likelihood.z0 is None}
     corrected = [
         f"{test.name}, {what}: local Z0 = {value.local:.2f}, {value}"
         for test in tests
@@ -117,8 +116,9 @@ def on_screen(tests: Sequence[TestResult]) -> str:
     ]
     return "\n".join(
         [
-            *lines,
+            *aligned(table, "<>>>>>>"),
             *corrected,
+            *(f"{name}, likelihood: absent ({reason})" for name, reason in absent.items()),
             "(!) too few events for the asymptotic formula",
             "likelihood: with one scale of the weights for all sidebands; per bin: a scale for each, as in the paper"
             if other == "per bin"

@@ -18,11 +18,11 @@ import pandas as pd
 from dimuon.arrays import FloatArray
 from dimuon.bumphunt.result import Statistic
 from dimuon.errors import UserError
+from dimuon.screen import aligned
 from dimuon.statistics import limits, model_choice
 from dimuon.statistics.limits import UpperLimit
 from dimuon.statistics.spectra import Spectra
 from dimuon.studies import injection
-from dimuon.studies.screen import aligned
 from dimuon.workflow import cli, config, products
 from dimuon.workflow.provenance import Run
 

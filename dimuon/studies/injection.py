@@ -27,6 +27,7 @@ from dimuon.errors import UserError
 from dimuon.events import Events
 from dimuon.random import Stream
 from dimuon.records import Record
+from dimuon.screen import aligned
 from dimuon.simulation.nanoaod_files import upsilon_events
 from dimuon.statistics import model_choice
 from dimuon.statistics.likelihood_ratio import Discovery
@@ -35,7 +36,6 @@ from dimuon.studies import scenarios
 from dimuon.studies.nulls import Null, NullModel
 from dimuon.studies.registry import study
 from dimuon.studies.scenarios import Outcome, Row, Scenario, vary
-from dimuon.studies.screen import aligned
 from dimuon.studies.study import Study
 from dimuon.workflow.config import Config
 from dimuon.workflow.products import PRODUCTS, Product, study_maker

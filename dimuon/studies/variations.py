@@ -22,10 +22,10 @@ from dimuon.errors import UserError
 from dimuon.random import Stream
 from dimuon.records import Record
 from dimuon.regions import MassWindow
+from dimuon.screen import aligned
 from dimuon.studies import scenarios
 from dimuon.studies.registry import study
 from dimuon.studies.scenarios import Outcome, Scenario, vary
-from dimuon.studies.screen import aligned
 from dimuon.studies.study import Study
 from dimuon.studies.trained import Data, kept_path
 from dimuon.workflow import provenance
