@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 CONFIG ?= configs/demo.yaml
-PYTEST_OPTIONS ?= --numprocesses 2 --dist loadfile
+PYTEST_OPTIONS ?= --numprocesses 2 --dist loadfile --no-loadscope-reorder
 export MPLBACKEND := Agg
 # linear algebra in one thread: several processes share the cores, and a sum's last digit does not depend on their number
 export OPENBLAS_NUM_THREADS := 1

@@ -27,7 +27,7 @@ from dimuon.figures.checks.cutflow import in_words
 from dimuon.figures.checks.efficiency import efficiency
 from dimuon.figures.checks.scores import score_table
 from dimuon.figures.overlay import Overlay
-from dimuon.figures.p_value_axes import BOUND, p_value_axes
+from dimuon.figures.p_value_axes import BOUND, FLOOR, p_value_axes
 from dimuon.figures.paper.feature_spectra import feature_differences, feature_spectra
 from dimuon.figures.paper.fit_variations import fit_variations
 from dimuon.figures.paper.mass_spectra import Spectra, effective, mass_panels, mass_spectra
@@ -341,6 +341,20 @@ def test_weights_are_scaled_to_the_events_that_would_be_as_precise():
         assert scaled["z0"].item() == 3.0
     events = spectrum(np.ones(9)).assign(variable="cathode")
     assert effective(events, None)[0] is events
+
+
+def test_p_values_that_floating_point_does_not_have_are_said():
+    """Fifty standard deviations: the axis ends, and says where the curve is drawn."""
+    _, axes = style.panel()
+    p_value_axes(axes, 0.0)
+    bottom, top = axes.get_ylim()
+    assert 0 < bottom < FLOOR < top
+    assert [text.get_text() for text in axes.texts if "drawn there" in text.get_text()] == [
+        "$p < 10^{-280}$ is drawn there"
+    ]
+    _, axes = style.panel()
+    p_value_axes(axes, 1e-200)
+    assert not [text for text in axes.texts if "drawn there" in text.get_text()]
 
 
 def test_strong_signals_are_drawn_linear_in_standard_deviations():

@@ -15,7 +15,8 @@ from dimuon.bumphunt.result import Statistic
 from dimuon.dataset import Dataset
 from dimuon.figures.style import Colour, Look
 
-FLOOR = 1e-280  # smaller p-values are drawn here: beyond it floating point gives zero
+FLOOR = 1e-280  # smaller p-values are drawn here, and that is said: beyond it floating point gives zero
+LOWEST = 1e-300  # where an axis ends at the latest
 STRONG = 1e-30  # below it the axis is linear in standard deviations, so that weak curves are seen beside strong ones
 BOUND = MarkerPath(  # a bar, and an arrow from its middle down
     [(-0.4, 0), (0.4, 0), (0, 0), (0, -1), (-0.25, -0.68), (0, -1), (0.25, -0.68)],
@@ -62,7 +63,7 @@ def p_value_axes(axes: Axes, lowest: float, with_sigma: bool = True) -> None:
     Where the lowest is below `STRONG` the axis is linear in standard deviations and ends at -1. with_sigma: standard
     deviations are written.
     """
-    lowest = max(lowest, FLOOR)
+    beyond, lowest = lowest < FLOOR, max(lowest, FLOOR)
     strong = lowest < STRONG
     axes.set(xscale="log", xlabel="False-positive rate (fraction of sideband events kept)")
     axes.set_ylabel(r"local $p$-value" + (r" (linear in $\sigma$)" if strong else ""))
@@ -72,7 +73,11 @@ def p_value_axes(axes: Axes, lowest: float, with_sigma: bool = True) -> None:
     else:
         axes.set_yscale("log")
         bottom, top = min(0.2 * lowest, norm.sf(3.6)), 1.0
-    axes.set_ylim(max(bottom, FLOOR), top)
+    bottom = max(bottom, LOWEST)
+    axes.set_ylim(bottom, top)
+    if beyond:
+        said = rf"$p < 10^{{{round(np.log10(FLOOR))}}}$ is drawn there"
+        axes.text(0.98, 0.02, said, transform=axes.transAxes, ha="right", va="bottom", fontsize=13)
     reach = int(norm.isf(bottom))
     sigmas = np.arange(0 if strong else 1, reach + 1)[:: 1 + reach // 12]
     for sigma in sigmas:
