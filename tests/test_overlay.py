@@ -1,8 +1,6 @@
 """Curves that users bring: `figures.overlay`."""
 
 import json
-import os
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,8 +9,6 @@ from scipy.stats import norm
 from dimuon.errors import UserError
 from dimuon.figures import overlay
 from dimuon.workflow import config
-
-REFERENCE = os.environ.get("DIMUON_REFERENCE")
 
 
 def written(tmp_path, text):
@@ -83,9 +79,8 @@ def test_one_file_or_several_are_named_in_the_configuration(tmp_path, monkeypatc
     assert config.load(path).figures.overlays == []
 
 
-@pytest.mark.skipif(not REFERENCE, reason="DIMUON_REFERENCE is not set: no published numbers to draw")
-def test_the_published_curve_can_be_overlaid(tmp_path):
-    published = json.loads((Path(REFERENCE) / "reference" / "published.json").read_text())
+def test_the_published_curve_can_be_overlaid(reference, tmp_path):
+    published = json.loads((reference / "reference" / "published.json").read_text())
     z0 = published["published_curve_os_degree5_bins11"]["cathode"]
     fprs = np.geomspace(1, 1e-3, len(z0))
     lines = [f"as published,os,{fpr:.6g},{value}" for fpr, value in zip(fprs, z0, strict=True)]
