@@ -347,6 +347,7 @@ def test_step_5_scores_every_dimuon_in_the_window(analysis):
         assert [len(models.members) for models in folds] == [3] * 5
 
 
+@pytest.mark.slow
 def test_step_5_again_gives_the_same_bytes(analysis):
     analysis.step()
     folder = Path("data/small")

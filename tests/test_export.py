@@ -213,6 +213,7 @@ hepdata_lib = pytest.mark.skipif(importlib.util.find_spec("hepdata_lib") is None
 pyhf = pytest.mark.skipif(importlib.util.find_spec("pyhf") is None, reason="pyhf is not installed")
 
 
+@pytest.mark.slow
 @hepdata_lib
 def test_hepdata_accepts_the_submission(finished):
     """By its own validator, which rejects the same with a table left out or an error without a value."""
@@ -371,6 +372,7 @@ def test_the_example_of_the_documentation(inside):
     assert names["q0"] == pytest.approx(ours, rel=0.01)
 
 
+@pytest.mark.slow
 @pyhf
 def test_another_working_point_in_another_folder(inside, tmp_path):
     assert main(["export", "small.yaml", "--fpr", "0.25", "--sample", "os", "--to", str(tmp_path / "there")]) == 0
@@ -379,6 +381,7 @@ def test_another_working_point_in_another_folder(inside, tmp_path):
     assert "os_on_os_cathode_max.json" not in about
 
 
+@pytest.mark.slow
 def test_a_function_that_templates_do_not_have_is_named(inside, tmp_path, monkeypatch):
     """The tables are written all the same."""
     text = (inside / "small.yaml").read_text()

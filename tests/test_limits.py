@@ -51,6 +51,7 @@ def test_without_background_uncertainty_the_limit_is_that_of_a_counting_experime
     assert limit.minus_2 < limit.minus_1 < limit.expected < limit.plus_1 < limit.plus_2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("signal", "scale"), [(0.0, 1.0), (40.0, 1.0), (0.0, 0.3)])
 def test_as_pyhf(signal, scale):
     """Also below the expectation, above it, and of weighted events."""

@@ -120,6 +120,7 @@ def test_the_minimum_and_its_errors_are_minuits(name):
     np.testing.assert_allclose(fit.mass_covariance, np.array(minuit.covariance)[4:6, 4:6], rtol=0.05, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_known_peaks_are_found_within_their_errors():
     truth = ((9.5, 0.0095 * 9.5, 400), (10.2, 0.0095 * 10.2, 250))
     pulls, numbers = [], []

@@ -210,6 +210,7 @@ def nine(table, column, values):
     return pd.concat([one.assign(**{column: value}) for value in values], ignore_index=True)
 
 
+@pytest.mark.slow
 def test_nine_features_and_nine_working_points_are_all_drawn(saved):
     """More than there are colours, markers and lines: looks come again, but no two curves share line and marker."""
     names = list(features.FEATURES)[:9]
@@ -735,6 +736,7 @@ def test_what_a_colour_says_marker_or_line_says_too(saved):
     assert (np.diff(brightness) > 0.03).all()
 
 
+@pytest.mark.slow
 def test_saved_files_have_fonts_inside_and_the_same_bytes_twice(saved, tmp_path):
     for stem in ("first", "second"):
         pdf, png = style.save(p_figure(saved, "os", "os"), tmp_path / stem)

@@ -212,6 +212,7 @@ def test_what_was_found_is_written_for_the_matched_samples(analysis):
         assert set(pd.read_parquet(results / f"{name}.parquet")["train"]) <= {"os", "ss"}
 
 
+@pytest.mark.slow
 def test_again_gives_the_same_bytes(analysis):
     folder, _ = analysis
     files = [folder / "results/small" / f"{name}.parquet" for name in TABLES] + [

@@ -282,6 +282,7 @@ def test_anti_isolated_upsilons_are_prompt_and_hard(mixture):
     assert signal.dimu_pt.median() > 1.15 * background.dimu_pt.median()
 
 
+@pytest.mark.slow
 def test_raw_significance_is_like_the_published_one():
     """1.6 after the anti-isolation, 28 before it; averaged over seeds, since one sample scatters by 1."""
     seeds = range(5)

@@ -233,6 +233,7 @@ def test_one_flow_cannot_make_nulls(inside):
         nulls.NullModel.of(study.config, "os", study.events["os"], one)
 
 
+@pytest.mark.slow
 def test_killed_study_repeats_nothing_and_ends_the_same(inside, monkeypatch):
     path = inside / "tiny.yaml"
     pseudoexperiments.run(make_study("pseudoexperiments", path))
@@ -789,6 +790,7 @@ def test_variation_that_cannot_train_is_counted_and_the_others_go_on(inside, mon
     assert "SR 8.9-10.7 GeV failed: UserError: flow member 0" in said
 
 
+@pytest.mark.slow
 def test_injected_events_are_found(inside):
     study = make_study("injection", inside / "tiny.yaml")
     injection.run(study)

@@ -114,6 +114,7 @@ def test_coefficients_that_may_not_be_negative():
     assert fitted(content)[0] == pytest.approx(ours.q0, rel=0.01, abs=1e-3)
 
 
+@pytest.mark.slow
 def test_where_the_models_differ_it_is_said():
     """After a hard cut this package holds the background at zero in some bins, which templates do not know."""
     mass, _ = sample()
