@@ -21,7 +21,7 @@ from dimuon.arrays import FloatArray
 from dimuon.errors import AnalysisError
 from dimuon.records import Record
 from dimuon.statistics.families import Bernstein, Family, LinearFamily
-from dimuon.statistics.likelihood_ratio import likelihood_ratio
+from dimuon.statistics.likelihood_ratio import free_and_null, likelihood_ratio
 from dimuon.statistics.poisson_fits import Fits
 from dimuon.statistics.spectra import Spectra
 
@@ -111,7 +111,8 @@ class SpectrumTest:
         ours, theirs = likelihood_ratio(self.spectrum, self.family).one(0).q0, pyhf_q0(self.workspace())
         near = max(ours, theirs) < NEGLIGIBLE or abs(theirs - ours) <= TOLERANCE * ours
         # of the family `Bernstein` the coefficients are held, and pyhf holds them, too
-        held = 0 if isinstance(self.family, Bernstein) else max(int(fits.at_boundary[0]) for fits in self._fits())
+        fits = () if isinstance(self.family, Bernstein) else free_and_null(self.spectrum, self.family)
+        held = max((int(each.at_boundary[0]) for each in fits), default=0)
         reason = (
             f"the background is held at zero in {held} bins, a limit that sums of templates do not have"
             + ("; here no coefficient may be negative instead" if self.non_negative else "")
@@ -125,15 +126,8 @@ class SpectrumTest:
     def signal_unit(self) -> float:
         """Events (sum of weights) that mu = 1 stands for: the background expected in the SR, 1 where there is none."""
         low, high = self.spectrum.low[-1:], self.spectrum.high[-1:]
-        expected = self.family.expected(self._fits()[0].coefficients, low, high).item()
+        expected = self.family.expected(free_and_null(self.spectrum, self.family)[0].coefficients, low, high).item()
         return expected if expected > NEGLIGIBLE else 1.0
-
-    def _fits(self) -> tuple[Fits, Fits]:
-        """The fits to the sidebands alone, and to all bins without a signal."""
-        spectrum = self.spectrum
-        low, high, counts, scales = spectrum.low, spectrum.high, spectrum.counts, spectrum.scales
-        free = self.family.fit(low[:-1], high[:-1], counts[:, :-1], scales[:, :-1])
-        return free, self.family.fit(low, high, counts, scales)
 
     def _templates(self) -> FloatArray:
         """(n_bins, k): each Bernstein polynomial, such that the sum of all is flat, with the events of the sidebands.
@@ -155,7 +149,7 @@ class SpectrumTest:
 
         They begin at the fit to the sidebands.
         """
-        free, null = (self._coefficients(fits) for fits in self._fits())
+        free, null = (self._coefficients(fits) for fits in free_and_null(self.spectrum, self.family))
         n_sig = max(self.spectrum.counts[0, -1].item() - self.signal_unit, 0.0) / self.signal_unit
         reach = ROOM * max(1.0, float(np.abs([free, null]).max()))
         lowest = 0.0 if self.non_negative else -reach

@@ -98,13 +98,18 @@ class BackgroundFunction(Protocol):
     def jacobian(self, coefficients: FloatArray, low: FloatArray, high: FloatArray) -> FloatArray: ...
 
 
+def free_and_null(spectra: Spectra, function: BackgroundFunction) -> tuple[Fits, Fits]:
+    """The fits of the background with a free signal, and with none."""
+    low, high, counts, scales = spectra.low, spectra.high, spectra.counts, spectra.scales
+    # a free signal takes up whatever is in the SR: the sidebands alone determine the background
+    return function.fit(low[:-1], high[:-1], counts[:, :-1], scales[:, :-1]), function.fit(low, high, counts, scales)
+
+
 def likelihood_ratio(spectra: Spectra, function: BackgroundFunction) -> Discoveries:
     """The outcome of the test in each spectrum, with one background function for all."""
     low, high, counts, scales = spectra.low, spectra.high, spectra.counts, spectra.scales
     n_obs = counts[:, -1]
-    # a free signal takes up whatever is in the SR: the sidebands alone determine the background
-    free = function.fit(low[:-1], high[:-1], counts[:, :-1], scales[:, :-1])
-    null = function.fit(low, high, counts, scales)
+    free, null = free_and_null(spectra, function)
     n_bkg, n_bkg_err = _integral(function, free, low[-1:], high[-1:])
     # by convexity the fitted s is positive where the background-only fit, which the SR pulls, stays below n_obs
     excess = n_obs > null.expected[:, -1]

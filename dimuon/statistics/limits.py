@@ -18,7 +18,8 @@ from dimuon.arrays import FloatArray
 from dimuon.errors import AnalysisError
 from dimuon.records import Record
 from dimuon.statistics.families import Family, grouped
-from dimuon.statistics.significance import SpectrumModel
+from dimuon.statistics.likelihood_ratio import free_and_null
+from dimuon.statistics.significance import SpectrumModel, require_sidebands
 from dimuon.statistics.spectra import Spectra
 
 CONFIDENCE = 0.95
@@ -51,12 +52,12 @@ class ProfiledSignal:
 
     def __init__(self, spectra: Spectra, family: Family) -> None:
         self.spectra, self.family = spectra, family
-        low, high, counts, scales = spectra.low, spectra.high, spectra.counts, spectra.scales
-        free = family.fit(low[:-1], high[:-1], counts[:, :-1], scales[:, :-1])
-        null = family.fit(low, high, counts, scales)
-        self.n_sig = counts[:, -1] - family.expected(free.coefficients, low[-1:], high[-1:])[:, 0]
+        free, null = free_and_null(spectra, family)
+        self.n_sig = (
+            spectra.counts[:, -1] - family.expected(free.coefficients, spectra.low[-1:], spectra.high[-1:])[:, 0]
+        )
         self._lowest = np.where(self.n_sig < 0, null.deviance, free.deviance)
-        self.asimov = Spectra(spectra.bins, null.expected, scales)
+        self.asimov = Spectra(spectra.bins, null.expected, spectra.scales)
 
     def of_data(self, signal: FloatArray) -> FloatArray:
         """q~ of the data against s signal events: (n,). signal: (n,)."""
@@ -97,8 +98,7 @@ def upper_limits(spectra: Spectra, model: SpectrumModel, confidence: float = CON
     """
     if not 0.5 < confidence < 1:
         raise ValueError(f"confidence is {confidence:g}; a limit has one above 0.5 and below 1")
-    if not spectra.counts[:, :-1].sum(axis=1).all():
-        raise AnalysisError("no event in the sidebands: there is nothing to fit the background to")
+    require_sidebands(spectra)
     limits: dict[int, UpperLimit] = {}
     for family, rows in grouped(model.chosen(spectra)):
         of_family = ProfiledSignal(Spectra(spectra.bins, spectra.counts[rows], spectra.scales[rows]), family)

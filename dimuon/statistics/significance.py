@@ -54,7 +54,7 @@ def discovery(
     """
     bins = window.binning(n_bins_sr)
     spectra = Spectra.of(mass, bins, weights)
-    _require_sidebands(spectra)
+    require_sidebands(spectra)
     return discoveries(spectra, Polynomial(bins, degree)).one(0)
 
 
@@ -113,7 +113,7 @@ def fit_sidebands(
 
 def sideband_fits(spectra: Spectra, model: SpectrumModel) -> list[SidebandFit]:
     """The fit to the sidebands of each spectrum."""
-    _require_sidebands(spectra)
+    require_sidebands(spectra)
     fits_of: dict[int, SidebandFit] = {}
     for family, rows in grouped(model.chosen(spectra)):
         counts, scales = spectra.counts[rows, :-1], spectra.scales[rows, :-1]
@@ -155,6 +155,7 @@ def likelihood_weights(score: ArrayLike, n_sig: float, n_bkg: float) -> FloatArr
     return np.maximum(ratio, 0.0)
 
 
-def _require_sidebands(spectra: Spectra) -> None:
+def require_sidebands(spectra: Spectra) -> None:
+    """Raise `AnalysisError` for a spectrum without an event in the sidebands."""
     if not spectra.counts[:, :-1].sum(axis=1).all():
         raise AnalysisError("no event in the sidebands: there is nothing to fit the background to")
