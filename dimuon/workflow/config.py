@@ -11,6 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import AliasChoices, Field, field_validator, model_validator
 
 from dimuon.background.kinds import DEFAULT, ESTIMATORS, AnyEstimator
+from dimuon.bumphunt.scan_windows import ScanSettings
 from dimuon.classifiers.settings import Bdt
 from dimuon.columns import Column
 from dimuon.data.settings import Input, OriginSettings, Selection
@@ -183,6 +184,7 @@ class Config(Section):
     bdt: Bdt = Bdt()
     significance: Significance = Significance()
     studies: Studies = Studies()
+    scan: ScanSettings | None = None  # None: this analysis is not scanned
     figures: Figures = Figures()
     execution: Execution = Execution()
 
@@ -222,6 +224,18 @@ class Config(Section):
                     lower = f"{section}.degree" if key == "n_bins_sr" else f"{section}.degrees"
                     remedy = f"widen the sidebands, take more bins ({section}.{key}), or lower {lower}"
                     raise at(place, f"{error}; {remedy}") from error
+        return self
+
+    @model_validator(mode="after")
+    def _scan_inside_the_window(self) -> "Config":
+        if self.scan is None:
+            return self
+        (low, high), window = self.scan.range, self.window
+        if low < window.sb_low or high > window.sb_high:
+            raise at(
+                ("scan", "range"),
+                f"the tables hold masses from {window.sb_low:g} to {window.sb_high:g} alone; widen window, or range",
+            )
         return self
 
     @model_validator(mode="after")

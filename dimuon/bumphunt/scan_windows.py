@@ -1,0 +1,240 @@
+"""The windows of a mass scan: signal regions that slide over the mass, each with its sidebands.
+
+A signal region (SR) is some standard deviations of the mass resolution wide, and each begins a share of its width
+after the one before. Events of a known resonance are no background: the sidebands of a window end where one begins,
+unless its SR overlaps it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Annotated, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike
+from pydantic import Field, field_validator, model_validator
+
+from dimuon.arrays import FloatArray
+from dimuon.errors import AnalysisError
+from dimuon.regions import MassWindow
+from dimuon.settings import Positive, Section
+
+MIN_SIDEBAND = 1.0  # least length of a sideband, in widths of the SR
+MAX_WINDOWS = 10_000
+GRID = 4001  # masses at which the resolution is looked at
+
+Span = Annotated[list[float], Field(min_length=2, max_length=2)]  # low, high
+Length = Annotated[float, Field(gt=0)]
+
+
+class ScanSettings(Section):
+    """The mass scan (`python -m dimuon scan`): the whole search in windows that slide over the mass."""
+
+    range: Span  # in the unit of the mass
+    # standard deviation of the mass: a share of it (0.015), a formula ("0.01 * mass + 5e-5 * mass**2"), or measured
+    # points [[mass, sigma], ...] with straight lines between them
+    resolution: Length | str | Annotated[list[Span], Field(min_length=1)]
+    width: Length = 4.0  # of the SR, in resolutions: 95 % of a narrow resonance in its middle
+    step: Length = 0.5  # from one window to the next, in widths
+    # on either side, in widths; or "whole": all of the range outside the SR
+    sidebands: Annotated[float, Field(ge=MIN_SIDEBAND)] | Literal["whole"] = 3.0
+    known: dict[str, Span] = {}  # {name: [low, high]}: resonances; where none of the SR is, sidebands end at them
+    mask: list[str] = []  # names of `known` whose windows are left out
+    min_events: Positive = 25  # in the SR and in each sideband, below which a window is skipped
+    methods: Annotated[list[Literal["classical", "learned"]], Field(min_length=1)] = ["classical"]
+    mode: Literal["retrain", "one_model", "sigma"] = "retrain"  # how the learned scan gets the background of a window
+    family: Literal["polynomial", "bernstein", "exponential"] = "polynomial"  # of the fit to the sidebands
+    degree: Annotated[int, Field(ge=1, le=9)] = 3
+    choice: Literal["f_test", "fixed"] = "f_test"  # the degree by an F-test up to the one given, or as given
+    binnings: Annotated[list[Positive], Field(min_length=1)] = [4]  # bins over the SR; the largest Z0 of all counts
+    toys: Annotated[int, Field(ge=0)] = 1000  # background-only spectra through the classical scan
+    nulls: Annotated[int, Field(ge=0)] = 0  # background-only datasets through all methods
+
+    @field_validator("range")
+    @classmethod
+    def _rising(cls, value: list[float]) -> list[float]:
+        if not value[0] < value[1]:
+            raise ValueError("the range must rise")
+        return value
+
+    @field_validator("known")
+    @classmethod
+    def _spans_rise(cls, value: dict[str, list[float]]) -> dict[str, list[float]]:
+        for name, (low, high) in value.items():
+            if not low < high:
+                raise ValueError(f"the range of {name} must rise")
+        return value
+
+    @field_validator("binnings")
+    @classmethod
+    def _each_once(cls, value: list[int]) -> list[int]:
+        if len({*value}) < len(value):
+            raise ValueError("name each once")
+        return value
+
+    @model_validator(mode="after")
+    def _can_be_laid_out(self) -> "ScanSettings":
+        if unknown := [name for name in self.mask if name not in self.known]:
+            known = ", ".join(self.known) or "nothing"
+            raise ValueError(f"mask names {unknown[0]!r}, of which known says no range; known has {known}")
+        scan_windows(self)
+        return self
+
+    def resolution_at(self, mass: ArrayLike) -> FloatArray:
+        """(n,) standard deviation of the mass. mass: (n,). Raises ValueError for a formula that cannot be evaluated."""
+        at = np.asarray(mass, dtype=float)
+        if isinstance(self.resolution, str):
+            from dimuon.data import formulas  # numexpr, which no other section needs
+
+            if wrong := [name for name in formulas.names_in(self.resolution) if name != "mass"]:
+                raise ValueError(f"resolution = {self.resolution!r}: {wrong[0]} is not known here; it is of mass alone")
+            return np.asarray(formulas.evaluate(f"0 * mass + ({self.resolution})", {"mass": at}), dtype=float)
+        if isinstance(self.resolution, list):
+            points = np.array(sorted(self.resolution))
+            between: FloatArray = np.interp(at, points[:, 0], points[:, 1])
+            return between
+        return self.resolution * at
+
+    def width_at(self, mass: ArrayLike) -> FloatArray:
+        """(n,) width of an SR with its middle at each mass. mass: (n,)."""
+        return self.width * self.resolution_at(mass)
+
+
+@dataclass(frozen=True)
+class ScanWindow:
+    """One window of a scan. known: resonances that its SR overlaps. skipped: why it is not searched; None: it is."""
+
+    window: MassWindow
+    known: tuple[str, ...] = ()
+    skipped: str | None = None
+
+    @property
+    def label(self) -> str:
+        """Its SR in words, by which it is known: "9-10.6"."""
+        return self.window.label
+
+    @property
+    def middle(self) -> float:
+        """The middle of the SR, in the unit of the mass."""
+        return (self.window.sr_low + self.window.sr_high) / 2
+
+
+def scan_windows(settings: ScanSettings, mass: ArrayLike | None = None) -> list[ScanWindow]:
+    """All windows of a scan from low to high mass, those that cannot be searched with the reason.
+
+    mass: (n_events,) of the data, by which windows with too few events are known; None: that is not looked at. Raises
+    `AnalysisError` where the resolution is not positive everywhere, the range is narrower than a window, or nothing is
+    left to search.
+    """
+    windows = [_skip_unfit(settings, _placed(settings, middle)) for middle in _middles(settings)]
+    if mass is not None:
+        at = np.asarray(mass, dtype=float)
+        windows = [each if each.skipped else _skip_empty(settings, each, at) for each in windows]
+    if all(each.skipped for each in windows):
+        first = windows[0]
+        raise AnalysisError(
+            f"no window is left of {len(windows)}, the first, {first.label}, as {first.skipped}; mask less, or widen "
+            "the range (scan.range)",
+            setting="range",
+        )
+    return windows
+
+
+def searched(windows: Sequence[ScanWindow]) -> list[ScanWindow]:
+    """The windows that are not skipped."""
+    return [each for each in windows if each.skipped is None]
+
+
+def _middles(settings: ScanSettings) -> list[float]:
+    """The middles of the SRs: the first window begins with the range, the last ends in it."""
+    low, high = settings.range
+    grid = np.linspace(low, high, GRID)
+    sigma = settings.resolution_at(grid)
+    if not (np.isfinite(sigma).all() and (sigma > 0).all()):
+        bad = np.argmin(np.where(np.isfinite(sigma), sigma > 0, False))
+        raise AnalysisError(
+            f"the resolution is {sigma[bad]:g} at a mass of {grid[bad]:g}, where it must be positive; it must be so "
+            f"everywhere between {low:g} and {high:g}",
+            setting="resolution",
+        )
+    reach = 0.5 + (MIN_SIDEBAND if settings.sidebands == "whole" else settings.sidebands)  # in widths
+    inside = grid - reach * settings.width * sigma >= low
+    if not inside.any():
+        raise _narrow(settings, reach)
+    first = int(inside.argmax())
+    middles, middle = list[float](), _crossing(settings, reach, float(grid[first - 1]), float(grid[first]))
+    while middle + reach * (width := float(settings.width_at([middle])[0])) <= high + 1e-9 * (high - low):
+        middles.append(middle)
+        middle += settings.step * width
+        if len(middles) > MAX_WINDOWS:
+            raise AnalysisError(
+                f"more than {MAX_WINDOWS:,} windows; take a larger step (scan.step = {settings.step:g}) or resolution",
+                setting="step",
+            )
+    if not middles:
+        raise _narrow(settings, reach)
+    return middles
+
+
+def _narrow(settings: ScanSettings, reach: float) -> AnalysisError:
+    low, high = settings.range
+    width = 2 * reach * float(settings.width_at([low])[0])
+    return AnalysisError(
+        f"the range from {low:g} to {high:g} is narrower than a window: with its sidebands one takes {width:.4g} at "
+        f"{low:g}; widen it, or take a smaller width or shorter sidebands",
+        setting="range",
+    )
+
+
+def _crossing(settings: ScanSettings, reach: float, below: float, above: float) -> float:
+    """The middle, between two masses, of the window whose low sideband begins with the range."""
+    for _ in range(60):
+        middle = (below + above) / 2
+        if middle - reach * float(settings.width_at([middle])[0]) >= settings.range[0]:
+            above = middle
+        else:
+            below = middle
+    return above
+
+
+def _placed(settings: ScanSettings, middle: float) -> ScanWindow:
+    """The window around a middle, its sidebands ended where a known resonance is that its SR does not overlap."""
+    low, high = settings.range
+    width = float(settings.width_at([middle])[0])
+    sr_low, sr_high = middle - width / 2, middle + width / 2
+    if settings.sidebands != "whole":
+        low, high = max(low, sr_low - settings.sidebands * width), min(high, sr_high + settings.sidebands * width)
+    overlapping = tuple(name for name, (first, last) in settings.known.items() if first < sr_high and last > sr_low)
+    ends = [(low, high), *(span for name, span in settings.known.items() if name not in overlapping)]
+    sb_low = max([low, *(last for _, last in ends if last <= sr_low)])
+    sb_high = min([high, *(first for first, _ in ends if first >= sr_high)])
+    least = 1e-9 * width  # a window has sidebands; that one is too short is said of it
+    window = MassWindow(float(min(sb_low, sr_low - least)), sr_low, sr_high, float(max(sb_high, sr_high + least)))
+    return ScanWindow(window, overlapping)
+
+
+def _skip_unfit(settings: ScanSettings, placed: ScanWindow) -> ScanWindow:
+    """The window, with the reason where it is masked or cannot be fitted."""
+    if masked := [name for name in placed.known if name in settings.mask]:
+        return replace(placed, skipped=f"it overlaps {masked[0]}, which is masked")
+    window = placed.window
+    width = window.sr_high - window.sr_low
+    for side, length in (("low", window.sr_low - window.sb_low), ("high", window.sb_high - window.sr_high)):
+        if length < (MIN_SIDEBAND - 1e-6) * width:
+            reason = f"a known resonance leaves {max(length / width, 0):.3g} widths of its {side} sideband"
+            return replace(placed, skipped=f"{reason}, at least {MIN_SIDEBAND:g} is needed")
+    try:
+        for n_bins_sr in settings.binnings:
+            window.binning(n_bins_sr).require_determined(settings.degree)
+    except AnalysisError as error:
+        return replace(placed, skipped=str(error))
+    return placed
+
+
+def _skip_empty(settings: ScanSettings, placed: ScanWindow, mass: FloatArray) -> ScanWindow:
+    """The window, with the reason where it holds too few events. mass: (n_events,)."""
+    window = placed.window
+    regions = {"low sideband": window.in_sbl(mass), "SR": window.in_sr(mass), "high sideband": window.in_sbh(mass)}
+    for name, inside in regions.items():
+        if (n := int(inside.sum())) < settings.min_events:
+            return replace(placed, skipped=f"{n} events are in its {name}, {settings.min_events} are asked for")
+    return placed
