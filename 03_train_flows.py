@@ -1,8 +1,9 @@
 """Step 3: the features' density given the mass, learned in the sidebands (paper, step 2, first half).
 
 Reads the dimuons. For each charge it trains a background estimator (`estimator` in the YAML) on the sidebands,
-SBL and SBH, with the SR left out. The features are prepared by one transform, fitted on the OS data alone where there
-are any. An interrupted training goes on from its last finished epoch when the step is run again.
+SBL and SBH, with the SR left out (two kinds, `sigma` and `interpolated`, see it and take it out of their model). The
+features are prepared by one transform, fitted on the OS data alone where there are any. An interrupted training goes
+on from its last finished epoch when the step is run again.
 
 Writes, under data/<name>/: flows_<charge>.pt, flow_losses_<charge>.parquet.
 """

@@ -79,6 +79,15 @@ class MassWindow:
         mass = _numbers(mass)
         return (mass >= self.sb_low) & (mass <= self.sb_high)
 
+    def around_sr(self, margin: float) -> tuple[float, float]:
+        """Two masses [GeV] outside the SR by `margin` of its width, or the window's ends where these come first.
+
+        >>> MassWindow(5.0, 9.0, 10.6, 16.0).around_sr(0.25)
+        (8.6, 11.0)
+        """
+        outside = margin * (self.sr_high - self.sr_low)
+        return max(self.sb_low, self.sr_low - outside), min(self.sb_high, self.sr_high + outside)
+
     def binning(self, n_bins_sr: int) -> "MassBins":
         """The `MassBins` with `n_bins_sr` equal bins over the SR and the same width outward from it."""
         return MassBins(self, n_bins_sr)

@@ -7,8 +7,8 @@ sideband masses gives the second (`mass_model`). No event of the SR takes part i
 import logging
 from collections.abc import Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
@@ -31,6 +31,7 @@ class ConditionalFlows:
 
     settings: Any
     scaler: LogitScaler
+    seen: ClassVar[str] = "sideband events"
 
     def __post_init__(self) -> None:
         FlowEnsemble.require_device(self.settings)
@@ -47,14 +48,15 @@ class ConditionalFlows:
         outside = self.scaler.outside(events.features)
         if outside.any():
             log.warning(
-                "%d of %d sideband events lie outside the range of the feature scaler: left out of the flow training",
+                "%d of %d %s lie outside the range of the feature scaler: left out of the flow training",
                 outside.sum(),
                 len(outside),
+                self.seen,
             )
         inside = events[~outside]
         if len(inside) < MIN_SIDEBAND_EVENTS:
             raise AnalysisError(
-                f"{len(inside)} sideband events to train flows on, at least {MIN_SIDEBAND_EVENTS} are needed; "
+                f"{len(inside)} {self.seen} to train flows on, at least {MIN_SIDEBAND_EVENTS} are needed; "
                 "widen the window or loosen the selection"
             )
         mean, std = float(inside.mass.mean()), float(inside.mass.std())
@@ -99,24 +101,28 @@ class ConditionalBackground:
         """(members, epochs, 2), train and validation; after training alone."""
         return self.ensemble.losses
 
+    @property
+    def sampler(self) -> FlowEnsemble:
+        """The ensemble as samples and densities are taken from it."""
+        return self.ensemble
+
     def member_of(self, n_events: int) -> IntArray:
         """(n_events,): the flow of each event, in turn."""
         return self.ensemble.member_of(n_events)
 
-    def with_members(self, members: Sequence[int]) -> "ConditionalBackground":
+    def with_members(self, members: Sequence[int]) -> Self:
         """The model of some flows alone."""
-        part = self.ensemble.with_members(members)
-        return ConditionalBackground(self.scaler, self.mass_mean, self.mass_std, part, self.names, self.n_outside)
+        return replace(self, ensemble=self.ensemble.with_members(members))
 
     def sample(self, mass: FloatArray, stream: Stream) -> Events:
         """Events at given masses [GeV], of weight 1. Raises `AnalysisError` for a sample that is not finite."""
-        features = self.scaler.inverse(self.ensemble.sample(self._scaled(mass), stream))
+        features = self.scaler.inverse(self.sampler.sample(self._scaled(mass), stream))
         return Events.of(mass, features, self.names)
 
     def log_prob(self, events: Events) -> FloatArray:
         """log p(features | mass): (n_events,), in inverse physical units; ValueError outside the scaler's range."""
         prepared = self.scaler.transform(events.features)
-        density: FloatArray = self.ensemble.log_prob(prepared, self._scaled(events.mass))
+        density: FloatArray = self.sampler.log_prob(prepared, self._scaled(events.mass))
         return density + self.scaler.log_jacobian(events.features)
 
     def state(self) -> dict[str, Any]:
@@ -131,7 +137,7 @@ class ConditionalBackground:
         }
 
     @classmethod
-    def from_state(cls, state: State, settings: Any) -> "ConditionalBackground":
+    def from_state(cls, state: State, settings: Any) -> Self:
         """The model that `state()` described. settings: the flows' own."""
         return cls(
             LogitScaler.from_state(state["scaler"]),

@@ -7,6 +7,7 @@ numpy in, numpy out. All flows share one training (`dimuon.background.training`)
 
 from collections.abc import Sequence
 from concurrent.futures import Executor
+from copy import copy
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from scipy.special import logsumexp
 
 from dimuon.arrays import FloatArray, IntArray
 from dimuon.background import training
-from dimuon.background.flow_matching import FlowMatching
+from dimuon.background.flow_matching import FlowMatching, InterpolatedFlowMatching
 from dimuon.background.maf import StackedMaf
 from dimuon.background.protocol import Checkpoint, State
 from dimuon.background.splines import SplineAutoregressive, SplineCoupling
@@ -32,6 +33,7 @@ MODELS: dict[str, type[StackedModel]] = {
     "spline_autoregressive": SplineAutoregressive,
     "spline_coupling": SplineCoupling,
     "flow_matching": FlowMatching,
+    "sigma": InterpolatedFlowMatching,
 }
 CHUNK = 512  # events of each member at a time: memory stays the same for any number of them, larger ones are no faster
 
@@ -177,6 +179,13 @@ class FlowEnsemble:
         state["model"] = {name: value[chosen] for name, value in state["model"].items()}
         state["best_epoch"] = state["best_epoch"][chosen]
         return FlowEnsemble.from_state(state, self.settings.model_copy(update={"members": len(chosen)}))
+
+    def across(self, low: float, high: float) -> "FlowEnsemble":
+        """The same members, the same weights, interpolating between two scaled masses (`InterpolatedFlowMatching`)."""
+        other = copy(self)
+        other.model = copy(self.model)
+        other.model.across = (low, high)
+        return other
 
     def _load(self, state: State, n_features: int) -> None:
         model: Any = MODELS[self.settings.kind].build(n_features, self.settings, range(self.settings.members))

@@ -33,7 +33,7 @@ class FlowMatching(nn.Module):
     @classmethod
     def build(cls, n_features: int, settings: Any, seeds: Sequence[int]) -> "FlowMatching":
         """Untrained members, one per seed: `blocks` hidden layers of `hidden` units."""
-        sizes = [n_features + 2, *[settings.hidden] * settings.blocks, n_features]
+        sizes = [n_features + cls.n_conditions(settings), *[settings.hidden] * settings.blocks, n_features]
         members = []
         for seed in seeds:
             with torch.random.fork_rng(devices=[]):
@@ -44,9 +44,18 @@ class FlowMatching(nn.Module):
         biases = [torch.stack([linear.bias.detach() for linear in layer]) for layer in layers]
         return cls(weights, biases, settings.ode_steps)
 
+    @staticmethod
+    def n_conditions(settings: Any) -> int:
+        """Inputs of the network beside the features."""
+        return 2
+
+    def conditions(self, t: Tensor, mass: Tensor) -> list[Tensor]:
+        """What the network is told beside the features, `n_conditions` rows in all. t, mass: (members, 1, n_events)."""
+        return [t, mass]
+
     def velocity(self, x: Tensor, t: Tensor, mass: Tensor) -> Tensor:
         """(members, n_features, n_events). x: the same; t, mass: (members, 1, n_events)."""
-        h = torch.cat([x, t, mass], dim=1)
+        h = torch.cat([x, *self.conditions(t, mass)], dim=1)
         for layer in range(self.n_layers):
             weight, bias = getattr(self, f"weight_{layer}"), getattr(self, f"bias_{layer}")
             h = torch.baddbmm(bias[..., None], weight, h)
@@ -100,3 +109,40 @@ class FlowMatching(nn.Module):
             k4 = rates(state + step * k3, t + step)
             state = state + step / 6 * (k1 + 2 * k2 + 2 * k3 + k4)
         return state
+
+
+class InterpolatedFlowMatching(FlowMatching):
+    """A velocity that resolves narrow masses, and can be interpolated across some (SIGMA, arXiv:2410.20537).
+
+    Beside the mass m, standard scaled, the network is told sin and cos of 2^k pi m / 2 for k = 0, 1 ...: a smooth
+    network of m alone smears a resonance over its neighbours. Between the masses `across` (scaled) the velocity is the
+    straight line between those at the two ends, at the same place and time; a resonance in between has no say in it.
+    """
+
+    across: tuple[float, float] | None = None
+
+    @staticmethod
+    def n_conditions(settings: Any) -> int:
+        """Time, mass, and two of each frequency."""
+        return 2 + 2 * int(settings.frequencies)
+
+    def conditions(self, t: Tensor, mass: Tensor) -> list[Tensor]:
+        """Time, mass, sines, cosines."""
+        n_inputs = self.get_parameter("weight_0").shape[2]
+        n_frequencies = (n_inputs - self.n_features - 2) // 2
+        octaves = 2.0 ** torch.arange(n_frequencies, dtype=mass.dtype, device=mass.device)
+        angle = 0.5 * math.pi * octaves[:, None] * mass
+        return [t, mass, torch.sin(angle), torch.cos(angle)]
+
+    def velocity(self, x: Tensor, t: Tensor, mass: Tensor) -> Tensor:
+        """(members, n_features, n_events), as learned or, across some masses, interpolated."""
+        learned = super().velocity
+        if self.across is None:
+            return learned(x, t, mass)
+        low, high = self.across
+        share = (mass - low) / (high - low)
+        inside = (share > 0) & (share < 1)
+        if not inside.any():
+            return learned(x, t, mass)
+        at_low, at_high = (learned(x, t, torch.where(inside, end, mass)) for end in (low, high))
+        return torch.lerp(at_low, at_high, torch.where(inside, share, 0.0))

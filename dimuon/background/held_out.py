@@ -13,7 +13,13 @@ import numpy as np
 from dimuon.arrays import BoolArray
 from dimuon.background import closure
 from dimuon.background.closure import ClosureRecord
-from dimuon.background.protocol import BackgroundEstimator, BackgroundModel, HasDensity
+from dimuon.background.protocol import (
+    BackgroundEstimator,
+    BackgroundModel,
+    HasDensity,
+    WholeWindowEstimator,
+    trained,
+)
 from dimuon.background.scaler import LogitScaler, Preparation
 from dimuon.errors import AnalysisError
 from dimuon.events import Events
@@ -40,7 +46,9 @@ class HeldOut:
         """Train on a random half of the events, compare samples with the other half: `closure.in_sidebands`."""
         n_events = len(self.events)
         first = stream.child("half").generator().permutation(n_events) < n_events // 2
-        model, other = self._trained(first, stream), self.events[~first]
+        train = stream.child("train").rooted()
+        model = trained(self._estimator(first), self.events[first], self.window, train, pool=self.pool)
+        other = self.events[~first]
         compare = stream.child("compare").rooted()
         records = closure.in_sidebands(other, self._sampled(model, other, stream), self.window, compare, self.pool)
         if isinstance(model, HasDensity):
@@ -50,13 +58,17 @@ class HeldOut:
     def shifted_window(self, low: float, high: float, stream: Stream) -> ClosureRecord:
         """Train without the masses low to high, GeV, compare samples with the real events there.
 
-        The window's SR stays out of the training too, since a signal may be there. Raises `AnalysisError` as
-        `require_window` does.
+        An estimator that sees the SR, too, and takes it out of its model (`protocol.WholeWindowEstimator`) has to do
+        so with these masses. The window's SR stays out of the training too, since a signal may be there. Raises
+        `AnalysisError` as `require_window` does.
         """
         tested = self.require_window(low, high)
-        sampled = self._sampled(self._trained(~tested, stream), self.events[tested], stream)
+        estimator, train = self._estimator(~tested), stream.child("train").rooted()
+        model = trained(estimator, self.events, self._hidden(low, high), train, pool=self.pool)
+        sampled = self._sampled(model, self.events[tested], stream)
         record = closure.compare(self.events[tested], sampled, stream.child("compare").rooted())
-        return replace(record, n_train=int((~tested).sum()), mass_low=float(low), mass_high=float(high))
+        n_train = len(self.events) if isinstance(estimator, WholeWindowEstimator) else int((~tested).sum())
+        return replace(record, n_train=n_train, mass_low=float(low), mass_high=float(high))
 
     def require_window(self, low: float, high: float) -> BoolArray:
         """(n_events,): the events from low to high, GeV.
@@ -74,10 +86,15 @@ class HeldOut:
             )
         return tested
 
-    def _trained(self, chosen: BoolArray, stream: Stream) -> BackgroundModel:
-        """The model of some events."""
-        scaler = replace(self.preparation, limits_from_sidebands=False).scaler(self.events, chosen)
-        return self.make(scaler).fit(self.events[chosen], stream.child("train").rooted(), pool=self.pool)
+    def _estimator(self, chosen: BoolArray) -> BackgroundEstimator:
+        """An untrained one, its scaler fitted to some events."""
+        return self.make(replace(self.preparation, limits_from_sidebands=False).scaler(self.events, chosen))
+
+    def _hidden(self, low: float, high: float) -> MassWindow:
+        """The window with these masses for its SR; beyond an end of the sidebands it is as wide again as they are."""
+        ends, width = self.window, high - low
+        sb_low = ends.sb_low if ends.sb_low < low else low - width
+        return MassWindow(sb_low, low, high, ends.sb_high if high < ends.sb_high else high + width)
 
     def _sampled(self, model: BackgroundModel, events: Events, stream: Stream) -> Events:
         """Samples, copy after copy, at the masses of events."""

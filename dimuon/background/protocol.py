@@ -1,5 +1,7 @@
 """What a background estimator is: it learns the features given the mass in the sidebands, its model samples them.
 
+A model that is to be put under many windows is `Rewindowed`.
+
 A new estimator is one file in `dimuon.background.estimators`: a section of settings entered in `kinds.ESTIMATORS`,
 which makes the estimator and restores a saved model.
 """
@@ -12,6 +14,7 @@ from dimuon.arrays import FloatArray, IntArray
 from dimuon.background.scaler import LogitScaler
 from dimuon.events import Events
 from dimuon.random import Stream
+from dimuon.regions import MassWindow
 
 
 class Checkpoint(Protocol):
@@ -105,6 +108,51 @@ class BackgroundEstimator(Protocol):
         or settings that it cannot learn with.
         """
         ...
+
+
+@runtime_checkable
+class Rewindowed(Protocol):
+    """A model of all masses that gives the background under any signal region without being trained again."""
+
+    def across(self, window: MassWindow) -> BackgroundModel:
+        """The background model of a window."""
+        ...
+
+
+@runtime_checkable
+class WholeWindowEstimator(Protocol):
+    """An estimator that is handed the events of the signal region, too, and takes them out of its model itself."""
+
+    def fit_across(
+        self,
+        events: Events,
+        window: MassWindow,
+        stream: Stream,
+        *,
+        pool: Executor | None = None,
+        checkpoint: Checkpoint | None = None,
+    ) -> BackgroundModel:
+        """The background model of a window. events: of all its masses. Else as `BackgroundEstimator.fit`."""
+        ...
+
+
+def trained(
+    estimator: BackgroundEstimator,
+    events: Events,
+    window: MassWindow,
+    stream: Stream,
+    *,
+    pool: Executor | None = None,
+    checkpoint: Checkpoint | None = None,
+) -> BackgroundModel:
+    """The background model of a window: the one place that decides which events an estimator may see.
+
+    events: of all masses; those of the SR stay out, unless the estimator says that it deals with them
+    (`WholeWindowEstimator`).
+    """
+    if isinstance(estimator, WholeWindowEstimator):
+        return estimator.fit_across(events, window, stream, pool=pool, checkpoint=checkpoint)
+    return estimator.fit(events[~window.in_sr(events.mass)], stream, pool=pool, checkpoint=checkpoint)
 
 
 State = Mapping[str, Any]

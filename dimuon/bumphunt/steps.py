@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from dimuon.arrays import FloatArray
-from dimuon.background import closure, mass_model, saved
+from dimuon.background import closure, mass_model, protocol, saved
 from dimuon.background.closure import ClosureRecord
 from dimuon.background.held_out import HeldOut
 from dimuon.background.mass_model import Sampled
@@ -172,10 +172,9 @@ def train_background(
     pool: Executor | None = None,
     checkpoint: Checkpoint | None = None,
 ) -> BackgroundModel:
-    """Step 3: the background model, trained on the sidebands of the events."""
-    sidebands = events[~config.window.in_sr(events.mass)]
-    estimator = config.estimator.estimator(scaler)
-    return estimator.fit(sidebands, stream.child("flows", charge).rooted(), pool=pool, checkpoint=checkpoint)
+    """Step 3: the background model, trained on the sidebands of the events (and see `protocol.trained`)."""
+    estimator, own = config.estimator.estimator(scaler), stream.child("flows", charge).rooted()
+    return protocol.trained(estimator, events, config.window, own, pool=pool, checkpoint=checkpoint)
 
 
 def capacity(charge: str, events: Events, config: Config, model: BackgroundModel) -> str:

@@ -159,6 +159,14 @@ ESTIMATORS = {
         journal="ICLR 2023",
         eprint="2210.02747",
     ),
+    "sigma": Reference(
+        "Das:2024fwo",
+        "the background model",
+        ("R. Das", "D. Shih"),
+        "SIGMA: Single Interpolated Generative Model for Anomalies",
+        2024,
+        eprint="2410.20537",
+    ),
     "reweighting": Reference(
         "Andreassen:2020nkr",
         "the background model",

@@ -94,11 +94,16 @@ class SplineCoupling(Spline):
     kind: Literal["spline_coupling"] = "spline_coupling"
 
 
-class FlowMatching(Flow):
+class VelocityField(Flow):
+    """A velocity that carries noise to data."""
+
+    ode_steps: Positive = 16  # from noise to data
+
+
+class FlowMatching(VelocityField):
     """A velocity field that carries noise to data."""
 
     kind: Literal["flow_matching"] = "flow_matching"
-    ode_steps: Positive = 16  # from noise to data
 
 
 for settings in (Maf, SplineAutoregressive, SplineCoupling, FlowMatching):
