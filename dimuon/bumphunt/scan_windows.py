@@ -19,6 +19,7 @@ from dimuon.regions import MassWindow
 from dimuon.settings import Positive, Section
 
 MIN_SIDEBAND = 1.0  # least length of a sideband, in widths of the SR
+REACH = 0.5 + MIN_SIDEBAND  # from the middle of a window to its nearest end, in widths
 MAX_WINDOWS = 10_000
 GRID = 4001  # masses at which the resolution is looked at
 
@@ -35,7 +36,7 @@ class ScanSettings(Section):
     resolution: Length | str | Annotated[list[Span], Field(min_length=1)]
     width: Length = 4.0  # of the SR, in resolutions: 95 % of a narrow resonance in its middle
     step: Length = 0.5  # from one window to the next, in widths
-    # on either side, in widths; or "whole": all of the range outside the SR
+    # on either side, in widths, less where the range or a known resonance ends them; or "whole": all of the range
     sidebands: Annotated[float, Field(ge=MIN_SIDEBAND)] | Literal["whole"] = 3.0
     known: dict[str, Span] = {}  # {name: [low, high]}: resonances; where none of the SR is, sidebands end at them
     mask: list[str] = []  # names of `known` whose windows are left out
@@ -145,7 +146,7 @@ def searched(windows: Sequence[ScanWindow]) -> list[ScanWindow]:
 
 
 def _middles(settings: ScanSettings) -> list[float]:
-    """The middles of the SRs: the first window begins with the range, the last ends in it."""
+    """The middles of the SRs: the low sideband of the first begins with the range and is as short as may be."""
     low, high = settings.range
     grid = np.linspace(low, high, GRID)
     sigma = settings.resolution_at(grid)
@@ -156,13 +157,12 @@ def _middles(settings: ScanSettings) -> list[float]:
             f"everywhere between {low:g} and {high:g}",
             setting="resolution",
         )
-    reach = 0.5 + (MIN_SIDEBAND if settings.sidebands == "whole" else settings.sidebands)  # in widths
-    inside = grid - reach * settings.width * sigma >= low
+    inside = grid - REACH * settings.width * sigma >= low
     if not inside.any():
-        raise _narrow(settings, reach)
+        raise _narrow(settings)
     first = int(inside.argmax())
-    middles, middle = list[float](), _crossing(settings, reach, float(grid[first - 1]), float(grid[first]))
-    while middle + reach * (width := float(settings.width_at([middle])[0])) <= high + 1e-9 * (high - low):
+    middles, middle = list[float](), _crossing(settings, float(grid[first - 1]), float(grid[first]))
+    while middle + REACH * (width := float(settings.width_at([middle])[0])) <= high + 1e-9 * (high - low):
         middles.append(middle)
         middle += settings.step * width
         if len(middles) > MAX_WINDOWS:
@@ -171,25 +171,25 @@ def _middles(settings: ScanSettings) -> list[float]:
                 setting="step",
             )
     if not middles:
-        raise _narrow(settings, reach)
+        raise _narrow(settings)
     return middles
 
 
-def _narrow(settings: ScanSettings, reach: float) -> AnalysisError:
+def _narrow(settings: ScanSettings) -> AnalysisError:
     low, high = settings.range
-    width = 2 * reach * float(settings.width_at([low])[0])
+    width = 2 * REACH * float(settings.width_at([low])[0])
     return AnalysisError(
-        f"the range from {low:g} to {high:g} is narrower than a window: with its sidebands one takes {width:.4g} at "
-        f"{low:g}; widen it, or take a smaller width or shorter sidebands",
+        f"the range from {low:g} to {high:g} is narrower than a window: with the least sidebands one takes {width:.4g} "
+        f"at {low:g}; widen it, or take a smaller width (scan.width)",
         setting="range",
     )
 
 
-def _crossing(settings: ScanSettings, reach: float, below: float, above: float) -> float:
-    """The middle, between two masses, of the window whose low sideband begins with the range."""
+def _crossing(settings: ScanSettings, below: float, above: float) -> float:
+    """The middle, between two masses, of the window whose least low sideband begins with the range."""
     for _ in range(60):
         middle = (below + above) / 2
-        if middle - reach * float(settings.width_at([middle])[0]) >= settings.range[0]:
+        if middle - REACH * float(settings.width_at([middle])[0]) >= settings.range[0]:
             above = middle
         else:
             below = middle

@@ -75,8 +75,8 @@ class Tail(Record):
     levels: (one, or two of them), where the null experiments were looked at. n: null experiments. total: upcrossings of
     the level in all of them (Euler characteristic: of the higher level). coefficients: N1, N2 of P(max > u) = P(Z0 > u)
     + exp(-u^2 / 2) (N1 + N2 u); N2 = 0 for upcrossings. covariance: (2, 2) of these, from the spread of the null
-    experiments. correlations: of neighbouring cuts, by which the exponential is replaced; none: it is not. method:
-    `UPCROSSINGS` or `EULER`.
+    experiments. correlations: of neighbouring cuts or windows, by which the exponential is replaced; none: it is not.
+    method: `UPCROSSINGS` or `EULER`.
     """
 
     method: str
@@ -114,11 +114,17 @@ def level_of(totals: Mapping[float, int], observed: float) -> float | None:
     return max(often, default=None)
 
 
-def upcrossing_tail(chains: Sequence[FloatArray], observed: float, kept: ArrayLike | None = None) -> Tail | None:
+def upcrossing_tail(
+    chains: Sequence[FloatArray],
+    observed: float,
+    kept: ArrayLike | None = None,
+    neighbours: Sequence[float] = (),
+) -> Tail | None:
     """The tail from null experiments, None where they cross no level often enough.
 
     chains: (n, n_points) each, Z0 along the cuts of each chain; all chains begin with the same spectrum. kept:
-    (n_points,) events, or shares of them, that pass each of the nested cuts; None: of a smooth process.
+    (n_points,) events, or shares of them, that pass each of the nested cuts; neighbours: where they are not nested, the
+    correlation of each point of the chains with the next. Neither: of a smooth process.
     """
     crossed = {level: sum(upcrossings(z, level) for z in chains) for level in LEVELS}
     level = level_of({level: int(np.sum(each)) for level, each in crossed.items()}, observed)
@@ -134,7 +140,7 @@ def upcrossing_tail(chains: Sequence[FloatArray], observed: float, kept: ArrayLi
         int(of_each.sum()),
         (of_each.mean() * scale, 0.0),
         ((variance * scale**2, 0.0), (0.0, 0.0)),
-        () if kept is None else correlations(kept),
+        tuple(neighbours) if kept is None else correlations(kept),
     )
 
 

@@ -53,6 +53,7 @@ STEP_7 = Maker("07_plots.py", ("name", "figures"))
 STEPS = (STEP_1, STEP_2, STEP_3, STEP_4, STEP_5, STEP_6, STEP_7)
 EXPORT = Maker("-m dimuon export", ("name",))
 LIMITS_MAKER = Maker("-m dimuon limits", ("name", "window", "significance"))
+SCAN_MAKER = Maker("-m dimuon scan", (*CHAIN, "studies.members", "scan"))
 
 
 def study_maker(name: str, *settings: str) -> Maker:
@@ -465,6 +466,13 @@ LIMITS = Product(
         "injected_limit": Column("events", "injected signal events of which so many pass the cut; NaN: not known"),
         "injected_expected": Column("events", "the same of limit_expected; NaN: not known"),
     },
+)
+RANGE_FLOWS = Product(
+    "range_flows",
+    "data/{name}/scan/range_{charge}.pt",
+    SCAN_MAKER,
+    "the background model of the whole range of the mass scan, from which its null datasets come",
+    optional=True,
 )
 EXPORT_MANIFEST = Product(
     "export_manifest",

@@ -1,0 +1,381 @@
+"""What a mass scan found, as tables and records: windows, significances, the largest and what they are worth."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+import pandas as pd
+
+from dimuon.arrays import FloatArray
+from dimuon.bumphunt.result import Statistic, shown_likelihood
+from dimuon.bumphunt.scan_windows import ScanWindow, searched
+from dimuon.columns import Column
+from dimuon.records import Record
+from dimuon.statistics import bump_scan
+from dimuon.statistics.calibration import ROUNDING, Uniformity, uniformity
+from dimuon.statistics.range_fit import RangeFit
+from dimuon.statistics.trials import LEVELS, GlobalSignificance, euler_characteristic, euler_tail
+from dimuon.studies.mass_scan import UNDESCRIBED, ClassicalScan
+from dimuon.studies.scan_nulls import NullResults
+from dimuon.studies.scenarios import Outcome
+from dimuon.workflow.products import PRODUCTS, SCAN_MAKER, Product
+
+CLASSICAL, CUT, LIKELIHOOD, ALL = "classical", "cut", "likelihood", "all"
+METHODS = {
+    CLASSICAL: "classical scan",
+    CUT: "CATHODE, best cut of the window",
+    LIKELIHOOD: "likelihood reweighting",
+    ALL: "the largest of all methods",
+}
+NULLS = "null datasets through the whole scan"
+SAID = 3.0  # local Z0 from which on a window is named
+
+EDGES = {
+    "window": Column("text", "signal region of the window, in words"),
+    "sb_low": Column("unit of the mass", "lower end of the low sideband"),
+    "sr_low": Column("unit of the mass", "lower end of the SR"),
+    "sr_high": Column("unit of the mass", "upper end of the SR"),
+    "sb_high": Column("unit of the mass", "upper end of the high sideband"),
+}
+VERDICTS = {
+    "known": Column("text", "known resonances that the SR overlaps, by name"),
+    "skipped": Column("text", "why the window is not searched; empty where it is"),
+    "described": Column("flag", f"the classical fit describes its sidebands (p_saturated of {UNDESCRIBED:g} or more)"),
+    "z0_cut": Column("sigma", "CATHODE's largest Z0 over the cuts"),
+    "fpr_cut": Column("", "false-positive rate of that cut"),
+    "closure_auc": Column("", "of a classifier that tells real from sampled sideband events; 0.5 is perfect closure"),
+    "closure_auc_err": Column("", "its standard error"),
+    "closure_auc_with_mass": Column("", "of one that sees the mass, too"),
+    "n_sculpted": Column("", "cuts that shape the mass in the sidebands"),
+    "n_cuts": Column("", "cuts looked at"),
+    "p_knows_mass": Column("", "p-value of the score not depending on the mass in the sidebands"),
+    "train_s": Column("s", "time that the background model of the window took"),
+    "search_s": Column("s", "time that the search with it took"),
+}
+WINDOWS = PRODUCTS.declare(
+    Product(
+        "scan_windows",
+        "results/{name}/scan/windows.parquet",
+        SCAN_MAKER,
+        "every window of the mass scan: edges, counts, Z0 of each method, closure, sculpting, why it is skipped",
+        (
+            *("charge", "n_obs", "n_bkg", "n_bkg_err", "z0", "z_signed", "valid", "n_bins_sr", "family", "degree"),
+            *("p_saturated", "z0_likelihood"),
+        ),
+        own=EDGES | VERDICTS,
+    )
+)
+SIGNIFICANCES = PRODUCTS.declare(
+    Product(
+        "scan_significances",
+        "results/{name}/scan/significances.parquet",
+        SCAN_MAKER,
+        "the significance of every method in every window at every cut and binning (fpr 1: no cut)",
+        ("charge", "variable", "fpr", "n_bins_sr", "z0", "z_signed", "n_obs", "n_bkg", "n_sig", "valid"),
+        own={name: EDGES[name] for name in ("window", "sr_low", "sr_high")},
+    )
+)
+SPECTRA = PRODUCTS.declare(
+    Product(
+        "scan_spectra",
+        "results/{name}/scan/spectra.parquet",
+        SCAN_MAKER,
+        "the mass spectrum of every window with its sideband fit, without a cut",
+        ("charge", "bin_low", "bin_high", "region", "n_obs", "n_bkg", "n_bkg_err"),
+        own={"window": EDGES["window"]},
+    )
+)
+SCAN = PRODUCTS.declare(
+    Product(
+        "scan",
+        "results/{name}/scan/scan.json",
+        SCAN_MAKER,
+        "the largest excesses of the mass scan with their global significances, the trials factor, the background",
+    )
+)
+
+
+@dataclass(frozen=True)
+class Found(Record):
+    """The largest excess of one method. window: its SR in words. known: resonances that it overlaps. fpr: of the cut.
+
+    local: Z0. overall: what it is worth ("global" in JSON); None where no spectrum without a signal was scanned.
+    """
+
+    method: str
+    window: str
+    sr_low: float
+    sr_high: float
+    known: tuple[str, ...]
+    fpr: float
+    local: float
+    overall: GlobalSignificance | None
+
+    def to_json(self) -> dict[str, Any]:
+        content = super().to_json()
+        return content | {"global": content.pop("overall")}
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Self:
+        return super().from_json({**content, "overall": content["global"]})
+
+
+@dataclass(frozen=True)
+class Background(Record):
+    """The background of the whole range: see `range_fit.RangeFit`."""
+
+    degree: int
+    n_events: int
+    n_bins: int
+    deviance: float
+    p_value: float
+
+    @classmethod
+    def of(cls, fit: RangeFit) -> Self:
+        """From the fit."""
+        return cls(fit.degree, fit.n_events, fit.n_bins, fit.deviance, fit.p_value)
+
+
+@dataclass(frozen=True)
+class Summary(Record):
+    """The mass scan of one charge.
+
+    n_windows, of them n_searched. largest: of each method over all windows; elsewhere: over those that overlap no known
+    resonance. above: classical windows of a local Z0 above `SAID`. trials: what a local Z0 is worth in the classical
+    scan. n_nulls: null datasets through the whole scan; uniformity: of the global p-values of one half of them by the
+    other, by method.
+    """
+
+    n_windows: int
+    n_searched: int
+    background: Background
+    largest: dict[str, Found]
+    elsewhere: dict[str, Found]
+    above: tuple[Found, ...]
+    trials: tuple[bump_scan.Trials, ...]
+    n_nulls: int
+    uniformity: dict[str, Uniformity]
+
+
+def windows_table(scan: ClassicalScan, outcomes: Sequence[Outcome]) -> pd.DataFrame:
+    """A row for every window of one charge."""
+    rows, of_learned = [], {str(each.scenario.labels["window"]): each for each in outcomes}
+    for placed in scan.windows:
+        row: dict[str, Any] = {"charge": scan.charge.upper(), "window": placed.label, **vars(placed.window)}
+        row |= {"known": ", ".join(placed.known), "skipped": placed.skipped or ""}
+        if placed.skipped is None:
+            test = scan.largest(placed.label)
+            row |= {name: getattr(test, name) for name in ("n_bins_sr", "family", "degree")}
+            row |= {
+                name: getattr(test.outcome, name)
+                for name in ("n_obs", "n_bkg", "n_bkg_err", "z0", "z_signed", "valid", "p_saturated")
+            }
+            row["described"] = _described(test.outcome.p_saturated)
+        found = of_learned.get(placed.label)
+        if found is not None and found.failed is not None:
+            row["skipped"] = f"learned: {found.failed}"
+        elif found is not None:
+            row |= _learned_columns(found)
+        rows.append(row)
+    frame = pd.DataFrame(rows).reindex(columns=list(WINDOWS.column_names))
+    texts = {name: "string" for name in ("family",)} | dict.fromkeys(("valid", "described"), "boolean")
+    whole = dict.fromkeys(("n_bins_sr", "degree", "n_sculpted", "n_cuts"), "Int64")
+    numbers = {name: "float64" for name in frame.columns if frame[name].dtype == object and name not in _TEXTS}
+    return frame.astype(numbers | texts | whole)
+
+
+_TEXTS = (
+    "charge",
+    "window",
+    "known",
+    "skipped",
+    "family",
+    "valid",
+    "described",
+    "n_bins_sr",
+    "degree",
+    "n_sculpted",
+    "n_cuts",
+)
+
+
+def _described(p_saturated: float) -> bool:
+    return p_saturated >= UNDESCRIBED
+
+
+def _learned_columns(outcome: Outcome) -> dict[str, Any]:
+    cuts = [row for row in outcome.rows if row["variable"] == Statistic.WORKING_POINT]
+    best = max(cuts, key=lambda row: row["z0"] or 0.0)
+    verdict = next(row for row in outcome.rows if row["variable"] == "window")
+    likelihood = _likelihood(outcome)
+    own = {name: value for name, value in verdict.items() if name != "variable"}
+    return {"z0_cut": best["z0"], "fpr_cut": best["fpr"], "z0_likelihood": likelihood, **own}
+
+
+def _likelihood(outcome: Outcome) -> float | None:
+    """The likelihood value that the settings show; None where it is not defined."""
+    by_name = {row["variable"]: row for row in outcome.rows}
+    shown = shown_likelihood(by_name, outcome.scenario.config.significance.weight_scales)
+    value: float | None = by_name[shown]["z0"]
+    return value
+
+
+def significances_table(scan: ClassicalScan, outcomes: Sequence[Outcome]) -> pd.DataFrame:
+    """A row for every significance of one charge."""
+    names = ("z0", "z_signed", "n_obs", "n_bkg", "n_sig", "valid")
+    rows, placed = [], {each.label: each for each in scan.windows}
+    for label, tests in scan.tests.items():
+        for test in tests:
+            values = {name: getattr(test.outcome, name) for name in names}
+            rows.append({"window": label, "variable": CLASSICAL, "fpr": 1.0, "n_bins_sr": test.n_bins_sr, **values})
+    for each in outcomes:
+        n_bins_sr = each.scenario.config.scan.binnings[0] if each.scenario.config.scan else None
+        for row in each.rows:
+            if row["variable"] != "window":
+                label = str(each.scenario.labels["window"])
+                values = {name: row[name] for name in ("variable", "fpr", *names)}
+                rows.append({"window": label, "n_bins_sr": n_bins_sr, **values})
+    frame = pd.DataFrame(rows).assign(charge=scan.charge.upper())
+    frame["sr_low"] = [placed[label].window.sr_low for label in frame["window"]]
+    frame["sr_high"] = [placed[label].window.sr_high for label in frame["window"]]
+    numbers = dict.fromkeys(("fpr", "z0", "z_signed", "n_obs", "n_bkg", "n_sig"), "float64")
+    return frame[list(SIGNIFICANCES.column_names)].astype(numbers | {"valid": "boolean"})
+
+
+def spectra_table(scan: ClassicalScan) -> pd.DataFrame:
+    """The spectra of all windows of one charge."""
+    placed, frames = {each.label: each.window for each in scan.windows}, []
+    for label, spectrum in scan.spectra.items():
+        frame = pd.DataFrame(spectrum)
+        region = placed[label].region((frame["bin_low"] + frame["bin_high"]) / 2)
+        frames.append(frame.assign(region=region, window=label, charge=scan.charge.upper()))
+    return pd.concat(frames, ignore_index=True)[list(SPECTRA.column_names)]
+
+
+def summarise(
+    scan: ClassicalScan, outcomes: Sequence[Outcome], nulls: NullResults | None, rng: np.random.Generator
+) -> Summary:
+    """What the scan of one charge found."""
+    kept = searched(scan.windows)
+    local = _local(scan, outcomes)
+    largest = {method: found for method in local if (found := _largest(scan, local, method, kept, nulls)) is not None}
+    free = [each for each in kept if not each.known]
+    elsewhere = {method: found for method in local if (found := _largest(scan, local, method, free, nulls)) is not None}
+    above = [
+        _found(scan, CLASSICAL, each, 1.0, z0, nulls)
+        for each in kept
+        if (z0 := local[CLASSICAL].get(each.label, (0.0, 1.0))[0]) >= SAID
+    ]
+    return Summary(
+        n_windows=len(scan.windows),
+        n_searched=len(kept),
+        background=Background.of(scan.background),
+        largest=largest,
+        elsewhere=elsewhere,
+        above=tuple(above),
+        trials=tuple(bump_scan.trials(scan.toys)) if len(scan.toys) else (),
+        n_nulls=0 if nulls is None else len(nulls.classical),
+        uniformity={} if nulls is None else _uniformity(nulls, rng),
+    )
+
+
+Local = Mapping[str, Mapping[str, tuple[float, float]]]  # {method: {label: (Z0, FPR of its cut)}}
+
+
+def _local(scan: ClassicalScan, outcomes: Sequence[Outcome]) -> Local:
+    """The largest Z0 of each method in each window whose sidebands are described."""
+    tests = {label: scan.largest(label).outcome for label in scan.tests}
+    described = {label: each for label, each in tests.items() if _described(each.p_saturated)}
+    local: dict[str, dict[str, tuple[float, float]]] = {
+        CLASSICAL: {label: (each.z0, 1.0) for label, each in described.items()}
+    }
+    for each in outcomes:
+        label = str(each.scenario.labels["window"])
+        if each.failed is None and label in described:
+            columns = _learned_columns(each)
+            local.setdefault(CUT, {})[label] = (columns["z0_cut"] or 0.0, columns["fpr_cut"])
+            local.setdefault(LIKELIHOOD, {})[label] = (columns["z0_likelihood"] or 0.0, 1.0)
+    if len(local) > 1:
+        local[ALL] = {
+            label: max(local[method][label] for method in (CLASSICAL, CUT, LIKELIHOOD) if label in local[method])
+            for label in described
+        }
+    return local
+
+
+def _largest(
+    scan: ClassicalScan, local: Local, method: str, windows: Iterable[ScanWindow], nulls: NullResults | None
+) -> Found | None:
+    of_method = {each.label: (each, *local[method][each.label]) for each in windows if each.label in local[method]}
+    if not of_method:
+        return None
+    placed, z0, fpr = max(of_method.values(), key=lambda entry: entry[1])
+    return _found(scan, method, placed, fpr, z0, nulls)
+
+
+def _found(
+    scan: ClassicalScan, method: str, placed: ScanWindow, fpr: float, z0: float, nulls: NullResults | None
+) -> Found:
+    window = placed.window
+    overall = global_of(method, z0, scan.toys, nulls)
+    return Found(method, placed.label, window.sr_low, window.sr_high, placed.known, fpr, z0, overall)
+
+
+def global_of(method: str, z0: float, toys: FloatArray, nulls: NullResults | None) -> GlobalSignificance | None:
+    """What the largest Z0 of a method is worth: by the toys of the classical scan, of the others by null datasets."""
+    if method == CLASSICAL:
+        return bump_scan.global_significance(z0, toys) if len(toys) else None
+    if nulls is None:
+        return None
+    highest = _highest(nulls)[method] + ROUNDING
+    if method == LIKELIHOOD:
+        return GlobalSignificance.of(z0, highest, NULLS, bump_scan.tail_of(nulls.likelihood, z0), nulls.n_failed)
+    if method == CUT:
+        field = nulls.cuts
+        characteristics = {level: euler_characteristic(field, level).astype(float) for level in LEVELS}
+        return GlobalSignificance.of(z0, highest, NULLS, euler_tail(characteristics, z0), nulls.n_failed)
+    return GlobalSignificance.of(z0, highest, NULLS, None, nulls.n_failed)
+
+
+def _highest(nulls: NullResults) -> dict[str, FloatArray]:
+    """(n,) the largest Z0 of each method in each null dataset."""
+    highest = {
+        CLASSICAL: bump_scan.largest(nulls.classical),
+        CUT: nulls.cuts.max(axis=(1, 2)),
+        LIKELIHOOD: bump_scan.largest(nulls.likelihood),
+    }
+    return highest | {ALL: np.max(list(highest.values()), axis=0)}
+
+
+def _uniformity(nulls: NullResults, rng: np.random.Generator) -> dict[str, Uniformity]:
+    half = len(nulls.classical) // 2
+    if not half:
+        return {}
+    return {method: uniformity(z[:half], z[half:], rng) for method, z in _highest(nulls).items()}
+
+
+def report(summary: Mapping[str, Summary]) -> str:
+    """The scan in words, for the screen."""
+    lines = []
+    for charge, part in summary.items():
+        fit = part.background
+        lines.append(
+            f"{charge}: {part.n_searched} of {part.n_windows} windows searched; background of the whole range: degree "
+            f"{fit.degree}, p = {fit.p_value:.2g}"
+            + ("" if fit.p_value > 0.01 else " (not described: declare scan.known)")
+        )
+        for where, of_methods in (("largest", part.largest), ("beside known resonances", part.elsewhere)):
+            for method, found in of_methods.items():
+                if where == "largest" or found.known != part.largest[method].known:
+                    lines.append(f"{charge}: {METHODS[method]}, {where}: {_in_words(found)}")
+        named = [f"{each.window} ({', '.join(each.known) or 'unknown'}) {each.local:.1f}" for each in part.above]
+        lines.append(f"{charge}: classical windows above {SAID:g} sigma: {', '.join(named) or 'none'}")
+    return "\n".join(lines)
+
+
+def _in_words(found: Found) -> str:
+    cut = f" at FPR {found.fpr:.3g}" if found.fpr < 1 else ""
+    known = f" ({', '.join(found.known)})" if found.known else ""
+    worth = "no global significance: scan.toys or scan.nulls is 0" if found.overall is None else str(found.overall)
+    return f"{found.window}{known}, local Z0 = {found.local:.2f}{cut}; {worth}"
