@@ -2,8 +2,6 @@
 
 import io
 import json
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,6 +21,7 @@ from dimuon.random import Stream
 from dimuon.regions import MassWindow
 from dimuon.statistics import significance
 from dimuon.workflow.executor import AtOnce
+from tests.shell import here
 
 ROOT = Path(__file__).resolve().parent.parent
 WINDOW = MassWindow(5.0, 9.0, 10.6, 16.0)
@@ -324,9 +323,7 @@ def write_dimuons(folder, n_events=2500):
 
 def run_step(step, folder, expect=0):
     """Run a script in a folder; returns its output."""
-    done = subprocess.run(
-        [sys.executable, ROOT / step, "test.yaml"], cwd=folder, capture_output=True, text=True, timeout=300
-    )
+    done = here(folder, step, "test.yaml")
     assert done.returncode == expect, done.stdout + done.stderr
     return done.stdout + done.stderr
 

@@ -2,9 +2,6 @@
 
 import contextlib
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pandas as pd
@@ -15,6 +12,7 @@ from dimuon.data import schema
 from dimuon.studies import convergence, study
 from dimuon.workflow import config, products, provenance
 from tests.conftest import ROOT
+from tests.shell import here, in_shell
 
 STEPS = sorted(path.name for path in ROOT.glob("0[1-7]_*.py"))
 CONFIG = """
@@ -27,19 +25,6 @@ execution: {{workers: {workers}}}
 """
 
 
-def shell(folder, step, config="small.yaml", *options):
-    """Run one step in `folder` as a user would; the finished process with its output."""
-    return subprocess.run(
-        [sys.executable, str(ROOT / step), config, *options],
-        cwd=folder,
-        env=os.environ | {"MPLBACKEND": "Agg"},
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-    )
-
-
 def write_config(folder, epochs=4, workers=2):
     (folder / "small.yaml").write_text(CONFIG.format(epochs=epochs, workers=workers))
 
@@ -50,7 +35,7 @@ def finished(tmp_path_factory):
     folder = tmp_path_factory.mktemp("pipeline")
     write_config(folder)
     for step in STEPS:
-        done = shell(folder, step)
+        done = in_shell(folder, step, "small.yaml")
         assert done.returncode == 0, f"{step}:\n{done.stdout}\n{done.stderr}"
     return folder
 
@@ -139,7 +124,7 @@ def test_headline_agrees_with_the_curves(finished):
 def test_results_do_not_depend_on_the_number_of_workers(finished, tmp_path):
     write_config(tmp_path, workers=1)
     for step in STEPS[:6]:
-        done = shell(tmp_path, step)
+        done = here(tmp_path, step, "small.yaml")
         assert done.returncode == 0, f"{step}:\n{done.stdout}\n{done.stderr}"
     tables = sorted(path.relative_to(tmp_path) for path in tmp_path.rglob("*.parquet"))
     assert len(tables) >= 10
@@ -150,7 +135,7 @@ def test_results_do_not_depend_on_the_number_of_workers(finished, tmp_path):
 
 def test_a_changed_setting_stops_the_next_step(finished):
     write_config(finished, epochs=5)
-    message = one_line(shell(finished, "04_sample_background.py"))
+    message = one_line(here(finished, "04_sample_background.py", "small.yaml"))
     assert "flows_os.pt" in message
     assert "estimator.epochs = 4" in message
     assert "now says 5" in message
@@ -160,21 +145,25 @@ def test_a_changed_setting_stops_the_next_step(finished):
 
 def test_a_step_too_early_says_what_to_run(tmp_path):
     write_config(tmp_path)
-    assert "run `python 02_select_dimuons.py small.yaml`" in one_line(shell(tmp_path, "03_train_flows.py"))
-    assert "run `python 01_skim_nanoaod.py small.yaml`" in one_line(shell(tmp_path, "02_select_dimuons.py"))
+    assert "run `python 02_select_dimuons.py small.yaml`" in one_line(here(tmp_path, "03_train_flows.py", "small.yaml"))
+    assert "run `python 01_skim_nanoaod.py small.yaml`" in one_line(
+        here(tmp_path, "02_select_dimuons.py", "small.yaml")
+    )
     assert not (tmp_path / "data").exists() or not list((tmp_path / "data").rglob("*.parquet"))
 
 
 def test_a_mistyped_key_and_a_missing_config(tmp_path):
     (tmp_path / "small.yaml").write_text("name: small\nseed: 1\ninput: {simulation: {}}\nflow: {epoch: 3}\n")
-    assert "small.yaml:4: unknown key flow.epoch; did you mean 'epochs'?" in one_line(shell(tmp_path, STEPS[2]))
-    assert "absent.yaml: no such configuration file" in one_line(shell(tmp_path, STEPS[2], "absent.yaml"))
+    assert "small.yaml:4: unknown key flow.epoch; did you mean 'epochs'?" in one_line(
+        here(tmp_path, STEPS[2], "small.yaml")
+    )
+    assert "absent.yaml: no such configuration file" in one_line(here(tmp_path, STEPS[2], "absent.yaml"))
 
 
 def test_a_table_handed_in_that_is_absent_or_short_of_a_column(tmp_path):
     config = tmp_path / "mine.yaml"
     config.write_text("name: mine\nseed: 1\ninput: {dimuons: mine.parquet}\n")
-    assert "mine.parquet: not found; check the path" in one_line(shell(tmp_path, STEPS[2], "mine.yaml"))
+    assert "mine.parquet: not found; check the path" in one_line(here(tmp_path, STEPS[2], "mine.yaml"))
     pd.DataFrame({"dimu_mass": [9.5], "charge": ["OS"]}).to_parquet(tmp_path / "mine.parquet")
-    assert "mine.parquet: column dimu_pt is missing" in one_line(shell(tmp_path, STEPS[2], "mine.yaml"))
+    assert "mine.parquet: column dimu_pt is missing" in one_line(here(tmp_path, STEPS[2], "mine.yaml"))
     assert not list(Path(tmp_path, "data").rglob("*"))

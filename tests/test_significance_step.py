@@ -4,7 +4,6 @@ import hashlib
 import json
 import runpy
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
@@ -20,8 +19,10 @@ from dimuon.regions import MassWindow
 from dimuon.statistics.significance import discovery
 from dimuon.workflow import config, provenance
 from tests import small_results
+from tests.conftest import ROOT
+from tests.shell import here, in_shell
 
-SCRIPT = Path(__file__).resolve().parent.parent / "06_significance.py"
+SCRIPT = "06_significance.py"
 TABLES = (
     *("significance_curves", "mass_histograms", "feature_histograms"),
     *("events", "found_columns", "found_spectra", "peak_spectra"),
@@ -29,9 +30,7 @@ TABLES = (
 
 
 def run(folder, config):
-    return subprocess.run(
-        [sys.executable, SCRIPT, config], cwd=folder, capture_output=True, text=True, timeout=300, check=False
-    )
+    return here(folder, SCRIPT, config)
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +41,7 @@ def analysis(tmp_path_factory):
     with open(folder / "small.yaml", "a") as config:
         config.write("significance: {toys: {local: 20, scan: 10, weights: 20}}\n")
     shutil.rmtree(folder / "results")
-    done = run(folder, "small.yaml")
+    done = in_shell(folder, SCRIPT, "small.yaml")
     assert done.returncode == 0, done.stderr
     return folder, done.stdout
 
@@ -105,8 +104,8 @@ def test_another_choice_of_the_function_is_marked_and_drawn_as_it_is(analysis, t
     settings = "choice: f_test, degree: 4, degrees: [2, 3], binnings: [11], toys: {local: 0, scan: 0, weights: 0}"
     text = Path("small.yaml").read_text().partition("significance:")[0] + f"significance: {{{settings}}}\n"
     Path("small.yaml").write_text(text)
-    run_as = provenance.Run(config.load("small.yaml"), SCRIPT.name, "small.yaml")
-    runpy.run_path(str(SCRIPT))["main"](run_as)
+    run_as = provenance.Run(config.load("small.yaml"), SCRIPT, "small.yaml")
+    runpy.run_path(str(ROOT / SCRIPT))["main"](run_as)
     curves = pd.read_parquet("results/small/significance_curves.parquet")
     curves = curves[(curves["train"] == "os") & (curves["test"] == "os") & (curves["variable"] == "cathode")]
     own = curves[curves["baseline"]]
@@ -296,9 +295,9 @@ def test_weights_of_a_table_are_used(tmp_path):
 def test_a_table_that_cannot_be_used_stops_with_one_line(tmp_path, monkeypatch, capsys, columns, message):
     own_table(tmp_path, **columns)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", [str(SCRIPT), "own.yaml"])
+    monkeypatch.setattr(sys, "argv", [SCRIPT, "own.yaml"])
     with pytest.raises(SystemExit) as stopped:
-        runpy.run_path(str(SCRIPT), run_name="__main__")
+        runpy.run_path(str(ROOT / SCRIPT), run_name="__main__")
     said = capsys.readouterr().err
     assert stopped.value.code == 2
     assert message in said

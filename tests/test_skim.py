@@ -3,18 +3,13 @@
 import contextlib
 import errno
 import functools
-import io
 import json
-import logging
 import os
-import runpy
 import signal
 import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
-from types import SimpleNamespace
-from unittest import mock
 
 import awkward as ak
 import numpy as np
@@ -33,6 +28,7 @@ from dimuon.workflow import executor
 from tests import nanoaod_files
 from tests.conftest import ROOT
 from tests.nanoaod_files import TRIGGER
+from tests.shell import here, in_shell
 
 GOLDEN = {"278820": [[1, 20]], "278821": [[1, 40]]}  # half of the first run
 
@@ -53,38 +49,18 @@ def write_config(folder, given, **sections):
     (folder / "test.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
 
 
-def in_shell(folder, script, *options):
-    """A step as a user runs it."""
-    command = [sys.executable, str(ROOT / script), "test.yaml", *options]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120)
+def threaded(folder, *line):
+    """In this process, with threads for its workers."""
+    with ThreadPoolExecutor(2) as pool:
+        return here(folder, *line, pool=pool)
 
 
-def here(folder, script, *options, pool=None):
-    """The same script in this process, with threads for its workers: a tenth of the time."""
-    out, err = io.StringIO(), io.StringIO()
-    handler = logging.StreamHandler(out)
-    logging.getLogger("dimuon").addHandler(handler)
-    level = logging.getLogger().level
-    logging.getLogger().setLevel(logging.INFO)  # what a shell's first handler would bring
-    with (
-        contextlib.chdir(folder),
-        contextlib.redirect_stderr(err),
-        mock.patch.object(sys, "argv", [script, "test.yaml", *options]),
-        mock.patch.object(executor, "executor", return_value=pool or ThreadPoolExecutor(2)),
-    ):
-        with pytest.raises(SystemExit) as ended:
-            runpy.run_path(str(ROOT / script), run_name="__main__")
-    logging.getLogger("dimuon").removeHandler(handler)
-    logging.getLogger().setLevel(level)
-    return SimpleNamespace(returncode=ended.value.code, stdout=out.getvalue(), stderr=err.getvalue())
+def skim(folder, *options, run=threaded):
+    return run(folder, "01_skim_nanoaod.py", "test.yaml", *options)
 
 
-def skim(folder, *options, run=here):
-    return run(folder, "01_skim_nanoaod.py", *options)
-
-
-def select(folder, run=here):
-    return run(folder, "02_select_dimuons.py")
+def select(folder, run=threaded):
+    return run(folder, "02_select_dimuons.py", "test.yaml")
 
 
 def contents(folder):

@@ -4,8 +4,6 @@ import contextlib
 import decimal
 import json
 import shutil
-import subprocess
-import sys
 
 import numpy as np
 import pandas as pd
@@ -24,7 +22,7 @@ from dimuon.features import Feature
 from dimuon.workflow import config
 from dimuon.workflow.provenance import Run
 from tests import servers
-from tests.conftest import ROOT
+from tests.shell import here
 
 WINDOW = "window: {sb_low: 2.6, sr_low: 3.2, sr_high: 3.8, sb_high: 5.0}"
 DIJETS = """\
@@ -335,7 +333,7 @@ def test_the_mass_may_be_the_index_of_the_frame(folder):
 
 def test_a_constant_feature_is_refused_before_anything_is_trained(folder):
     dijets(2000).assign(tau21=0.5).to_parquet("dijets.parquet")
-    done = script("03_train_flows.py", DIJETS + SMALL)
+    done = script(folder, "03_train_flows.py", DIJETS + SMALL)
     assert done.returncode == 2
     assert "feature tau21 is constant in the sidebands (0.5 in every event); leave it out" in done.stderr
     assert done.stderr.count("\n") == 1
@@ -506,11 +504,9 @@ def test_a_wrong_checksum_and_a_file_that_is_not_there_are_refused(shelf):
 # whole analyses -------------------------------------------------------------------------------------------------------
 
 
-def script(name, text):
-    with open("a.yaml", "w") as file:
-        file.write(text)
-    command = [sys.executable, str(ROOT / name), "a.yaml"]
-    return subprocess.run(command, capture_output=True, text=True)
+def script(folder, name, text):
+    (folder / "a.yaml").write_text(text)
+    return here(folder, name, "a.yaml")
 
 
 @pytest.mark.slow
@@ -518,7 +514,7 @@ def test_a_search_in_dijets_runs_from_a_table_to_the_page(folder):
     """Without another word about charges, triggers or muons, and without a wrong one about the events."""
     dijets().to_parquet("dijets.parquet")
     for name in ("03_train_flows", "04_sample_background", "05_train_bdts", "06_significance", "07_plots"):
-        done = script(f"{name}.py", DIJETS + SMALL)
+        done = script(folder, f"{name}.py", DIJETS + SMALL)
         assert done.returncode == 0, done.stderr
         if name.startswith("03"):
             assert "mj1: drawn from" in done.stdout
