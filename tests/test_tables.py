@@ -501,6 +501,40 @@ def test_a_wrong_checksum_and_a_file_that_is_not_there_are_refused(shelf):
             Dimuons(run_of(text)).events("all")
 
 
+def test_weighted_rows_are_drawn(folder):
+    """As many as the weights add up to, with the density that they give; the same whatever is asked for."""
+    frame = dijets(20_000)
+    frame.assign(w=frame["tau21"]).to_parquet("dijets.parquet")  # means of the beta distributions (4, 3) and (5, 3)
+    text = DIJETS.replace("mass: mjj}", "mass: mjj, weight: 0.8 * w}", 1)
+    events, all_of_them = Dimuons(run_of(text)).events("all"), Dimuons(run_of(DIJETS)).events("all")
+    weight = 0.8 * all_of_them.columns["tau21"]
+    assert abs(len(events) - weight.sum()) < 4 * np.sqrt(np.sum(weight * (1 - weight)))
+    drawn = events.columns["tau21"]
+    assert abs(drawn.mean() - 5 / 8) < 4 * drawn.std() / np.sqrt(len(drawn))
+    assert abs(all_of_them.columns["tau21"].mean() - 4 / 7) < 0.01
+    assert set(events.weight) == {1.0}
+    np.testing.assert_array_equal(Dimuons(run_of(text)).events("all", ["mj1"]).row, events.row)
+    cut = text.replace("weight: 0.8 * w}", "weight: 0.8 * w, cuts: {ntrk: {max: 12}}}")
+    np.testing.assert_array_equal(Dimuons(run_of(cut)).events("all").row, events.row[events.columns["ntrk"] < 12])
+    other = Dimuons(run_of(text.replace("seed: 1", "seed: 2"))).events("all")
+    assert not np.array_equal(other.row, events.row)
+
+
+@pytest.mark.parametrize(
+    ("formula", "said"),
+    [
+        ("ntrk - 30", r"is -\d+ in row \d+ .*leave such events out"),
+        ("ntrk / 2", r"is [\d.]+ in row \d+ .*divide by the largest weight in its formula"),
+        ("log(ntrk - 12)", r"is (nan|-inf) in row \d+"),
+        ("wt", "column wt is missing; found mjj"),
+    ],
+)
+def test_weights_that_are_no_probability_are_refused(folder, formula, said):
+    dijets(1000).to_parquet("dijets.parquet")
+    with pytest.raises(UserError, match=said):
+        Dimuons(run_of(DIJETS.replace("mass: mjj}", f"mass: mjj, weight: {formula}}}", 1))).events("all")
+
+
 # whole analyses -------------------------------------------------------------------------------------------------------
 
 

@@ -7,11 +7,13 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import pandas as pd
 
+from dimuon.arrays import BoolArray, IntArray
 from dimuon.data.addresses import digest_of, is_remote
 from dimuon.data.finite import require_finite
 from dimuon.data.settings import Table
 from dimuon.data.tables import TableColumns
 from dimuon.errors import UserError
+from dimuon.random import Stream
 from dimuon.workflow.config import Config
 from dimuon.workflow.provenance import Run
 
@@ -58,6 +60,7 @@ def chosen(columns: TableColumns, config: Config, sample: str, names: Sequence[s
     require_finite(path, {config.mass_axis.column: mass}, np.arange(len(mass)), REMEDY)
     inside = window.in_window(mass)
     rows = np.flatnonzero(inside & columns.sample(sample))
+    rows = rows[_drawn(columns, config, rows)]
     for column, cut in table.cuts.items():
         passing = selection.passes(columns.number(column)[rows], cut)
         log.debug("%s: %s keeps %d of %d", path, selection.name_of(column, cut), passing.sum(), len(rows))
@@ -71,6 +74,30 @@ def chosen(columns: TableColumns, config: Config, sample: str, names: Sequence[s
                 raise UserError(f"{path}: the feature {name} is the mass itself; leave it out of features.set")
             frame[name] = values
     return pd.DataFrame(frame, index=rows)
+
+
+def _drawn(columns: TableColumns, config: Config, rows: IntArray) -> BoolArray:
+    """(n,) True for the rows that are drawn: those of a weighted table with their weight as probability, else all.
+
+    The events drawn have unit weight, and every density of theirs is the weighted one. Each row of the file has its own
+    random number, so the same are drawn whatever is asked for.
+    """
+    weight = columns.weight()
+    if weight is None:
+        return np.ones(len(rows), dtype=bool)
+    given, name = weight[rows], f"{columns.path}: input.table.weight ({_table(config).weight})"
+    wrong = ~((given >= 0) & (given <= 1))  # what is missing, too
+    if wrong.any():
+        remedy = "divide by the largest weight in its formula" if np.nanmax(given) > 1 else "leave such events out"
+        raise UserError(
+            f"{name} is {given[wrong][0]:g} in row {rows[wrong][0]} ({wrong.sum()} such values); a row stands for 0 to "
+            f"1 events, so that it can be drawn with this probability; {remedy}"
+        )
+    drawn: BoolArray = Stream(config.seed).child("input.table", "weight").generator().random(len(weight))[rows] < given
+    log.debug(
+        "%s: %d of %d rows are drawn by their weights, whose sum is %g", name, drawn.sum(), len(rows), given.sum()
+    )
+    return drawn
 
 
 def _table(config: Config) -> Table:

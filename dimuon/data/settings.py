@@ -58,6 +58,7 @@ class Table(Section):
     columns: dict[Column, Expression] = {}  # further columns of the analysis; run, luminosityBlock, event among them
     split: Annotated[dict[Sample, Expression], Field(min_length=1)] | None = None  # {sample: which events are of it}
     cuts: dict[Column, Range] = {}  # on any column
+    weight: Expression | None = None  # events that a row stands for, at most one: with this probability it is drawn
 
     @field_validator("muons")
     @classmethod

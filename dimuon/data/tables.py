@@ -331,6 +331,11 @@ class TableColumns:
             raise UserError(f"{self.path}: input.table.split.{name} must be true or false for every event")
         return values.astype(bool)
 
+    def weight(self) -> FloatArray | None:
+        """(n_rows,) how many events each row stands for, None where each is one."""
+        formula = self.settings.weight
+        return None if formula is None else self._number(formula, self._of(formula))
+
     def others(self) -> Iterator[str]:
         """The names of all columns that it has, of the analysis and of the file."""
         computed = self._muons() if self.settings.muons is not None else {}

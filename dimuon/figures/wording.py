@@ -111,7 +111,12 @@ def _selection(config: Config) -> Iterator[str]:
         )
     elif table is not None:
         cuts = f" with {_cuts(config, table.cuts)}" if table.cuts else ""
-        yield f"Selection: all events of the table inside the mass window{cuts}."
+        drawn = (
+            f", each drawn with its weight ({table.weight}) as probability: a sample of events of unit weight"
+            if table.weight
+            else ""
+        )
+        yield f"Selection: all events of the table inside the mass window{cuts}{drawn}."
     elif config.input.scores is not None:
         yield "Selection and classifier: made before this analysis, which begins with the scored events."
     else:
