@@ -12,6 +12,7 @@ COMMANDS = {  # each a module of `dimuon.commands`
     "run": "do what is stale or missing of the seven steps, in order",
     "study": "do a study of how far a result can be believed",
     "scan": "look for a bump that nobody pointed at: the search in windows that slide over the mass",
+    "bench": "compare the methods of the field on the same events",
     "limits": "upper limits on the number of signal events, observed and expected",
     "export": "write the results for others: HEPData tables, pyhf workspaces, CSV and JSON",
     "inspect": "say what a file is, where it comes from and what is in it",

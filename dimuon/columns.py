@@ -94,6 +94,9 @@ COLUMNS: dict[str, Column] = {
     # studies
     "experiment": Column("", "number of the null dataset, from 0"),
     "seed": Column("", "seed of everything random in the row"),
+    "n_injected": Column("events", "signal events added to the sample"),
+    "repeat": Column("", "number of the sample among those alike, from 0"),
+    "method": Column("text", "how the significance was obtained"),
     "pt_cut": Column("GeV", "dimuon pT at or above which events are kept"),
     "ip3d_cut": Column("cm", "3D impact parameter of both muons at or below which events are kept"),
     "p0_toys": Column("", "p-value from background-only toys; NaN where none were drawn"),

@@ -79,6 +79,18 @@ def test_negative_maximum_keeps_room_above():
     assert not scaler.outside([[-0.9]])[0]
 
 
+def test_what_has_no_image_is_taken_at_the_end_and_the_rest_as_it_is():
+    rng = np.random.default_rng(4)
+    x = rng.normal(size=(1000, 2))
+    scaler = LogitScaler().fit(x)
+    asked = np.array([[0.0, 1.0], [50.0, -50.0]])
+    inside = scaler.within(asked)
+    np.testing.assert_array_equal(inside[0], asked[0])
+    assert not scaler.outside(inside).any()
+    assert (inside[1] > x.max(axis=0)).tolist() == [True, False]
+    assert np.isfinite(scaler.transform(inside)).all()
+
+
 def test_outside_the_range(events):
     x, sideband = events
     scaler = LogitScaler().fit(x, sideband)

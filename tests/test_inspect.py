@@ -181,7 +181,8 @@ def test_the_command(folder, capsys):
 def test_every_product_has_known_columns_and_a_command_that_makes_it():
     assert {maker.command for maker in products.STEPS} <= {product.maker.command for product in PRODUCTS.values()}
     for product in PRODUCTS.values():
-        of_command = product.maker in (products.EXPORT, products.LIMITS_MAKER, products.SCAN_MAKER)
+        commands = (products.EXPORT, products.LIMITS_MAKER, products.SCAN_MAKER, products.BENCH_MAKER)
+        of_command = product.maker in commands
         assert product.maker.is_step or product.maker.is_study or of_command, product.name
         assert set(product.column_names) <= set(COLUMNS), product.name
         assert product.path.startswith(("data/{name}/", "results/{name}/")), product.name

@@ -13,7 +13,9 @@ from tests.conftest import ROOT
 
 README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"^```python\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
-RECIPES = re.findall(r"^```(?:python|text)\n# (dimuon/[^\n]+)\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
+CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text()
+RECIPE = re.compile(r"^```(?:python|text)\n# (dimuon/[^\n]+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+RECIPES = RECIPE.findall(README) + RECIPE.findall(CONTRIBUTING)
 EXAMPLES = [block for block in BLOCKS if ">>>" in block]
 OPTIONS = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
 
@@ -86,6 +88,14 @@ family = model_choice.model_of(chosen.significance, window)
 outcome = discoveries(Spectra.of(falling, family.bins), family)
 assert outcome.p_chi2[0] > 1e-3 and abs(outcome.z_signed[0]) < 4, outcome
 
+from dimuon.methods.protocol import METHODS
+from tests.gaussians import Gaussians, given, share_of_ideal
+truth = Gaussians(mean=0, std=3)  # the exact ratio rises with the distance
+known, is_signal = given(truth, members=1)
+distance = METHODS["mahalanobis"].score(known, None)
+assert share_of_ideal(distance.further, truth.ratio(known.further), is_signal) > 0.9
+assert "mahalanobis" in chosen.bench.chosen
+
 written = {}
 class Study(SimpleNamespace):
     def write_json(self, product, content):
@@ -134,10 +144,13 @@ def follow(where, code, folder):
 
 @pytest.mark.slow
 def test_the_recipes_can_be_followed(tmp_path):
-    assert len(RECIPES) == 9
+    assert len(RECIPES) == 10
     shutil.copytree(ROOT / "dimuon", tmp_path / "dimuon", ignore=shutil.ignore_patterns("__pycache__"))
     for where, code in RECIPES:
         follow(where, code, tmp_path)
+    (tmp_path / "tests").mkdir()
+    for name in ("__init__.py", "gaussians.py"):
+        shutil.copy(ROOT / "tests" / name, tmp_path / "tests" / name)
     (tmp_path / "all.yaml").write_text(USED)
     (tmp_path / "follow.py").write_text(FOLLOWED)
     environment = os.environ | {"PYTHONPATH": str(tmp_path), "MPLBACKEND": "Agg"}

@@ -14,6 +14,7 @@ from dimuon.events import Events
 STRETCH = 1.2  # u = (x - min) / (1.2 max - min): room above the largest value
 SQUEEZE = (0.02, 0.98)  # u is mapped linearly into this interval before the logit
 LARGEST = float(np.finfo(np.float32).max) / 10  # of a feature's values
+AT_END = 1e-6  # of v: an image still finite
 AT_BOUND = 1e-4  # of the span: the strip beyond a hard bound whose values are taken for the bound itself
 
 Bounds = tuple[float | None, float | None]
@@ -89,6 +90,13 @@ class LogitScaler:
         v = self._squeezed(_table(x, finite=False))
         outside: BoolArray = ~np.all((v > 0) & (v < 1), axis=1)
         return outside
+
+    def within(self, x: ArrayLike) -> FloatArray:
+        """x with each feature that has no finite image moved to the nearest value that has one: same shape."""
+        low, high = self._squeeze()
+        table = _table(x)
+        ends = [self.minimum + (end - low) / (high - low) * self.span for end in (AT_END, 1 - AT_END)]
+        return np.clip(table, *ends)
 
     def transform(self, x: ArrayLike) -> FloatArray:
         """y: (n_events, n_features), dimensionless. x: same shape, physical units. Raises ValueError outside."""

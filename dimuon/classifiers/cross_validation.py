@@ -81,6 +81,14 @@ def assign_folds(n_events: int, n_folds: int, rng: np.random.Generator) -> IntAr
     return rng.permutation(n_events) % n_folds
 
 
+def event_folds(in_sr: BoolArray, n_folds: int, stream: Stream) -> IntArray:
+    """(n_events,) fold of each event, those of the SR and of the sidebands each at random. stream: of the ensemble."""
+    fold = np.empty(len(in_sr), dtype=int)
+    for name, mask in (("sr", in_sr), ("sidebands", ~in_sr)):
+        fold[mask] = assign_folds(int(mask.sum()), n_folds, stream.child("folds", name).generator())
+    return fold
+
+
 def roles(fold: IntArray, test: int) -> tuple[BoolArray, BoolArray, BoolArray]:
     """Masks (train, validation, test) of the events where fold `test` is held out for testing.
 
@@ -107,12 +115,14 @@ def train(
     stream: Stream,
     pool: Executor,
     others: Mapping[str, Events] | None = None,
+    folds: tuple[IntArray, IntArray] | None = None,
 ) -> Ensemble:
     """Train an ensemble on the SR events against sampled background and score everything.
 
     events: all dimuons of one charge. in_sr: (n_events,) of them. background: sampled SR events; a factor common to
     all their weights changes nothing. settings: of the classifier's kind. others: further tables by name, scored by
-    every model.
+    every model. folds: of the events and of the background, (n_events,) and (n_background,), where the background was
+    made from the events: what was made from one has its fold. None: at random.
 
     SR and sideband events are split over the folds separately, so every fold has its share of both.
     Raises `AnalysisError` with fewer SR or background events than folds, for values that are not finite, and for
@@ -129,10 +139,10 @@ def train(
                 f"{len(table)} {name} for {n_folds} folds: at least one per fold is needed", setting="folds"
             )
     background = _of_mean_weight_one(background)
-    fold = np.empty(len(events), dtype=int)
-    for name, mask in (("sr", in_sr), ("sidebands", ~in_sr)):
-        fold[mask] = assign_folds(int(mask.sum()), n_folds, stream.child("folds", name).generator())
-    background_fold = assign_folds(len(background), n_folds, stream.child("folds", "background").generator())
+    if folds is None:
+        at_random = assign_folds(len(background), n_folds, stream.child("folds", "background").generator())
+        folds = event_folds(in_sr, n_folds, stream), at_random
+    fold, background_fold = folds
 
     tasks = []
     for test in range(n_folds):

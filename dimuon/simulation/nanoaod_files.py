@@ -197,14 +197,14 @@ def upsilon_events(n: int, rng: np.random.Generator, anti_isolation: float | Non
     decays: list[pd.DataFrame] = []
     while sum(map(len, decays)) < n:
         for process in (UPSILON_ISOLATED, UPSILON_IN_JETS):
-            events = _features(generate(process, rng.poisson(10 * process.os), "os", rng))
+            events = features_of(generate(process, rng.poisson(10 * process.os), "os", rng))
             if anti_isolation is not None:
                 events = events[(events[["mu0_iso04", "mu1_iso04"]] > anti_isolation).all(axis=1)]
             decays.append(events)
     return pd.concat(decays).sample(n, random_state=rng, ignore_index=True)
 
 
-def _features(muons: Muons) -> pd.DataFrame:
+def features_of(muons: Muons) -> pd.DataFrame:
     """The dimuon kinematics and both muons' columns, one row a dimuon."""
     harder, softer = ({name: values[:, i] for name, values in muons.items()} for i in (0, 1))
     single = {f"mu{i}_{name}": muon[name] for i, muon in enumerate((harder, softer)) for name in muon}

@@ -6,7 +6,7 @@ They are not a measurement of anything, and how the mixture divides into process
 """
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import vector
@@ -21,6 +21,14 @@ MASS_RANGE = (4.5, 16.5)  # GeV; a little wider than the paper's window, so that
 MIN_PT = 18.0  # GeV; no dimuon below passes the muon cuts in this mass range
 
 Muons = dict[str, FloatArray]  # {column: (n, 2)} of the harder and the softer muon of n dimuons
+
+
+class Spectrum(Protocol):
+    """Masses of a process."""
+
+    def sample(self, n: int, rng: np.random.Generator) -> FloatArray:
+        """(n,) masses, GeV."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -83,14 +91,14 @@ class Process:
     """One way to make two muons.
 
     os, ss: dimuons of each charge over `MASS_RANGE` that pass the muon pT cuts, before isolation, at scale 1.
-    mass: `Resonances` or `Continuum`. rapidity: width of the dimuon rapidity distribution.
+    mass: a `Spectrum`: `Resonances`, `Continuum`. rapidity: width of the dimuon rapidity distribution.
     flight: shares and mean impact parameters [cm] of the decays that a muon comes from; () where it is prompt.
     """
 
     name: str
     os: float
     ss: float
-    mass: Resonances | Continuum
+    mass: Spectrum
     pt: PtSpectrum
     activity: Activity
     rapidity: float

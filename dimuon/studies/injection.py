@@ -63,13 +63,8 @@ TABLE = PRODUCTS.declare(
         "results/{name}/studies/injection.parquet",
         MAKER,
         "the significances with signal events injected. SIMULATED",
-        ("seed", "fpr", "z0", "n_obs", "n_bkg"),
-        own={
-            "n_injected": Column("events", "signal events added to the null dataset"),
-            "repeat": Column("", "number of the null dataset for one injected number, from 0"),
-            "method": Column("text", "how the significance was obtained"),
-            "n_kept": Column("events", "of them, in the SR after the cut"),
-        },
+        ("n_injected", "repeat", "seed", "method", "fpr", "z0", "n_obs", "n_bkg"),
+        own={"n_kept": Column("events", "of the signal events added, in the SR after the cut")},
     )
 )
 SUMMARY = PRODUCTS.declare(

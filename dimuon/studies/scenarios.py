@@ -55,7 +55,7 @@ class Scenario:
     config: Config
     stream: Stream
     source: Source
-    labels: Mapping[str, str | int] = field(default_factory=dict)
+    labels: Mapping[str, str | int | float] = field(default_factory=dict)
 
 
 Reading = Callable[[Scenario], list[Row]]

@@ -19,6 +19,7 @@ from dimuon.dataset import Dataset, MassAxis
 from dimuon.errors import AnalysisError
 from dimuon.features import FEATURE_SETS, FEATURES, Feature
 from dimuon.figures.settings import Figures
+from dimuon.methods.settings import Bench
 from dimuon.origin import Origin, of_kind
 from dimuon.regions import MassWindow
 from dimuon.settings import MASS_UNITS, Label, Positive, Section, Unit, at
@@ -185,6 +186,7 @@ class Config(Section):
     significance: Significance = Significance()
     studies: Studies = Studies()
     scan: ScanSettings | None = None  # None: this analysis is not scanned
+    bench: Bench = Bench()
     figures: Figures = Figures()
     execution: Execution = Execution()
 

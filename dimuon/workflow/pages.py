@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from dimuon.columns import COLUMNS
-from dimuon.workflow.products import EXPORT, LIMITS_MAKER, PRODUCTS, SCAN_MAKER, STEPS
+from dimuon.workflow.products import BENCH_MAKER, EXPORT, LIMITS_MAKER, PRODUCTS, SCAN_MAKER, STEPS
 
 FURTHER = {
     "": "",
@@ -35,7 +35,8 @@ it in words. The figures share `figures/index.json` instead, what is exported `e
 
 def page(folder: str) -> str:
     """The text of `data/README.md` or `results/README.md`."""
-    makers = [*STEPS, *PRODUCTS.studies(), SCAN_MAKER, LIMITS_MAKER, EXPORT]  # whichever study was imported first
+    commands = (SCAN_MAKER, LIMITS_MAKER, BENCH_MAKER, EXPORT)
+    makers = [*STEPS, *PRODUCTS.studies(), *commands]  # whichever study was imported first
     chosen = [product for maker in makers for product in PRODUCTS.of(maker) if product.folder == folder]
     lines = [INTRODUCTIONS[folder], "| file | made by | what |", "|---|---|---|"]
     lines += [f"| `{product.shown}` | `{product.maker.command}` | {product.meaning} |" for product in chosen]

@@ -54,6 +54,7 @@ STEPS = (STEP_1, STEP_2, STEP_3, STEP_4, STEP_5, STEP_6, STEP_7)
 EXPORT = Maker("-m dimuon export", ("name",))
 LIMITS_MAKER = Maker("-m dimuon limits", ("name", "window", "significance"))
 SCAN_MAKER = Maker("-m dimuon scan", (*CHAIN, "studies.members", "scan"))
+BENCH_MAKER = Maker("-m dimuon bench", (*CHAIN, "bench"))
 
 
 def study_maker(name: str, *settings: str) -> Maker:

@@ -1,0 +1,81 @@
+"""CATHODE: the background's features given the mass, learned in the sidebands, sampled in the SR (arXiv:2109.00546).
+
+As the analysis does it, with each kind of background estimator that there is a file for in
+`dimuon.background.estimators`: "cathode" takes the estimator of the configuration, the others are called by their kind
+and take its settings as far as they have them. It departs from the paper in the classifiers (the analysis's own) and in
+how often they are trained; the flows see all of the sidebands, as in the paper.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from dimuon.background.estimators.flows import Flow
+from dimuon.background.kinds import ESTIMATORS, EstimatorSettings
+from dimuon.background.protocol import BackgroundModel, trained
+from dimuon.methods.protocol import METHODS, Given, Needs, Scores, against_model
+
+OF_ANOTHER_NAME = {"sigma": ("SIGMA", "arXiv:2410.20537")}  # kinds of estimator: title and paper
+
+
+@dataclass(frozen=True)
+class Cathode:
+    """A background estimator and the classifiers. kind: of the estimator, "" for that of the configuration."""
+
+    kind: str = ""
+    needs: Needs = Needs.EVENTS
+
+    @property
+    def title(self) -> str:
+        """With the estimator's kind, where it is not that of the configuration and has no name of its own."""
+        usual = f"CATHODE, {self.kind.replace('_', ' ')}" if self.kind else "CATHODE"
+        return OF_ANOTHER_NAME.get(self.kind, (usual, ""))[0]
+
+    @property
+    def paper(self) -> str:
+        """Of the method."""
+        return OF_ANOTHER_NAME.get(self.kind, ("", "arXiv:2109.00546"))[1]
+
+    def learn(self, given: Given) -> BackgroundModel:
+        """The background model of the sidebands, or what takes the SR out of all events (see `protocol.trained`)."""
+        estimator = self._settings(given.chain.estimator).estimator(given.scaler)
+        own = given.stream.child("background").rooted()
+        return trained(estimator, given.events, given.window, own, pool=given.pool)
+
+    def score(self, given: Given, learned: BackgroundModel) -> Scores:
+        """SR events against what the model samples there."""
+        return against_model(given, learned)
+
+    def _settings(self, configured: EstimatorSettings) -> EstimatorSettings:
+        return derived(self.kind, configured) if self.kind else configured
+
+
+def derived(kind: str, configured: EstimatorSettings) -> EstimatorSettings:
+    """Settings of a kind. A flow, or what is made of flows, is as large and as long trained as configured."""
+    if kind == configured.kind:
+        return configured
+    section, values = ESTIMATORS[kind], dict[str, Any](kind=kind)
+    flow = _flow_of(configured) if issubclass(section, Flow) else None
+    for name, field in section.model_fields.items():
+        parts = field.default if isinstance(field.default, list) else [field.default]
+        if parts and all(isinstance(part, EstimatorSettings) for part in parts):
+            own = [derived(part.kind, configured) for part in parts]
+            values[name] = own if isinstance(field.default, list) else own[0]
+        elif name != "kind" and flow is not None and name in type(flow).model_fields:
+            values[name] = getattr(flow, name)
+    return section.model_validate(values)
+
+
+def _flow_of(settings: EstimatorSettings) -> Flow | None:
+    """The settings of a flow: these themselves, or the first that they are made of; None where there is none."""
+    if isinstance(settings, Flow):
+        return settings
+    for _, value in settings:
+        for part in value if isinstance(value, list) else [value]:
+            if isinstance(part, EstimatorSettings) and (flow := _flow_of(part)):
+                return flow
+    return None
+
+
+METHODS.register("cathode", Cathode())
+for _kind in ESTIMATORS:
+    METHODS.register(_kind, Cathode(_kind))

@@ -1,0 +1,124 @@
+"""The cells of the bench: which there are, in which order, done one by one and kept in a ledger."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dimuon.errors import UserError
+from dimuon.methods.kinds.cathode import Cathode
+from dimuon.methods.protocol import METHODS, Needs
+from dimuon.methods.settings import FeatureSet, label_of
+from dimuon.random import Stream
+from dimuon.studies import scenarios
+from dimuon.studies.bench.cell import read
+from dimuon.studies.bench.samples import BenchSource, Data, Simulated, require_simulated
+from dimuon.studies.ledger import Ledger, settings_of
+from dimuon.studies.scenarios import Outcome, Scenario, vary
+from dimuon.studies.study import Study
+from dimuon.workflow.config import Config
+
+WHICH = ("methods", "features", "samples", "injected", "leak", "noise", "seeds")  # say which cells, not what is in one
+SMALL_SEEDS = 2
+
+
+class Bench(Study):
+    """The bench at work on one analysis. small: the first sample and feature set alone, and two seeds."""
+
+    small: bool = False
+
+    @property
+    def inputs(self) -> list[Path]:
+        """The tables of the data, where they are searched."""
+        return self.files if "data" in self.config.bench.samples else []
+
+    def ledger(self, leave_out: Sequence[str] = ()) -> Ledger:
+        """The cells that are done. More methods, samples or seeds may be asked for at any time."""
+        for path in self.inputs:
+            self.run.require(path)
+        free = [*leave_out, *(f"bench.{name}" for name in WHICH)]
+        return Ledger(self.run.results / "bench" / "bench.ledger.jsonl", settings_of(self.run, self.inputs, free), free)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a cell stands in the matrix, but for its method. charge: of the data, "os" of what is simulated."""
+
+    sample: str
+    charge: str
+    features: FeatureSet
+    n_injected: int
+    leak: float
+    noise: int
+    repeat: int
+
+    @property
+    def source(self) -> BenchSource:
+        """Its events."""
+        if self.sample == "simulated":
+            return Simulated(self.n_injected, self.leak, self.noise)
+        return Data(self.noise)
+
+    @property
+    def labels(self) -> dict[str, Any]:
+        """Columns of its rows."""
+        names = ("sample", "n_injected", "leak", "noise", "repeat")
+        return {name: getattr(self, name) for name in names} | {"features": label_of(self.features)}
+
+
+def places(bench: Bench) -> Iterator[Place]:
+    """Every place, sample by sample, so that methods meet the same events one after the other."""
+    settings = bench.config.bench
+    charges = {"simulated": ["os"], "data": bench.dimuons.charges}
+    samples = [(kind, charge) for kind in settings.samples for charge in charges[kind]]
+    sets: list[FeatureSet] = settings.features or [bench.config.features.set]
+    seeds, noise = settings.seeds, settings.noise
+    if bench.small:
+        samples, sets, seeds, noise = samples[:1], sets[:1], min(seeds, SMALL_SEEDS), noise[:1]
+    for kind, charge in samples:
+        name = kind if kind == "simulated" else charge
+        signals = [(n, leak) for n in settings.injected for leak in settings.leak if n or leak == settings.leak[0]]
+        if bench.small:
+            signals = [signals[len(signals) // 2]]
+        for repeat in range(seeds):
+            for features in sets:
+                for n_noise in noise:
+                    for n_injected, leak in signals if kind == "simulated" else [(0, 0.0)]:
+                        yield Place(name, charge, features, n_injected, leak, n_noise, repeat)
+
+
+def methods(config: Config, sample: str) -> list[str]:
+    """The methods that a sample allows. The configured estimator stands for its kind."""
+    known = {Needs.EVENTS, *([Needs.SIMULATION, Needs.TRUTH] if sample == "simulated" else [])}
+    same = [
+        name for name, method in METHODS.items() if isinstance(method, Cathode) and method.kind == config.estimator.kind
+    ]
+    chosen = [name for name in config.bench.chosen if not (name in same and "cathode" in config.bench.chosen)]
+    return [name for name in chosen if METHODS[name].needs in known]
+
+
+def cells(bench: Bench) -> Iterator[Scenario]:
+    """Every cell."""
+    config = bench.config
+    for place in places(bench):
+        varied = vary(config, {"features.set": place.features})
+        stream = Stream(config.seed).child("bench", place.repeat).rooted()
+        for method in methods(config, place.sample):
+            labels = {**place.labels, "method": method, "seed": stream.seed}
+            key = "/".join(str(labels[name]) for name in (*place.labels, "method"))
+            yield Scenario(key, place.charge, varied, stream, place.source, labels)
+
+
+def run(bench: Bench) -> list[Outcome]:
+    """Do the cells that the ledger does not hold yet; returns the outcomes of all, in their order.
+
+    Raises `UserError` where nothing is to be done, and for features that the simulation does not have.
+    """
+    config = bench.config
+    if "simulated" in config.bench.samples:
+        sets = config.bench.features or [config.features.set]
+        require_simulated([vary(config, {"features.set": names}).features.names for names in sets])
+    listed = list(cells(bench))
+    if not listed:
+        raise UserError("bench.methods: none of them can be done on data alone; add simulated to bench.samples")
+    return scenarios.run(bench, listed, read)

@@ -1,0 +1,243 @@
+"""The bench: which cells there are, that they go on where they were stopped, what is read off them, what is said."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from dimuon import MassWindow, Stream
+from dimuon.__main__ import main
+from dimuon.commands import bench as command
+from dimuon.errors import UserError
+from dimuon.simulation.labelled import background_events, mismodelled
+from dimuon.simulation.processes import DRELL_YAN_IN_JETS, HADRON_DECAYS
+from dimuon.studies.bench import matrix, samples, summary, tables
+from dimuon.studies.bench.matrix import Bench, cells, places
+from dimuon.studies.bench.samples import Simulated
+from dimuon.studies.bench.summary import Band, Standing
+from dimuon.studies.scenarios import Scenario
+from dimuon.workflow import provenance
+from dimuon.workflow.config import Config
+from dimuon.workflow.executor import AtOnce
+from dimuon.workflow.products import BENCH_MAKER
+
+WINDOW = MassWindow(5.0, 9.0, 10.6, 16.0)
+CHOSEN = {"methods": ["supervised", "cwola"], "events": 3000, "injected": [0, 150], "seeds": 1}
+TINY = {
+    "name": "tiny",
+    "seed": 7,
+    "input": {"simulation": {}},
+    "estimator": {"kind": "maf", "members": 1, "hidden": 4, "blocks": 1, "epochs": 1},
+    "bdt": {"members": 1, "folds": 3},
+    "significance": {"n_working_points": 13},
+}
+
+
+def bench_of(**settings):
+    """A bench of the tiny configuration, at work in this process."""
+    config = Config.model_validate({**TINY, "bench": {**CHOSEN, **settings}})
+    return Bench(provenance.Run(config, BENCH_MAKER.command, "tiny.yaml"), "bench", AtOnce())
+
+
+@pytest.fixture
+def few(monkeypatch, tmp_path):
+    """An empty folder to work in, and few labelled events."""
+    monkeypatch.chdir(tmp_path)
+    for sizes in (samples.N_FURTHER, samples.N_TRUTH):
+        for kind in sizes:
+            monkeypatch.setitem(sizes, kind, 400)
+    samples._frames.cache_clear()
+    yield tmp_path
+    samples._frames.cache_clear()
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory):
+    """(folder, outcomes) of a finished tiny bench."""
+    folder = tmp_path_factory.mktemp("bench")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        for sizes in (samples.N_FURTHER, samples.N_TRUTH):
+            for kind in sizes:
+                patch.setitem(sizes, kind, 400)
+        samples._frames.cache_clear()
+        bench = bench_of(nulls=1)
+        command.written(bench)
+        yield folder, matrix.run(bench)
+    samples._frames.cache_clear()
+
+
+def test_the_matrix(few):
+    bench = bench_of(features=["paper", "single_3"], injected=[0, 10, 20], leak=[0.0, 0.1], noise=[0, 2], seeds=3)
+    where = list(places(bench))
+    assert len(where) == 2 * 3 * (1 + 2 * 2) * 2  # sets, seeds, signals (none cannot leak), noise
+    assert len({scenario.key for scenario in cells(bench)}) == 2 * len(where)
+    bench.small = True
+    assert [place.repeat for place in places(bench)] == [0, 1]
+    assert {(place.n_injected, place.features, place.noise) for place in places(bench)} == {(10, "paper", 0)}
+
+
+def test_the_configured_estimator_is_not_done_twice(few):
+    config = bench_of(methods=["cathode", "maf", "spline_coupling"]).config
+    assert matrix.methods(config, "simulated") == ["cathode", "spline_coupling"]
+    assert matrix.methods(bench_of(methods=["maf"]).config, "simulated") == ["maf"]
+    assert matrix.methods(bench_of().config, "os") == ["cwola"]  # data have no truth
+
+
+def test_files_and_what_is_in_them(done):
+    folder, _ = done
+    written = folder / "results" / "tiny" / "bench"
+    frame = pd.read_parquet(written / "cells.parquet")
+    assert len(frame) == 4
+    assert set(frame["method"]) == {"supervised", "cwola"}
+    signal = frame[frame["n_injected"] == 150].set_index("method")
+    assert signal.loc["supervised", "improvement_max"] > 1.3
+    assert np.isnan(signal.loc["supervised", "z0_likelihood"])  # it is no probability of being data
+    assert signal.loc["supervised", "template_auc"] != signal.loc["supervised", "template_auc"]
+    assert 0 < signal.loc["cwola", "template_auc"] < 1
+    curve = pd.read_parquet(written / "curves.parquet")
+    np.testing.assert_allclose(curve["improvement"], curve["eps_signal"] / np.sqrt(curve["eps_background"]))
+    assert (curve["eps_background"] * 400 >= 25 - 1e-9).all()
+    nulls = pd.read_parquet(written / "nulls.parquet")
+    assert nulls["experiment"].tolist() == [0, 0]
+    costs = pd.read_parquet(written / "costs.parquet")
+    assert (costs["seconds"] > 0).all()
+    said = json.loads((written / "bench.json").read_text())
+    assert said["n_cells"] == 4
+    assert [standing["method"] for standing in said["ranking"] if standing["n_injected"] == 150]
+    sidecar = json.loads((written / "cells.parquet.meta.json").read_text())
+    assert sidecar["origin"]["kind"] == "simulated"
+
+
+def test_it_goes_on_where_it_was_stopped_and_gives_the_same_bytes(done, few, monkeypatch):
+    folder, _ = done
+    ledger = folder / "results" / "tiny" / "bench" / "bench.ledger.jsonl"
+    lines = ledger.read_text().splitlines(keepends=True)
+    here = few / "results" / "tiny" / "bench"
+    here.mkdir(parents=True)
+    (here / "bench.ledger.jsonl").write_text("".join(lines[:-1]))  # all but the last cell
+    begun = []
+    read = matrix.read
+    monkeypatch.setattr(matrix, "read", lambda scenario: begun.append(scenario.key) or read(scenario))
+    command.written(bench_of(nulls=1))
+    assert begun == [json.loads(lines[-1])["key"]]
+    for name in ("cells", "curves", "nulls"):
+        again = (here / f"{name}.parquet").read_bytes()
+        assert again == (folder / "results" / "tiny" / "bench" / f"{name}.parquet").read_bytes()
+    with pytest.raises(UserError, match="begun with bench.events = 3000, which is now 2000"):
+        matrix.run(bench_of(nulls=1, events=2000))
+
+
+def test_samples_with_more_signal_have_the_same_background(few):
+    config = Config.model_validate({**TINY, "bench": CHOSEN})
+
+    def drawn(n_injected, leak=0.0, noise=0):
+        source = Simulated(n_injected, leak, noise)
+        return source.drawn(Scenario("x", "os", config, Stream(3), source, {}))
+
+    none, some, leaking, noisy = drawn(0), drawn(200), drawn(200, leak=0.5), drawn(200, noise=2)
+    np.testing.assert_array_equal(some.events.features[: len(none.events)], none.events.features)
+    assert 150 < len(some.events) - len(none.events) <= 200
+    added = leaking.events.mass[len(none.events) :]
+    assert WINDOW.in_sidebands(added).sum() >= 100
+    assert noisy.events.names == (*config.features.names, "noise_0", "noise_1")
+    assert abs(np.corrcoef(noisy.events.features[:, -1], noisy.events.mass)[0, 1]) < 0.1
+    labelled = some.further.mass
+    assert WINDOW.in_sr(labelled).all()
+    assert not np.isin(some.truth.background.features, some.further.features).any()
+    assert not np.isin(some.further.features[:, 0], some.events.features[:, 0]).any()
+    source = Simulated(0, 0.0, 0)
+    null = source.null(Scenario("x", "os", config, Stream(3), source, {}), 0)
+    assert not np.isin(null.features[:, 0], none.events.features[:, 0]).any()
+
+
+def test_labelled_background_has_the_spectrum_of_the_files():
+    """All are anti-isolated, the mass falls; a wrong simulation is harder in pT."""
+    rng = np.random.default_rng(1)
+    right = background_events(4000, WINDOW, rng)
+    wrong = background_events(4000, WINDOW, rng, processes=[mismodelled(HADRON_DECAYS), mismodelled(DRELL_YAN_IN_JETS)])
+    assert (right[["mu0_iso04", "mu1_iso04"]] > 0.55).all(axis=None)
+    assert WINDOW.in_window(right["dimu_mass"]).all()
+    counts = np.histogram(right["dimu_mass"], [5, 8, 11, 14])[0]
+    assert (np.diff(counts) < 0).all()
+    assert wrong["dimu_pt"].median() > right["dimu_pt"].median()
+    narrow = background_events(500, replace(WINDOW, sb_low=9.0 - 1e-6, sb_high=10.6 + 1e-6), rng)
+    assert WINDOW.in_sr(narrow["dimu_mass"]).mean() > 0.99
+
+
+@pytest.mark.parametrize(
+    ("bench", "message"),
+    [
+        ({"methods": ["cathod"]}, "unknown method 'cathod'; there are "),
+        ({"methods": ["cwola", "cwola"]}, "name at least one method, each once"),
+        ({"features": ["papers"]}, "unknown feature set 'papers'"),
+        ({"features": [["dimu_pt", "dimu_pt"]]}, "a set names at least one feature, each once"),
+        ({"leak": [1.0]}, "less than 1"),
+        ({"events": 10}, "greater than or equal to 1000"),
+    ],
+)
+def test_settings_that_cannot_be(bench, message):
+    with pytest.raises(ValueError, match=message):
+        Config.model_validate({**TINY, "bench": bench})
+
+
+def test_what_cannot_be_done_is_said(few):
+    with pytest.raises(UserError, match="bench.features: the simulation has no n_jets; it has .*dimu_pt"):
+        matrix.run(bench_of(features=[["n_jets"]]))
+    alone = bench_of(methods=["supervised"], samples=["data"])
+    with pytest.raises(UserError, match="none of them can be done on data alone"):
+        matrix.run(alone)
+    tiny = bench_of(features=[["mu0_pt"]], injected=[0], methods=["cwola"])
+    outcomes = matrix.run(tiny)
+    failed = replace(outcomes[0], failed="AnalysisError: no", rows=())
+    with pytest.raises(UserError, match="every cell of the bench failed, the first with: AnalysisError: no"):
+        tables.cells([failed])
+
+
+def standing(method, gain, low, high, **place):
+    """A method with a band of its improvement."""
+    where = {"sample": "simulated", "features": "paper", "leak": 0.0, "noise": 0, "n_injected": 200} | place
+    bands = {"improvement_max": Band(3, gain, low, high)}
+    return Standing(
+        **where, method=method, title=method, is_bound=method == "idealised", n=3, n_sculpted=0, bands=bands
+    )
+
+
+def test_words_follow_from_the_numbers():
+    ranking = [
+        standing("idealised", 2.0, 1.9, 2.1),
+        standing("cathode", 1.8, 1.7, 1.9),
+        standing("cwola", 1.6, 1.5, 1.75),
+        standing("anode", 1.2, 1.1, 1.3),
+        standing("cathode", 1.0, 0.9, 1.1, n_injected=0),
+    ]
+    (said,) = summary.words(ranking)
+    assert said.startswith("200 signal events, features paper: cathode has the largest significance improvement, 1.80")
+    assert "90 % of the idealised method's; with bands that reach it: cwola." in said
+
+
+def test_the_order_of_the_literature_is_compared_sample_by_sample():
+    rows = [
+        {"repeat": repeat, "method": method, "improvement_max": gain + shift}
+        for repeat, shift in enumerate([0.0, 0.5, 1.0])
+        for method, gain in (("idealised", 2.0), ("cathode", 1.8), ("cwola", 1.9))
+    ]
+    frame = pd.DataFrame(rows).assign(sample="simulated", features="paper", leak=0.0, noise=0, n_injected=100)
+    first, second = summary.pairs(frame)
+    assert (first.better, first.worse, second.worse) == ("idealised", "cathode", "cwola")
+    assert first.difference == pytest.approx(0.2)
+    assert first.error == pytest.approx(0, abs=1e-9)
+    assert first.words.endswith("(as reported)")
+    assert second.words.endswith("(NOT as reported)")
+
+
+def test_the_command_says_what_is_wrong_in_one_line(few, capsys):
+    Path("x.yaml").write_text("name: x\nseed: 1\ninput: {simulation: {}}\nbench: {methods: [nothing]}\n")
+    assert main(["bench", "x.yaml"]) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert "x.yaml" in line
+    assert "bench.methods" in line
+    assert "unknown method 'nothing'" in line
