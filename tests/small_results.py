@@ -28,7 +28,7 @@ from dimuon.statistics.settings import Peaks
 from dimuon.statistics.significance import discoveries
 from dimuon.statistics.spectra import Spectra
 from dimuon.statistics.trials import GlobalSignificance
-from dimuon.statistics.working_points import CutVariable
+from dimuon.statistics.working_points import CutVariable, rates
 from dimuon.workflow import config, products, provenance
 
 NAME = "small"
@@ -333,7 +333,7 @@ def write_studies(chosen, folder, charges=("os", "ss")):
 
 
 def _write_significance(run, tests, table, dimuons):
-    summary, curves, spectra, points, efficiencies, features = {}, [], [], [], [], []
+    summary, curves, spectra, points, efficiencies, features, conformal = {}, [], [], [], [], [], []
     for train, test in tests:
         name = f"{train}_on_{test}"
         scores = pd.read_parquet(run.data / f"scores_{name}.parquet")
@@ -343,6 +343,7 @@ def _write_significance(run, tests, table, dimuons):
         spectra.append(_spectra(run.config, events, train, test))
         points.append(_points(run.config, events, train, test))
         efficiencies.append(_efficiencies(run.config, events, curve, train, test))
+        conformal.append(_conformal(run.config, events, train, test))
         features.append(_feature_histograms(events, table[table["charge"] == test.upper()], train, test))
         summary[name] = _summary(curve, train, test, len(events))
     inputs = [dimuons, *(run.data / f"scores_{train}_on_{test}.parquet" for train, test in tests)]
@@ -351,6 +352,7 @@ def _write_significance(run, tests, table, dimuons):
     run.write_table(run.results / "significance_curves.parquet", pd.concat(curves, ignore_index=True), inputs)
     run.write_table(run.results / "mass_histograms.parquet", pd.concat(spectra, ignore_index=True), inputs)
     run.write_table(run.path(products.MASS_POINTS), pd.concat(points, ignore_index=True), inputs)
+    run.write_table(run.path(products.CONFORMAL), pd.concat(conformal, ignore_index=True), inputs)
     run.write_table(run.path(products.EFFICIENCIES), pd.concat(efficiencies, ignore_index=True), inputs)
     run.write_table(run.results / "feature_histograms.parquet", pd.concat(features, ignore_index=True), inputs)
     _write_found(run, [train for train, test in tests if train == test], table, summary, inputs)
@@ -444,6 +446,12 @@ def _efficiencies(chosen, events, curve, train, test):
     mass, score = (events[name].to_numpy(dtype=float) for name in ("dimu_mass", "cathode"))
     bins = chosen.window.binning(11)
     table = cut_and_count.efficiencies(mass, CutVariable("cathode", score), FIGURE_FPRS, bins, curve)
+    return table.assign(train=train, test=test)
+
+
+def _conformal(chosen, events, train, test):
+    mass, score = (events[name].to_numpy(dtype=float) for name in ("dimu_mass", "cathode"))
+    table = cut_and_count.conformal_points(mass, CutVariable("cathode", score), rates(), chosen.window)
     return table.assign(train=train, test=test)
 
 

@@ -250,7 +250,7 @@ def test_every_drawing_draws_and_says_that_it_is_simulated(saved):
     kinds = {name.split("_")[0] for name in saved.drawings}
     assert kinds >= {
         "fig1a", "fig1b", "fig2a", "fig2b", "fig3", "cross", "flow", "closure", "agreement", "scores", "efficiency",
-        "importance", "cutflow", "spectrum", "study", "convergence",
+        "conformal", "importance", "cutflow", "spectrum", "study", "convergence",
     }  # fmt: skip
     for name, drawing in saved.drawings.items():
         if "ss" in name.split("_") and not name.startswith("fig1"):
@@ -438,6 +438,7 @@ def holds(axes, x, y):
         ("closure_os", "Dimuon $p_T$ [GeV]", "Events / bin"),
         ("agreement_os", "", "AUC, sampled against real"),
         ("efficiency_os_on_os", r"Dimuon mass $m_{\mu\mu}$ [GeV]", "Fraction of events kept"),
+        ("conformal_os", "False-positive rate (fraction of sideband events kept)", r"Local significance [$\sigma$]"),
         ("cutflow", "Events left", ""),
         ("spectrum", r"Dimuon mass $m_{\mu\mu}$ [GeV]", "Muon pairs / GeV"),
         ("study_variations_os", r"$Z_0$ [$\sigma$]", ""),
@@ -513,6 +514,15 @@ def test_agreement_draws_every_test_in_its_slices_and_the_level_of_chance(saved)
     for label in ("the sidebands themselves", "half of them", "windows hidden from the training"):
         assert label in words(top)
     assert "exceeded by chance" in words(bottom)
+
+
+def test_conformal_draws_each_comparison_and_the_fit(saved):
+    drawing = saved.drawings["conformal_os"]
+    axes, table = drawing.draw().axes[0], drawing.table
+    for name, column in (("low sideband", "z_conformal"), ("between them", "z_conformal"), ("mass fit", "z0")):
+        own = table[table["calibration"] == name].sort_values("fpr")
+        assert len(own) >= 24
+        assert holds(axes, own["fpr"], own[column])
 
 
 def test_efficiency_draws_what_passes_and_what_is_asked(saved):

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 
 from dimuon.arrays import FloatArray, IntArray
 from dimuon.bumphunt.result import (
@@ -20,7 +21,7 @@ from dimuon.dataset import Dataset
 from dimuon.events import Events
 from dimuon.random import Stream
 from dimuon.regions import MassBins, MassWindow
-from dimuon.statistics import sculpting, toys
+from dimuon.statistics import conformal, sculpting, toys
 from dimuon.statistics.families import Polynomial
 from dimuon.statistics.intervals import clopper_pearson
 from dimuon.statistics.likelihood_ratio import Discovery
@@ -280,6 +281,29 @@ def efficiencies(
     own = curves[curves["variable"] == variable.name]
     flags = {fpr: bool(own["sculpted"].iloc[nearest(own["fpr"], fpr)]) for fpr in scan.fpr}
     return table.assign(sculpted=table["fpr"].map(flags))
+
+
+def conformal_points(mass: FloatArray, variable: CutVariable, fprs: ArrayLike, window: MassWindow) -> pd.DataFrame:
+    """`conformal.tests` of every cut that does not keep all, for `conformal.parquet`. fprs: (n,)."""
+    scan = variable.scan(window.in_sidebands(mass), fprs)
+    cutting = scan.fpr < 1
+    frames = [
+        pd.DataFrame(
+            {
+                "fpr": scan.fpr[cutting],
+                "cut": scan.cut[cutting],
+                "n_obs": of_kind.n_obs,
+                "calibration": of_kind.calibration,
+                "n_sr": of_kind.n_sr,
+                "rate": of_kind.rate,
+                "p_conformal": of_kind.p_value,
+                "z_conformal": of_kind.z,
+                "p_smallest": of_kind.smallest,
+            }
+        )
+        for of_kind in conformal.tests(mass, scan.kept[cutting], window)
+    ]
+    return pd.concat(frames, ignore_index=True)
 
 
 def _merged_counts(bins: MassBins, index: IntArray, merged: IntArray) -> FloatArray:

@@ -421,6 +421,7 @@ def _figure_tables(
         products.CURVES: cut_and_count.marked(curves, others).drop(columns="z_signed"),
         products.MASS_HISTOGRAMS: cut_and_count.mass_histograms(mass, classifier, shown, model, weighted),
         products.MASS_POINTS: points,
+        products.CONFORMAL: cut_and_count.conformal_points(mass, classifier, fprs, config.window),
         products.EFFICIENCIES: cut_and_count.efficiencies(mass, classifier, shown, model.bins, curves),
         products.FEATURE_HISTOGRAMS: features,
     }

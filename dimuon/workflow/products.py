@@ -360,6 +360,21 @@ EFFICIENCIES = Product(
         *("efficiency", "efficiency_low", "efficiency_high", "sculpted"),
     ),
 )
+CONFORMAL = Product(
+    "conformal",
+    "results/{name}/conformal.parquet",
+    STEP_6,
+    "each working point of the classifier by conformal p-values, without a fit to the mass",
+    (*_TEST, "fpr", "cut", "n_obs"),
+    own={
+        "calibration": Column("text", "the sideband events that the SR is compared with"),
+        "n_sr": Column("events", "events in the SR before the cut"),
+        "rate": Column("", "fraction of SR events that pass without a signal, by the calibration events"),
+        "p_conformal": Column("", "p-value of so many or more SR events that pass"),
+        "z_conformal": Column("sigma", "its significance, with the sign of the excess"),
+        "p_smallest": Column("", "smallest p-value that one event can have against these calibration events"),
+    },
+)
 FEATURE_HISTOGRAMS = Product(
     "feature_histograms",
     "results/{name}/feature_histograms.parquet",
