@@ -1,38 +1,48 @@
 """The modes of the learned scan: one training for all windows, of the kind and on the events that the mode says."""
 
+from pathlib import Path
+
 import numpy as np
+import pandas as pd
 import pytest
 
 from dimuon import Events, MassWindow, Stream
+from dimuon.background import saved
 from dimuon.background.estimators.flows import Maf
 from dimuon.background.estimators.interpolated import Interpolated
 from dimuon.background.estimators.reweighting import Reweighting
 from dimuon.background.estimators.sigma import Sigma
-from dimuon.bumphunt import scan_modes
+from dimuon.bumphunt import learned_scan
+from dimuon.bumphunt.scan_windows import scan_windows
 from dimuon.errors import AnalysisError
-from dimuon.workflow.config import Config
+from dimuon.studies import mass_scan
+from dimuon.studies.mass_scan import MassScan
+from dimuon.workflow.config import Config, load
+from dimuon.workflow.executor import AtOnce
+from dimuon.workflow.products import SCAN_MAKER
+from dimuon.workflow.provenance import Run
 
 TINY = {"members": 1, "blocks": 1, "hidden": 4, "epochs": 1}
 MAF = Maf(**TINY, learning_rate=1e-3, patience=7)
 
 
 def test_each_window_has_its_own_training_where_it_is_to():
-    assert scan_modes.shared_estimator(MAF, "retrain") is None
+    assert learned_scan.shared_estimator(MAF, "retrain") is None
 
 
 def test_one_model_is_the_estimator_interpolated():
-    assert scan_modes.shared_estimator(MAF, "one_model") == Interpolated(of=MAF)
+    assert learned_scan.shared_estimator(MAF, "one_model") == Interpolated(of=MAF)
     chosen = Interpolated(of=MAF, margin=1.0)
-    assert scan_modes.shared_estimator(chosen, "one_model") == chosen
-    assert scan_modes.shared_estimator(Reweighting(), "one_model") == Interpolated(of=Reweighting())
+    assert learned_scan.shared_estimator(chosen, "one_model") == chosen
+    assert learned_scan.shared_estimator(Reweighting(), "one_model") == Interpolated(of=Reweighting())
 
 
 def test_sigma_is_as_large_as_the_flows():
-    assert scan_modes.shared_estimator(MAF, "sigma") == Sigma(**TINY, learning_rate=1e-3, patience=7)
+    assert learned_scan.shared_estimator(MAF, "sigma") == Sigma(**TINY, learning_rate=1e-3, patience=7)
     chosen = Sigma(frequencies=2)
-    assert scan_modes.shared_estimator(chosen, "sigma") is chosen
+    assert learned_scan.shared_estimator(chosen, "sigma") is chosen
     with pytest.raises(AnalysisError, match=r"estimator\.kind reweighting no flow"):
-        scan_modes.shared_estimator(Reweighting(), "sigma")
+        learned_scan.shared_estimator(Reweighting(), "sigma")
 
 
 @pytest.mark.parametrize("mode", ["one_model", "sigma"])
@@ -51,7 +61,7 @@ def test_known_resonances_are_not_learned(mode):
     def samples(changed):
         moved = np.where(changed[:, None], 0.9 * events.features, events.features)
         seen = Events.of(mass, np.where(np.abs(events.features) > 2, events.features, moved), events.names)
-        shared = scan_modes.train_shared(config, "os", seen, Stream(3))
+        shared = learned_scan.train_shared(config, "os", seen, Stream(3), AtOnce())
         return shared.across(window).sample(at, Stream(4)).features
 
     nothing = samples(np.zeros(800, dtype=bool))
@@ -59,7 +69,48 @@ def test_known_resonances_are_not_learned(mode):
     assert (samples((mass > 12.0) & (mass < 13.0)) != nothing).any()
 
 
-def test_without_a_section_or_a_shared_mode_nothing_is_trained():
-    config = Config.model_validate({"name": "scan", "seed": 1, "input": {"dimuons": "events in memory"}})
-    with pytest.raises(ValueError, match="no mode"):
-        scan_modes.train_shared(config, "os", Events.of([5.0], [[1.0]]), Stream(1))
+def test_without_a_shared_mode_nothing_is_trained():
+    scan = {"range": [5.0, 16.0], "resolution": 0.015}
+    config = Config.model_validate({"name": "scan", "seed": 1, "input": {"dimuons": "in memory"}, "scan": scan})
+    with pytest.raises(ValueError, match="a training of its own"):
+        learned_scan.train_shared(config, "os", Events.of([5.0], [[1.0]]), Stream(1), AtOnce())
+
+
+@pytest.mark.slow
+def test_one_training_serves_all_windows(tmp_path, monkeypatch):
+    """By the YAML alone; a scan that is done again from the kept model finds the same."""
+    rng = np.random.default_rng(2)
+    mass = 5 * np.exp(rng.uniform(0, np.log(16 / 5), 3000))
+    columns = {"dimu_mass": mass, "dimu_pt": rng.exponential(20, 3000), "charge": "OS"}
+    pd.DataFrame(columns).to_parquet(tmp_path / "dimuons.parquet")
+    monkeypatch.chdir(tmp_path)
+    Path("scanned.yaml").write_text("""
+name: scanned
+seed: 3
+input: {dimuons: dimuons.parquet}
+selection: {charges: [os]}
+features: {set: [dimu_pt]}
+estimator: {kind: maf, members: 2, blocks: 1, hidden: 4, epochs: 2}
+background: {oversampling: 2.0}
+bdt: {members: 1, folds: 3, classifier: {n_trees: 5}}
+significance: {n_working_points: 5, fpr_min: 0.05}
+scan: {range: [5.0, 16.0], resolution: 0.05, step: 2.0, sidebands: 2.0, degree: 2, mode: sigma}
+execution: {workers: 1}
+""")
+    study = MassScan(Run(load("scanned.yaml"), SCAN_MAKER.command, Path("scanned.yaml")), mass_scan.NAME, AtOnce())
+    windows = scan_windows(study.settings, mass)
+
+    def scanned():
+        [done, *others] = mass_scan.learned(study, "os", windows)
+        assert others
+        assert not [each.failed for each in (done, *others) if each.failed]
+        return [
+            [{k: v for k, v in row.items() if not k.endswith("_s")} for row in done.rows] for done in (done, *others)
+        ]
+
+    first, kept = scanned(), Path("data/scanned/scan/shared_os.pt")
+    written = kept.stat().st_mtime_ns
+    Path("results/scanned/scan/windows.ledger.jsonl").unlink()
+    assert scanned() == first
+    assert kept.stat().st_mtime_ns == written
+    assert saved.from_bytes(kept.read_bytes()).kind == "sigma"

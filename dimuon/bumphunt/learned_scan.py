@@ -1,7 +1,14 @@
 """The learned scan: what steps 3 to 6 find in one window, with a background model of that window.
 
-A mode of the scan (`scan.mode`) is a way to the background model; the search with it is the same for all. Here is
-`retrain`: steps 3 to 6 as they are, on the events of the window.
+A mode of the scan (`scan.mode`) is a way to the background model; the search with it is the same for all.
+
+- `retrain`: steps 3 to 6 as they are, a training on the sidebands of each window (`train_window`).
+- `one_model`: the estimator of the configuration, trained once on the whole range, its density interpolated across the
+  SR of each window (`background.estimators.interpolated`).
+- `sigma`: one flow matching of the whole range, its velocity interpolated (`background.sigma`), of the size of the
+  configuration's flows, or as the configuration sets it.
+
+Known resonances are no background: their events are left out of a training of the whole range (`train_range`).
 """
 
 from concurrent.futures import Executor
@@ -11,10 +18,15 @@ import numpy as np
 
 from dimuon.background import closure, mass_model
 from dimuon.background.closure import ClosureRecord
-from dimuon.background.protocol import BackgroundModel
+from dimuon.background.estimators.flows import Flow
+from dimuon.background.estimators.interpolated import Interpolated
+from dimuon.background.estimators.sigma import Sigma
+from dimuon.background.kinds import EstimatorSettings
+from dimuon.background.protocol import BackgroundModel, Checkpoint, Rewindowed
 from dimuon.bumphunt import steps
 from dimuon.bumphunt.scan_windows import ScanSettings, ScanWindow
 from dimuon.bumphunt.steps import SearchResult
+from dimuon.errors import AnalysisError
 from dimuon.events import Events
 from dimuon.random import Stream
 from dimuon.workflow.executor import AtOnce
@@ -45,7 +57,49 @@ def train_window(config: "Config", charge: str, events: Events, placed: ScanWind
     return steps.train_background(searched, charge, inside, scaler, stream, AtOnce())
 
 
-def train_range(config: "Config", charge: str, events: Events, stream: Stream, pool: Executor) -> BackgroundModel:
+def shared_estimator(estimator: EstimatorSettings, mode: str) -> EstimatorSettings | None:
+    """The estimator that is trained once for all windows, by the mode; None where each has a training of its own.
+
+    estimator: of the configuration. Raises `AnalysisError` where there is no SIGMA of its size.
+    """
+    if mode == "retrain":
+        return None
+    if mode == "one_model":
+        return estimator if isinstance(estimator, Interpolated) else Interpolated(of=estimator)
+    if isinstance(estimator, Sigma):
+        return estimator
+    if not isinstance(estimator, Flow):
+        raise AnalysisError(
+            f"mode is sigma, and estimator.kind {estimator.kind} no flow; set estimator.kind: sigma, or another mode",
+            setting="mode",
+        )
+    return Sigma(**{name: getattr(estimator, name) for name in Flow.model_fields if name != "kind"})
+
+
+def train_shared(
+    config: "Config", charge: str, events: Events, stream: Stream, pool: Executor, checkpoint: Checkpoint | None = None
+) -> BackgroundModel:
+    """The model of all windows, which interpolates nowhere yet, where the mode has one. events: of the whole range.
+
+    Raises ValueError where it has none, `AnalysisError` as `shared_estimator` and the estimator do.
+    """
+    shared = shared_estimator(config.estimator, _scan(config).mode)
+    if shared is None:
+        raise ValueError("every window has a training of its own")
+    return train_range(config.model_copy(update={"estimator": shared}), charge, events, stream, pool, checkpoint)
+
+
+def put_across(config: "Config", events: Events, placed: ScanWindow, shared: BackgroundModel) -> BackgroundModel:
+    """The background model of one window, of the model of all. Raises `AnalysisError` as `train_window` does."""
+    if not isinstance(shared, Rewindowed):
+        raise ValueError(f"a model of kind {shared.kind} is of one window")
+    steps.require_enough(window_config(config, placed), events[placed.window.in_window(events.mass)])
+    return shared.across(placed.window)
+
+
+def train_range(
+    config: "Config", charge: str, events: Events, stream: Stream, pool: Executor, checkpoint: Checkpoint | None = None
+) -> BackgroundModel:
     """A background model of the whole range, trained beside the known resonances. events: of the whole range."""
     scan = _scan(config)
     known = np.zeros(len(events), dtype=bool)
@@ -54,7 +108,7 @@ def train_range(config: "Config", charge: str, events: Events, stream: Stream, p
     background = events[~known]
     scaler = steps.preparation_of(config, background).scaler(background, np.ones(len(background), dtype=bool))
     estimator = config.estimator.estimator(scaler)
-    return estimator.fit(background, stream.child("flows", charge).rooted(), pool=pool)
+    return estimator.fit(background, stream.child("flows", charge).rooted(), pool=pool, checkpoint=checkpoint)
 
 
 def search_window(

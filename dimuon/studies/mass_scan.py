@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from dimuon.arrays import FloatArray
+from dimuon.background import saved
 from dimuon.background.protocol import BackgroundModel
 from dimuon.bumphunt import learned_scan, steps
 from dimuon.bumphunt.scan_windows import GRID, ScanSettings, ScanWindow, scan_windows, searched
@@ -31,6 +32,8 @@ from dimuon.studies import scenarios
 from dimuon.studies.ledger import Ledger, settings_of, work_off
 from dimuon.studies.scenarios import Outcome, Row, Scenario, Source
 from dimuon.studies.study import Study
+from dimuon.workflow.checkpoint import FileCheckpoint
+from dimuon.workflow.products import SHARED_FLOWS
 
 NAME = "mass scan"
 BATCH = 100  # toys in one task
@@ -191,16 +194,21 @@ def _toys_record(scan: BumpScan, expected: FloatArray, stream: Stream) -> dict[s
 
 @dataclass(frozen=True)
 class InWindow(Source):
-    """The data in one window of the scan. observed: filled in by `prepared`."""
+    """The data in one window of the scan.
+
+    Filled in by `prepared`: observed, and shared, the bytes of the model of all windows where the mode has one.
+    """
 
     placed: ScanWindow
     observed: Events | None = None
+    shared: bytes | None = None
 
     def prepared(self, study: Study, scenario: Scenario) -> "InWindow":
-        """With the events in the window."""
+        """With the events in the window; the model of all windows is trained where it is not kept."""
         assert isinstance(study, MassScan)
         events = study.whole(scenario.charge)
-        return replace(self, observed=events[self.placed.window.in_window(events.mass)])
+        observed = events[self.placed.window.in_window(events.mass)]
+        return replace(self, observed=observed, shared=shared_model(study, scenario.charge))
 
     def events(self, scenario: Scenario) -> Events:
         """The data. ValueError before `prepared`."""
@@ -210,7 +218,22 @@ class InWindow(Source):
 
     def model(self, scenario: Scenario, events: Events) -> BackgroundModel:
         """The background model of the window, by the mode of the scan."""
+        if self.shared is not None:
+            return learned_scan.put_across(scenario.config, events, self.placed, saved.from_bytes(self.shared))
         return learned_scan.train_window(scenario.config, scenario.charge, events, self.placed, scenario.stream)
+
+
+def shared_model(study: MassScan, charge: str) -> bytes | None:
+    """The model of all windows, as bytes, trained where it is not kept; None where the mode has none."""
+    if learned_scan.shared_estimator(study.config.estimator, study.settings.mode) is None:
+        return None
+    path = study.run.path(SHARED_FLOWS, charge=charge)
+    if not path.exists() or study.run.stale(path):
+        stream = Stream(study.config.seed).child("mass scan", charge, "shared")
+        checkpoint, events = FileCheckpoint(path.with_suffix(".checkpoint")), study.whole(charge)
+        model = learned_scan.train_shared(study.config, charge, events, stream, study.pool, checkpoint)
+        study.run.write_bytes(path, saved.to_bytes(model), study.files)
+    return path.read_bytes()
 
 
 def learned_scenarios(study: MassScan, charge: str, windows: Sequence[ScanWindow]) -> list[Scenario]:

@@ -490,6 +490,13 @@ RANGE_FLOWS = Product(
     "the background model of the whole range of the mass scan, from which its null datasets come",
     optional=True,
 )
+SHARED_FLOWS = Product(
+    "shared_flows",
+    "data/{name}/scan/shared_{charge}.pt",
+    SCAN_MAKER,
+    "the background model of the mass scan that is put across each window, where `scan.mode` has one",
+    optional=True,
+)
 EXPORT_MANIFEST = Product(
     "export_manifest",
     "results/{name}/export/manifest.json",

@@ -26,7 +26,7 @@ import numpy as np
 import pandas as pd
 
 from dimuon.background import closure, mass_model, saved
-from dimuon.bumphunt import learned_scan, scan_modes
+from dimuon.bumphunt import learned_scan
 from dimuon.bumphunt.result import Statistic
 from dimuon.bumphunt.scan_windows import ScanSettings, ScanWindow, scan_windows, searched
 from dimuon.events import Events
@@ -39,7 +39,7 @@ from tests.conftest import ROOT
 
 MODES = ("retrain", "one_model", "sigma")
 STREAM, COPIES, ALLOWED, N_WORKERS = Stream(2016), 5, 0.01, 2
-SCAN = {"range": [5.0, 16.0], "resolution": 0.015, "step": 1.0, "methods": ["learned"]}  # 12 windows
+SCAN = {"range": [5.0, 16.0], "resolution": 0.015, "step": 1.0, "width": 5.4, "methods": ["learned"]}  # 12 windows
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def model_of(task):
     if task.shared is None:
         own = STREAM.child(task.placed.label).rooted()
         return learned_scan.train_window(task.config, task.charge, task.events, task.placed, own)
-    return saved.from_bytes(task.shared).across(task.placed.window)
+    return learned_scan.put_across(task.config, task.events, task.placed, saved.from_bytes(task.shared))
 
 
 def auc(real, model):
@@ -136,7 +136,7 @@ def scanned(config, mode, samples, pool):
     for charge, events in samples.items():
         start, shared, timing = time.perf_counter(), None, TimedPool(pool)
         if mode != "retrain":
-            shared = saved.to_bytes(scan_modes.train_shared(varied, charge, events, STREAM.child(mode), timing))
+            shared = saved.to_bytes(learned_scan.train_shared(varied, charge, events, STREAM.child(mode), timing))
         training = time.perf_counter() - start
         tasks = [
             Task(varied, charge, events, each, shared) for each in searched(scan_windows(varied.scan, events.mass))
