@@ -29,8 +29,8 @@ class ConformalTests:
     """n cuts against the same calibration events.
 
     calibration: which they are. n_obs: (n,) SR events that pass, of n_sr. rate: (n,), the fraction that would without a
-    signal. p_value, z: (n,), of so many or more; z has the sign of the excess, NaN where p is one (no event passes). smallest: the smallest p-value that one
-    event can have against these calibration events.
+    signal. p_value, z: (n,), of so many or more; z has the sign of the excess, NaN where p is one (no event passes).
+    smallest: the smallest p-value that one event can have against these calibration events.
     """
 
     calibration: str
