@@ -96,13 +96,14 @@ def test_windows_with_few_events_say_so():
     windows = scan_windows(settings, mass)
     kept = searched(windows)
     assert kept[-1].window.sr_high < 10.1
-    for each in windows:
-        n = int(each.window.in_sr(mass).sum())
-        assert (each in kept) == (each.skipped is None)
-        if each in kept:
-            assert n >= 30
-    skipped = next(each for each in windows if each.middle > 12)
-    assert "events are in its low sideband, 30 are asked for" in skipped.skipped
+    for each in kept:
+        assert min(each.window.in_sbl(mass).sum(), each.window.in_sbh(mass).sum()) >= 30
+    empty = next(each for each in windows if each.middle > 12)  # 10 events in 0.6 GeV, or 9
+    assert empty.skipped == "9 events are in its low sideband, 30 are asked for"
+    sparse = scan_windows(ScanSettings(**FLAT, min_events=8), mass)[-10]  # 10 events in either, 3.3 in the SR
+    assert sparse.skipped == "its sidebands let 3.3 events expect in the SR, 8 are asked for"
+    beside = mass[(mass < 7.0) | (mass > 7.2)]
+    assert [each.skipped for each in scan_windows(settings, beside)] == [each.skipped for each in windows]
 
 
 def test_too_few_bins_for_a_degree_is_said():
@@ -178,7 +179,9 @@ def test_cells_give_the_spectra_of_the_windows(background):
     counts = np.histogram(background, scan.edges)[0]
     [z] = scan.z_signed(counts[None])
     expected = [max(test.outcome.z_signed for test in tests) for tests in scan.tests(background)]
-    np.testing.assert_allclose(z, expected, atol=1e-6)
+    up = np.array(expected) > 0
+    np.testing.assert_allclose(z[up], np.array(expected)[up], atol=1e-6)
+    np.testing.assert_allclose(z, expected, atol=0.1)  # a deficit's in the Gaussian approximation
     assert len(z) > 20
 
 

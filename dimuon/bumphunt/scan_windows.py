@@ -40,7 +40,7 @@ class ScanSettings(Section):
     sidebands: Annotated[float, Field(ge=MIN_SIDEBAND)] | Literal["whole"] = 3.0
     known: dict[str, Span] = {}  # {name: [low, high]}: resonances; where none of the SR is, sidebands end at them
     mask: list[str] = []  # names of `known` whose windows are left out
-    min_events: Positive = 25  # in the SR and in each sideband, below which a window is skipped
+    min_events: Positive = 25  # in each sideband, and expected from both in the SR; a window with fewer is skipped
     methods: Annotated[list[Literal["classical", "learned"]], Field(min_length=1)] = ["classical"]
     mode: Literal["retrain", "one_model", "sigma"] = "retrain"  # how the learned scan gets the background of a window
     family: Literal["polynomial", "bernstein", "exponential"] = "polynomial"  # of the fit to the sidebands
@@ -231,10 +231,17 @@ def _skip_unfit(settings: ScanSettings, placed: ScanWindow) -> ScanWindow:
 
 
 def _skip_empty(settings: ScanSettings, placed: ScanWindow, mass: FloatArray) -> ScanWindow:
-    """The window, with the reason where it holds too few events. mass: (n_events,)."""
-    window = placed.window
-    regions = {"low sideband": window.in_sbl(mass), "SR": window.in_sr(mass), "high sideband": window.in_sbh(mass)}
-    for name, inside in regions.items():
-        if (n := int(inside.sum())) < settings.min_events:
-            return replace(placed, skipped=f"{n} events are in its {name}, {settings.min_events} are asked for")
+    """The window, with the reason where it holds too few events. mass: (n_events,).
+
+    The SR itself is not looked at: whether a window is searched does not depend on what is found there.
+    """
+    window, asked = placed.window, f"{settings.min_events} are asked for"
+    in_sidebands = {"low": int(window.in_sbl(mass).sum()), "high": int(window.in_sbh(mass).sum())}
+    for side, n in in_sidebands.items():
+        if n < settings.min_events:
+            return replace(placed, skipped=f"{n} events are in its {side} sideband, {asked}")
+    width = window.sr_high - window.sr_low
+    expected = sum(in_sidebands.values()) * width / (window.sb_high - window.sb_low - width)
+    if expected < settings.min_events:
+        return replace(placed, skipped=f"its sidebands let {expected:.1f} events expect in the SR, {asked}")
     return placed

@@ -18,6 +18,7 @@ from dimuon.figures import references
 from dimuon.figures.drawing import Drawing
 from dimuon.figures.opening import opening
 from dimuon.figures.saved import Saved
+from dimuon.figures.scan_page import scan_page
 from dimuon.figures.sections import Section
 from dimuon.figures.style import fpr_name
 from dimuon.figures.verdicts import Verdict, verdicts
@@ -47,6 +48,7 @@ def page(saved: Saved, drawings: Sequence[Drawing], files: Mapping[str, Mapping[
         "warnings": list(warnings(saved, origin, checks)),
         "headline": headline(saved),
         "cutflow": cutflow(saved),
+        "scan": scan_page(saved),
         "standing": standing.lines(saved.run.results, saved.run, saved.results),
         "verdicts": checks,
         "settings": settings_in_words(config),

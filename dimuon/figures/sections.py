@@ -8,6 +8,7 @@ class Section(StrEnum):
 
     SEARCH = "Search"
     FOUND = "What was found"
+    SCAN = "Mass scan"
     CONTROL = "Same-sign control"
     ROBUSTNESS = "Robustness"
     CROSS = "Cross-applications"

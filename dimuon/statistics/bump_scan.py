@@ -17,11 +17,12 @@ from scipy.special import ndtr
 from dimuon.arrays import FloatArray, IntArray
 from dimuon.records import Record
 from dimuon.statistics.calibration import ROUNDING, p_value
-from dimuon.statistics.likelihood_ratio import Discovery
+from dimuon.statistics.likelihood_ratio import Discovery, pearson
+from dimuon.statistics.model_choice import FTest
 from dimuon.statistics.poisson_fits import FitError
 from dimuon.statistics.significance import SpectrumModel, discoveries, require_sidebands
 from dimuon.statistics.spectra import Spectra
-from dimuon.statistics.trials import GlobalSignificance, Tail, upcrossing_tail
+from dimuon.statistics.trials import MIN_ABOVE, GlobalSignificance, Tail, upcrossing_tail
 
 TOYS = "toys of the scan"
 LOWEST = 1.75  # local Z0 from which on counting and upcrossings are compared
@@ -123,8 +124,9 @@ class Trials(Record):
 
     local: Z0. n_above of n spectra without a signal have a larger one somewhere. counted, with its 68 % interval
     counted_low, counted_high: the global p-value by counting (counted None where none is above). upcrossings,
-    upcrossings_low, upcrossings_high: by upcrossings of the lowest level alone; None where there are too few. factor:
-    the trials factor, the global over the local p-value, by counting where 10 are above, else by upcrossings.
+    upcrossings_low, upcrossings_high: by upcrossings of the highest level below that is crossed often enough; None
+    where none is. factor: the trials factor, the global over the local p-value, by counting where 10 are above, else by
+    upcrossings.
     """
 
     local: float
@@ -139,13 +141,30 @@ class Trials(Record):
     factor: float | None
 
 
+def worth(z: FloatArray, global_z0: float) -> float | None:
+    """The local Z0 whose global significance is `global_z0`; None where the spectra are too few to say.
+
+    z: (n, n_windows), as for `tail_of`.
+    """
+    highest, p = np.sort(largest(z)), float(ndtr(-global_z0))
+    if p * len(highest) >= MIN_ABOVE:
+        return float(np.quantile(highest, 1 - p))
+    if (tail := tail_of(z, LOWEST)) is None:
+        return None
+    low, high = max(tail.levels), 40.0
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if tail.log_p(middle)[0] > np.log(p) else (low, middle)
+    return high
+
+
 def trials(z: FloatArray) -> list[Trials]:
     """Both ways to a global p-value, side by side at rising local Z0. z: (n, n_windows), as for `tail_of`."""
-    highest, tail, rows = largest(z), tail_of(z, LOWEST), []
+    highest, rows = largest(z), []
     for u in COMPARED:
-        counted = p_value(u, highest)
+        counted, tail = p_value(u, highest), tail_of(z, u)
         by_tail = None if tail is None else tuple(float(np.exp(value)) for value in tail.log_p(u))
-        p = counted.p if counted.n_above >= 10 else by_tail[0] if by_tail else None
+        p = counted.p if counted.n_above >= MIN_ABOVE else by_tail[0] if by_tail else None
         rows.append(
             Trials(
                 local=u,
@@ -175,9 +194,50 @@ def _z_signed(spectra: Spectra, model: SpectrumModel) -> FloatArray:
     z = np.full(len(spectra), np.nan)
     filled = np.flatnonzero(spectra.counts[:, :-1].sum(axis=1) > 0)
     try:
-        z[filled] = discoveries(spectra[filled], model).z_signed
+        z[filled] = _tested(spectra[filled], model)
     except FitError:  # of one of them: each on its own tells which
         for i in filled:
             with contextlib.suppress(FitError):
-                z[i] = discoveries(spectra[int(i)], model).z_signed[0]
+                z[i] = _tested(spectra[int(i)], model)[0]
+    return z
+
+
+def _tested(spectra: Spectra, model: SpectrumModel) -> FloatArray:
+    return _climbing(spectra, model) if isinstance(model, FTest) else discoveries(spectra, model).z_signed
+
+
+def _climbing(spectra: Spectra, model: FTest) -> FloatArray:
+    """(n,) signed Z0 as `FTest.discoveries` has it, with no more fits than that takes.
+
+    The next candidate is fitted to the spectra that climbed so far alone, and the fit without a signal is made of the
+    candidate that was chosen. Where there is no excess, Z0 is that of a Gaussian count.
+    """
+    low, high, counts = spectra.low, spectra.high, spectra.counts
+    n, n_obs = len(counts), counts[:, -1]
+    chi2, height, n_bkg, variance, z = (np.empty(n) for _ in range(5))
+    chosen, climbing = np.zeros(n, dtype=int), np.arange(n)
+    for index, family in enumerate(model.candidates):
+        if not climbing.size:
+            break
+        fits = family.fit(low[:-1], high[:-1], counts[climbing, :-1])
+        now, ndf = pearson(counts[climbing, :-1], fits.expected), max(counts.shape[1] - 1 - family.n_coefficients, 0)
+        if index:
+            more = family.n_coefficients - model.candidates[index - 1].n_coefficients
+            better = model.improves(chi2[climbing], now, more, ndf)
+        else:
+            better = np.ones(n, dtype=bool)
+        climbing = climbing[better]
+        chosen[climbing], chi2[climbing], height[climbing] = index, now[better], fits.deviance[better]
+        values, slope = (
+            of(fits.coefficients[better], low[-1:], high[-1:])[:, 0] for of in (family.expected, family.jacobian)
+        )
+        n_bkg[climbing] = values
+        variance[climbing] = np.einsum("ni,nij,nj->n", slope, fits.covariance[better], slope)
+    excess = n_obs > n_bkg
+    z[~excess] = ((n_obs - n_bkg) / np.sqrt(np.maximum(n_bkg + variance, 1e-9)))[~excess]
+    for index, family in enumerate(model.candidates):
+        rows = np.flatnonzero(excess & (chosen == index))
+        if rows.size:
+            null = family.fit(low, high, counts[rows])
+            z[rows] = np.sqrt(np.maximum(null.deviance - height[rows], 0.0))
     return z

@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 from scipy.special import fdtrc
 
-from dimuon.arrays import FloatArray, IntArray
+from dimuon.arrays import BoolArray, FloatArray, IntArray
 from dimuon.errors import AnalysisError
 from dimuon.regions import MassBins, MassWindow
 from dimuon.statistics.families import FIXED_DEGREES, Family, make
@@ -81,12 +81,17 @@ class FTest(Choice):
         n = len(outcomes[0].chi2)
         index, climbing = np.zeros(n, dtype=int), np.ones(n, dtype=bool)
         for i, (now, following) in enumerate(zip(outcomes[:-1], outcomes[1:], strict=True)):
-            more = now.ndf - following.ndf
-            left = np.maximum(following.chi2 / np.maximum(following.ndf, 1), 1e-12)
-            ratio = (now.chi2 - following.chi2) / more / left
-            climbing &= (ratio > 0) & (fdtrc(more, np.maximum(following.ndf, 1), np.maximum(ratio, 0)) < self.p_max)
+            climbing &= self.improves(now.chi2, following.chi2, now.ndf - following.ndf, following.ndf)
             index[climbing] = i + 1
         return index
+
+    def improves(self, chi2: FloatArray, following: FloatArray, more: IntArray | int, ndf: IntArray | int) -> BoolArray:
+        """(n,) whether the next candidate is better. chi2: of this one; following, ndf: chi2 and degrees of freedom of
+        the next, which has `more` coefficients."""
+        left = np.maximum(following / np.maximum(ndf, 1), 1e-12)
+        ratio = (chi2 - following) / more / left
+        better: BoolArray = (ratio > 0) & (fdtrc(more, np.maximum(ndf, 1), np.maximum(ratio, 0)) < self.p_max)
+        return better
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,7 @@ METHODS = {
     ALL: "the largest of all methods",
 }
 NULLS = "null datasets through the whole scan"
+GLOBAL = (1.0, 2.0, 3.0, 5.0)  # sigma, of which the local ones are given
 SAID = 3.0  # local Z0 from which on a window is named
 
 EDGES = {
@@ -143,8 +144,8 @@ class Summary(Record):
 
     n_windows, of them n_searched. largest: of each method over all windows; elsewhere: over those that overlap no known
     resonance. above: classical windows of a local Z0 above `SAID`. trials: what a local Z0 is worth in the classical
-    scan. n_nulls: null datasets through the whole scan; uniformity: of the global p-values of one half of them by the
-    other, by method.
+    scan; levels: the local Z0 there whose global significance is 1, 2, 3 and 5 (the keys). n_nulls: null datasets
+    through the whole scan; uniformity: of the global p-values of one half of them by the other, by method.
     """
 
     n_windows: int
@@ -154,6 +155,7 @@ class Summary(Record):
     elsewhere: dict[str, Found]
     above: tuple[Found, ...]
     trials: tuple[bump_scan.Trials, ...]
+    levels: dict[str, float]
     n_nulls: int
     uniformity: dict[str, Uniformity]
 
@@ -275,9 +277,16 @@ def summarise(
         elsewhere=elsewhere,
         above=tuple(above),
         trials=tuple(bump_scan.trials(scan.toys)) if len(scan.toys) else (),
+        levels=_levels(scan.toys),
         n_nulls=0 if nulls is None else len(nulls.classical),
         uniformity={} if nulls is None else _uniformity(nulls, rng),
     )
+
+
+def _levels(toys: FloatArray) -> dict[str, float]:
+    """{global significance: the local Z0 that it takes in the classical scan}."""
+    local = {f"{z:g}": bump_scan.worth(toys, z) for z in GLOBAL} if len(toys) else {}
+    return {name: value for name, value in local.items() if value is not None}
 
 
 Local = Mapping[str, Mapping[str, tuple[float, float]]]  # {method: {label: (Z0, FPR of its cut)}}
