@@ -61,7 +61,8 @@ def main(run, arguments):
         for source in undone
         if manifest.failed(source) or not arguments.retry_failed
     ]
-    with executor.executor(settings.workers, settings.scheduler) as pool:
+    local = [Path(address) for source in undone if not source.is_remote for address in source.addresses]
+    with executor.of(settings, shared=[run.data, *local]) as pool:
         layouts = skim.survey_all(pool, tasks, manifest)
         skim.skim_all(pool, tasks, layouts, manifest)
     is_toy = run.config.input.simulation is not None

@@ -27,9 +27,8 @@ log = logging.getLogger("dimuon")
 def main(run: Run) -> None:
     """Sample the background of every charge and compare it with the sidebands."""
     config, dimuons, stream = run.config, Dimuons(run), Stream(run.config.seed)
-    where = config.execution.workers, config.execution.scheduler
     modules = [*WORKER_MODULES, *config.estimator.worker_modules]
-    with executor.executor(*where, preload=modules) as pool:
+    with executor.of(config.execution, modules) as pool:
         for charge, path in dimuons.paths.items():
             events, model = dimuons.events(charge), steps.read_model(run, charge)
             with cli.explained(section=("background", "estimator"), what=path, chosen=config):

@@ -26,8 +26,7 @@ def main(run):
     files, names = dimuons.paths, config.features.names
     events = {charge: dimuons.events(charge) for charge in files}
     backgrounds = {charge: background_table.read(run, charge, names) for charge in files}
-    where = config.execution.workers, config.execution.scheduler
-    with executor.executor(*where, preload=cross_validation.worker_modules(config.bdt.classifier)) as pool:
+    with executor.of(config.execution, cross_validation.worker_modules(config.bdt.classifier)) as pool:
         for train, own in events.items():
             background, sampled_file = backgrounds[train], background_table.path(run, train)
             others = {test: table for test, table in events.items() if test != train}

@@ -171,16 +171,21 @@ def send_to(queue: Any) -> None:
     log.setLevel(logging.INFO)
 
 
+def show(sent: Any) -> None:
+    """Show what a worker sent: how far it is, or a message."""
+    if isinstance(sent, Report):
+        _BOARD.show(sent)
+    else:
+        log.handle(sent)
+
+
 @contextlib.contextmanager
 def receive(queue: Any) -> Iterator[None]:
     """Show what workers send, anything with `get`, until the end of the context."""
 
     def listen() -> None:
         while (sent := queue.get()) is not None:
-            if isinstance(sent, Report):
-                _BOARD.show(sent)
-            else:
-                log.handle(sent)
+            show(sent)
 
     listener = threading.Thread(target=listen, daemon=True)
     listener.start()

@@ -1,14 +1,11 @@
 """Randomness by name and work in processes: neither depends on the other."""
 
 import os
-import sys
 import zlib
-from concurrent.futures import as_completed
 
 import numpy as np
 import pytest
 
-from dimuon.errors import UserError
 from dimuon.random import Stream
 from dimuon.workflow import executor
 from dimuon.workflow.executor import AtOnce
@@ -50,26 +47,6 @@ def test_integers_fit_libraries_that_take_31_bits():
 def test_workers_return_what_one_process_does(workers):
     with executor.executor(workers) as pool:
         assert list(pool.map(draw, range(5))) == [draw(seed) for seed in range(5)]
-
-
-def test_a_dask_cluster_returns_what_one_process_does():
-    from distributed import LocalCluster
-
-    with LocalCluster(
-        n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None, host="127.0.0.1"
-    ) as cluster:
-        with executor.executor(scheduler=cluster.scheduler_address) as pool:
-            assert list(pool.map(draw, range(5))) == [draw(seed) for seed in range(5)]
-            futures = [pool.submit(draw, seed) for seed in range(5)]
-            assert {future.result() for future in as_completed(futures)} == {draw(seed) for seed in range(5)}
-            workers = set(pool.map(process, range(20)))
-    assert os.getpid() not in workers  # the work was done in the cluster
-
-
-def test_a_scheduler_without_dask_says_what_to_install(monkeypatch):
-    monkeypatch.setitem(sys.modules, "distributed", None)  # as where it is not installed
-    with pytest.raises(UserError, match="dimuon\\[dask\\]"), executor.executor(scheduler="tcp://127.0.0.1:1"):
-        pass
 
 
 def test_work_at_once_gives_the_result_or_the_error_of_the_task():

@@ -97,9 +97,8 @@ def do(name: str, config_path: str) -> bool:
     start, declared = time.perf_counter(), STUDIES[name]
     run = provenance.Run(config.load(config_path), declared.maker.command, config_path)
     machine.require_folder(run.results)
-    workers, scheduler = run.config.execution.workers, run.config.execution.scheduler
     with lock.locked(run.results / "studies", f"study {name}", name), messages.log_file(run.results, f"study {name}"):
-        with executor.executor(workers, scheduler) as pool:
+        with executor.of(run.config.execution) as pool:
             at_work = Study(run, name, pool)
             report = declared.run(at_work)
             passed = declared.gate is None or declared.gate(at_work)

@@ -25,6 +25,7 @@ from dimuon.regions import MassWindow
 from dimuon.settings import MASS_UNITS, Label, Positive, Section, Unit, at
 from dimuon.statistics.settings import Significance
 from dimuon.workflow import yaml_file
+from dimuon.workflow.execution import Execution
 
 
 class Declaration(Section):
@@ -149,16 +150,6 @@ class Studies(Section):
     scan_ip3d: Cuts = [0.001, 0.0022, 0.0046, 0.01, 0.022, 0.046, 0.1, 0.22, 0.46, 1.0]  # cm
     injected: Annotated[list[Count], Field(min_length=2)] = [0, 25, 50, 75, 100, 150, 200, 300, 400]  # signal events
     repeats: Annotated[int, Field(ge=2)] = 10  # null datasets per injected number
-
-
-class Execution(Section):
-    """Where the work runs; nothing here changes a result."""
-
-    workers: Positive | None = None  # None: every core
-    scheduler: str | None = None  # address of a Dask scheduler; None: local processes
-    attempts: Positive = 5  # tries per remote file, with growing pauses between them
-    timeout: Annotated[float, Field(gt=0)] = 60.0  # seconds without an answer that count as a failure
-    download: bool = False  # fetch remote files whole and check their checksum, instead of reading what is needed
 
 
 TOY = Origin("simulated", experiment="toy events", energy="13 TeV")  # of `input.simulation`

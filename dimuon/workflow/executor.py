@@ -6,17 +6,37 @@ import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from multiprocessing import forkserver, resource_tracker
+from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 import threadpoolctl
 
 from dimuon import progress
 from dimuon.errors import UserError
+from dimuon.workflow.execution import Execution
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+
+_is_worker = False  # whether this process does the work of another
+
+
+def of(
+    settings: Execution, preload: Sequence[str] = (), shared: Sequence[Path] | None = None
+) -> AbstractContextManager[Executor]:
+    """The executor that a configuration asks for. preload: as of `executor`.
+
+    shared: files that its tasks read, and folders that they write to, by their paths; None: neither. Workers of a
+    cluster must see them.
+    """
+    if settings.scheduler is None and settings.cluster is None:
+        return executor(settings.workers, None, preload)
+    _require_no_worker()
+    connected: AbstractContextManager[Executor] = _cluster().connected(settings, shared)
+    return connected
 
 
 @contextmanager
@@ -29,15 +49,10 @@ def executor(
     machine's thread count. preload: modules to import once, before the first local worker starts, instead of in
     each of them.
     """
+    _require_no_worker()
     if scheduler is not None:
-        try:
-            from distributed import Client
-        except ImportError as error:
-            raise UserError(
-                f"execution.scheduler is {scheduler!r} but Dask is not installed: pip install 'dimuon[dask]'"
-            ) from error
-        with Client(scheduler) as client:  # type: ignore[no-untyped-call]  # Dask has few types
-            yield client.get_executor()
+        with _cluster().connected(Execution(scheduler=scheduler)) as pool:
+            yield pool
         return
     pool, reports = _local(workers or os.cpu_count() or 1, preload)
     with progress.receive(reports), pool:
@@ -50,13 +65,30 @@ def executor(
             raise
 
 
+def _cluster() -> Any:
+    """The module of Dask clusters, which not every installation can import."""
+    try:
+        import distributed  # noqa: F401  # what can be missing of what the next line imports
+    except ImportError as error:
+        raise UserError("execution asks for Dask but it is not installed: pip install 'dimuon[dask]'") from error
+    from dimuon.workflow import cluster
+
+    return cluster
+
+
+def _require_no_worker() -> None:
+    """`UserError` in a worker: more processes than cores would be at work."""
+    if _is_worker:
+        raise UserError("work that a worker does cannot start workers of its own; give it one worker (workers=1)")
+
+
 def _local(workers: int, preload: Sequence[str]) -> tuple[ProcessPoolExecutor, Any]:
     """Worker processes of this machine, and the queue of what they report; `UserError` where it has no room for what
     they share."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(list(preload))
     try:
-        with _undisturbed():
+        with undisturbed():
             resource_tracker.ensure_running()
             forkserver.ensure_running()
         reports = context.SimpleQueue()
@@ -69,7 +101,7 @@ def _local(workers: int, preload: Sequence[str]) -> tuple[ProcessPoolExecutor, A
 
 
 @contextmanager
-def _undisturbed() -> Iterator[None]:
+def undisturbed() -> Iterator[None]:
     """Processes begun inside leave Ctrl-C to this one from their first moment on, and know the libraries alone.
 
     Not the modules of the current folder, which may be called alike.
@@ -106,7 +138,7 @@ def _begin(reports: Any) -> None:
     progress.send_to(reports)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    _one_thread()
+    become_worker()
 
 
 def _end_with_parent() -> None:
@@ -116,7 +148,12 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def _one_thread() -> None:
+def become_worker() -> None:
+    """This process does the work of another from now on: with one thread, and without workers of its own."""
+    global _is_worker
+    if _is_worker:
+        return
+    _is_worker = True
     # read by OpenMP and BLAS when they are first loaded in the worker; those loaded before are told directly
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[name] = "1"
