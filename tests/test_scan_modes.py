@@ -15,7 +15,7 @@ from dimuon.background.estimators.sigma import Sigma
 from dimuon.bumphunt import learned_scan
 from dimuon.bumphunt.scan_windows import scan_windows
 from dimuon.errors import AnalysisError
-from dimuon.studies import mass_scan
+from dimuon.studies import learned_windows, mass_scan
 from dimuon.studies.mass_scan import MassScan
 from dimuon.workflow.config import Config, load
 from dimuon.workflow.executor import AtOnce
@@ -76,41 +76,62 @@ def test_without_a_shared_mode_nothing_is_trained():
         learned_scan.train_shared(config, "os", Events.of([5.0], [[1.0]]), Stream(1), AtOnce())
 
 
-@pytest.mark.slow
-def test_one_training_serves_all_windows(tmp_path, monkeypatch):
-    """By the YAML alone; a scan that is done again from the kept model finds the same."""
+@pytest.fixture
+def scanned(tmp_path, monkeypatch):
+    """A function that scans a small sample by a YAML alone, in a mode, and gives the rows of every window."""
     rng = np.random.default_rng(2)
     mass = 5 * np.exp(rng.uniform(0, np.log(16 / 5), 3000))
     columns = {"dimu_mass": mass, "dimu_pt": rng.exponential(20, 3000), "charge": "OS"}
     pd.DataFrame(columns).to_parquet(tmp_path / "dimuons.parquet")
     monkeypatch.chdir(tmp_path)
-    Path("scanned.yaml").write_text("""
+
+    def scan(mode):
+        Path("scanned.yaml").write_text(f"""
 name: scanned
 seed: 3
-input: {dimuons: dimuons.parquet}
-selection: {charges: [os]}
-features: {set: [dimu_pt]}
-estimator: {kind: maf, members: 2, blocks: 1, hidden: 4, epochs: 2}
-background: {oversampling: 2.0}
-bdt: {members: 1, folds: 3, classifier: {n_trees: 5}}
-significance: {n_working_points: 5, fpr_min: 0.05}
-scan: {range: [5.0, 16.0], resolution: 0.05, step: 2.0, sidebands: 2.0, degree: 2, mode: sigma}
-execution: {workers: 1}
+input: {{dimuons: dimuons.parquet}}
+selection: {{charges: [os]}}
+features: {{set: [dimu_pt]}}
+estimator: {{kind: maf, members: 2, blocks: 1, hidden: 4, epochs: 2}}
+background: {{oversampling: 2.0}}
+bdt: {{members: 1, folds: 3, classifier: {{n_trees: 5}}}}
+significance: {{n_working_points: 5, fpr_min: 0.05}}
+scan: {{range: [5.0, 16.0], resolution: 0.05, step: 2.0, sidebands: 2.0, degree: 2, mode: {mode}}}
+execution: {{workers: 1}}
 """)
-    study = MassScan(Run(load("scanned.yaml"), SCAN_MAKER.command, Path("scanned.yaml")), mass_scan.NAME, AtOnce())
-    windows = scan_windows(study.settings, mass)
+        study = MassScan(Run(load("scanned.yaml"), SCAN_MAKER.command, Path("scanned.yaml")), mass_scan.NAME, AtOnce())
+        outcomes = learned_windows.learned(study, "os", scan_windows(study.settings, mass))
+        assert not [each.failed for each in outcomes if each.failed]
+        return [[{k: v for k, v in row.items() if not k.endswith("_s")} for row in each.rows] for each in outcomes]
 
-    def scanned():
-        [done, *others] = mass_scan.learned(study, "os", windows)
-        assert others
-        assert not [each.failed for each in (done, *others) if each.failed]
-        return [
-            [{k: v for k, v in row.items() if not k.endswith("_s")} for row in done.rows] for done in (done, *others)
-        ]
+    return scan
 
-    first, kept = scanned(), Path("data/scanned/scan/shared_os.pt")
-    written = kept.stat().st_mtime_ns
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("mode", "kept", "kind"), [("sigma", "shared_os.pt", "sigma"), ("retrain", "window_os_*.pt", "maf")]
+)
+def test_models_are_kept_and_serve_again(scanned, mode, kept, kind):
+    """One for all windows, or one for each; a scan that is done again from them finds the same."""
+    first = scanned(mode)
+    files = sorted(Path("data/scanned/scan").glob(kept))
+    assert len(files) == (1 if mode == "sigma" else len(first))
+    written = [path.stat().st_mtime_ns for path in files]
     Path("results/scanned/scan/windows.ledger.jsonl").unlink()
-    assert scanned() == first
-    assert kept.stat().st_mtime_ns == written
-    assert saved.from_bytes(kept.read_bytes()).kind == "sigma"
+    assert scanned(mode) == first
+    assert [path.stat().st_mtime_ns for path in files] == written
+    assert {saved.from_bytes(path.read_bytes()).kind for path in files} == {kind}
+
+
+@pytest.mark.slow
+def test_windows_that_are_trained_together_find_what_they_find_alone(scanned, monkeypatch):
+    together = scanned("retrain")
+    for path in Path("data/scanned/scan").glob("window_os_*"):
+        path.unlink()
+    Path("results/scanned/scan/windows.ledger.jsonl").unlink()
+    monkeypatch.setattr(learned_windows, "JOINT", 1)
+    alone = scanned("retrain")
+    assert not [*Path("data/scanned/scan").glob("window_os_*")]
+    for one, other in zip(together, alone, strict=True):
+        assert [row["n_obs"] for row in one[:-1]] == [row["n_obs"] for row in other[:-1]]
+        assert one[-1]["closure_auc"] == pytest.approx(other[-1]["closure_auc"], abs=0.01)

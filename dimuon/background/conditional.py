@@ -14,6 +14,7 @@ import numpy as np
 
 from dimuon.arrays import FloatArray, IntArray
 from dimuon.background.flow_ensemble import FlowEnsemble
+from dimuon.background.joint_training import Sample
 from dimuon.background.protocol import Checkpoint, State
 from dimuon.background.scaler import LogitScaler
 from dimuon.errors import AnalysisError
@@ -45,6 +46,12 @@ class ConditionalFlows:
         training, counted and reported. It can only occur where the scaler was fitted on other events.
         Raises `AnalysisError` with fewer than 500 events.
         """
+        prepared, sample = self.prepared(events, stream)
+        prepared.ensemble.fit(sample.features, sample.mass, stream, pool, checkpoint)
+        return prepared
+
+    def prepared(self, events: Events, stream: Stream) -> tuple["ConditionalBackground", Sample]:
+        """The model with its ensemble untrained, and what that is to be trained on. Events and errors: as for `fit`."""
         outside = self.scaler.outside(events.features)
         if outside.any():
             log.warning(
@@ -60,10 +67,24 @@ class ConditionalFlows:
                 "widen the window or loosen the selection"
             )
         mean, std = float(inside.mass.mean()), float(inside.mass.std())
-        ensemble = FlowEnsemble(self.settings)
         features = self.scaler.spread(inside.features, stream.child("discrete").generator())
-        ensemble.fit(self.scaler.transform(features), (inside.mass - mean) / std, stream, pool, checkpoint)
-        return ConditionalBackground(self.scaler, mean, std, ensemble, events.names, int(outside.sum()))
+        sample = Sample.of(self.scaler.transform(features), (inside.mass - mean) / std, stream)
+        model = ConditionalBackground(
+            self.scaler, mean, std, FlowEnsemble(self.settings), events.names, int(outside.sum())
+        )
+        return model, sample
+
+
+def fit_jointly(
+    flows: Sequence[ConditionalFlows], events: Sequence[Events], streams: Sequence[Stream]
+) -> list["ConditionalBackground"]:
+    """What `fit` gives each of several flows of the same settings, trained in one stack (`joint_training`).
+
+    events, streams: of each. Raises as `fit` does, and ValueError where members may stop early.
+    """
+    each = [one.prepared(own, stream) for one, own, stream in zip(flows, events, streams, strict=True)]
+    ensembles = FlowEnsemble.fit_jointly(flows[0].settings, [sample for _, sample in each])
+    return [replace(model, ensemble=ensemble) for (model, _), ensemble in zip(each, ensembles, strict=True)]
 
 
 @dataclass(frozen=True, eq=False)

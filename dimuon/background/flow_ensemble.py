@@ -18,10 +18,11 @@ from scipy.special import logsumexp
 from dimuon.arrays import FloatArray, IntArray
 from dimuon.background import training
 from dimuon.background.flow_matching import FlowMatching, InterpolatedFlowMatching
+from dimuon.background.joint_training import Sample, train_jointly
 from dimuon.background.maf import StackedMaf
 from dimuon.background.protocol import Checkpoint, State
 from dimuon.background.splines import SplineAutoregressive, SplineCoupling
-from dimuon.background.training import StackedModel
+from dimuon.background.training import StackedModel, TrainedStack
 from dimuon.errors import AnalysisError
 from dimuon.random import Stream
 
@@ -88,13 +89,19 @@ class FlowEnsemble:
             results = [future.result() for future in futures]
         else:
             results = [training.train_stack(*task) for task in tasks]
-        state = {name: np.concatenate([part.state[name] for part in results]) for name in results[0].state}
-        self._load(state, x.shape[1])
-        self.best_epoch = np.concatenate([part.best_epoch for part in results])
-        self.losses = _padded([part.losses for part in results])
+        self._take(results, x.shape[1])
         for place in filter(None, places):  # not before all are done: a finished stack need not train again
             place.clear()
         return self
+
+    @classmethod
+    def fit_jointly(cls, settings: "Flow", samples: Sequence[Sample]) -> list["FlowEnsemble"]:
+        """An ensemble for each sample, all in one stack (`joint_training`). Raises as `fit` and `train_jointly` do."""
+        ensembles = []
+        for trained, sample in zip(train_jointly(MODELS[settings.kind], settings, samples), samples, strict=True):
+            ensembles.append(cls(settings))
+            ensembles[-1]._take([trained], sample.features.shape[1])
+        return ensembles
 
     def log_prob(self, features: FloatArray, mass: FloatArray) -> FloatArray:
         """Log of the members' mean density [nats]: (n_events,). features, mass: as in `fit`."""
@@ -186,6 +193,14 @@ class FlowEnsemble:
         other.model = copy(self.model)
         other.model.across = (low, high)
         return other
+
+    def _take(self, results: Sequence[TrainedStack], n_features: int) -> None:
+        """Be the members of these stacks, one after the other."""
+        self._load(
+            {name: np.concatenate([part.state[name] for part in results]) for name in results[0].state}, n_features
+        )
+        self.best_epoch = np.concatenate([part.best_epoch for part in results])
+        self.losses = _padded([part.losses for part in results])
 
     def _load(self, state: State, n_features: int) -> None:
         model: Any = MODELS[self.settings.kind].build(n_features, self.settings, range(self.settings.members))

@@ -105,11 +105,7 @@ def train_stack(
                 progress.step(train=train_loss, validation=validation_loss)
                 if checkpoint is not None:
                     training.save(checkpoint)
-        return TrainedStack(
-            {name: value.cpu().numpy() for name, value in training.best.items()},
-            training.best_epoch.numpy(),
-            training.losses[:, : training.epoch].numpy(),
-        )
+        return training.result
 
 
 class StackTraining:
@@ -147,7 +143,10 @@ class StackTraining:
     def run_epoch(self) -> tuple[float, float]:
         """One pass over the training events; returns the mean train and validation loss of the active members."""
         self.epoch += 1
-        train_loss = self._train()
+        return self.finish_epoch(self._train())
+
+    def finish_epoch(self, train_loss: torch.Tensor) -> tuple[float, float]:
+        """What follows the steps of an epoch. train_loss: (active members,); returns as `run_epoch` does."""
         self.model.finish_epoch(self.train_x, self.train_mass)
         self.model.eval()
         validation_loss = self._validate()
@@ -157,6 +156,15 @@ class StackTraining:
         self._keep_best(validation_loss)
         self._stop_members()
         return float(train_loss.mean()), float(validation_loss.mean())
+
+    @property
+    def result(self) -> TrainedStack:
+        """The members in the state of their lowest validation loss so far."""
+        return TrainedStack(
+            {name: value.cpu().numpy() for name, value in self.best.items()},
+            self.best_epoch.numpy(),
+            self.losses[:, : self.epoch].numpy(),
+        )
 
     def save(self, checkpoint: Checkpoint) -> None:
         """Save what the next epoch depends on."""
@@ -210,7 +218,8 @@ class StackTraining:
             torch.tensor(m, dtype=torch.float32, device=device),
         )
 
-    def _train(self) -> torch.Tensor:
+    def shuffled(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+        """The training events of this epoch and their noise, each active member's in its own order."""
         n_events = self.train_x.shape[2]
         active = [self.members[place] for place in self.active.tolist()]
         orders = [
@@ -219,9 +228,11 @@ class StackTraining:
         ]
         order = torch.tensor(np.stack(orders), device=self.settings.device)[:, None]
         x = self.train_x.gather(2, order.expand(-1, self.train_x.shape[1], -1))
-        mass = self.train_mass.gather(2, order)
-        noise = self._noise(n_events, "noise", self.epoch)
-        total = torch.zeros(len(active), dtype=torch.float64)
+        return x, self.train_mass.gather(2, order), self._noise(n_events, "noise", self.epoch)
+
+    def _train(self) -> torch.Tensor:
+        x, mass, noise = self.shuffled()
+        total = torch.zeros(len(x), dtype=torch.float64)
         self.model.train()
         for batch in self.batches:
             self.optimizer.zero_grad()
@@ -229,7 +240,7 @@ class StackTraining:
             losses.mean(dim=1).sum().backward()
             self.optimizer.step()
             total += losses.detach().sum(dim=1).cpu()
-        return total / n_events
+        return total / x.shape[2]
 
     @torch.no_grad()
     def _validate(self) -> torch.Tensor:

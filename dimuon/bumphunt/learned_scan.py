@@ -11,6 +11,7 @@ A mode of the scan (`scan.mode`) is a way to the background model; the search wi
 Known resonances are no background: their events are left out of a training of the whole range (`train_range`).
 """
 
+from collections.abc import Sequence
 from concurrent.futures import Executor
 from typing import TYPE_CHECKING
 
@@ -55,6 +56,31 @@ def train_window(config: "Config", charge: str, events: Events, placed: ScanWind
     steps.require_enough(searched, inside)
     scaler = steps.scaler_of(searched, {charge: inside})
     return steps.train_background(searched, charge, inside, scaler, stream, AtOnce())
+
+
+def can_be_joint(estimator: EstimatorSettings) -> bool:
+    """Whether the trainings of several windows can be one (`train_windows`)."""
+    return isinstance(estimator, Flow) and not isinstance(estimator, Sigma) and estimator.patience is None
+
+
+def train_windows(
+    config: "Config", charge: str, events: Events, windows: Sequence[ScanWindow], streams: Sequence[Stream]
+) -> list[BackgroundModel]:
+    """`train_window` in several windows, as one training: the same but for rounding, in a third of the time.
+
+    streams: of each. Raises ValueError for an estimator that cannot be trained so, `AnalysisError` as `train_window`.
+    """
+    from dimuon.background.conditional import ConditionalFlows, fit_jointly  # loads torch
+
+    flows, sidebands, own = list[ConditionalFlows](), list[Events](), list[Stream]()
+    for placed, stream in zip(windows, streams, strict=True):
+        searched = window_config(config, placed)
+        inside = events[placed.window.in_window(events.mass)]
+        steps.require_enough(searched, inside)
+        flows.append(ConditionalFlows(config.estimator, steps.scaler_of(searched, {charge: inside})))
+        sidebands.append(inside[~placed.window.in_sr(inside.mass)])
+        own.append(stream.child("flows", charge).rooted())
+    return list(fit_jointly(flows, sidebands, own))
 
 
 def shared_estimator(estimator: EstimatorSettings, mode: str) -> EstimatorSettings | None:

@@ -13,7 +13,7 @@ import pandas as pd
 from dimuon.bumphunt.scan_windows import scan_windows
 from dimuon.random import Stream
 from dimuon.screen import aligned
-from dimuon.studies import mass_scan, scan_nulls, scan_results
+from dimuon.studies import learned_windows, mass_scan, scan_nulls, scan_results
 from dimuon.studies.mass_scan import MassScan
 from dimuon.studies.scan_results import Summary
 from dimuon.workflow import cli, config, executor, lock, machine, messages
@@ -60,7 +60,7 @@ def do(study: MassScan) -> dict[str, Summary]:
     methods, summary, windows, significances, spectra = study.settings.methods, {}, [], [], []
     for charge in study.dimuons.charges:
         scan = mass_scan.classical(study, charge)
-        learned = mass_scan.learned(study, charge, scan.windows) if "learned" in methods else []
+        learned = learned_windows.learned(study, charge, scan.windows) if "learned" in methods else []
         nulls = None
         if study.settings.nulls and learned:
             nulls = scan_nulls.results(scan_nulls.nulls(study, scan))

@@ -1,11 +1,10 @@
 """The mass scan: the search in windows that slide over the mass, and what the largest excess of all is worth.
 
 The classical scan comes first: the bump hunt's test in every window, and background-only spectra through all of them.
-The learned scan does steps 3 to 6 in every window. Each window, and each batch of spectra, is a line of the ledger in
-results/<name>/scan/, so that a scan that was stopped goes on where it was.
+The learned scan (`learned_windows`) does steps 3 to 6 in every window. Each window, and each batch of spectra, is a
+line of the ledger in results/<name>/scan/, so that a scan that was stopped goes on where it was.
 """
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,26 +13,19 @@ from typing import Any
 import numpy as np
 
 from dimuon.arrays import FloatArray
-from dimuon.background import saved
-from dimuon.background.protocol import BackgroundModel
-from dimuon.bumphunt import learned_scan, steps
 from dimuon.bumphunt.scan_windows import GRID, ScanSettings, ScanWindow, scan_windows, searched
 from dimuon.errors import UserError
 from dimuon.events import Events
 from dimuon.random import Stream
-from dimuon.statistics import bump_scan, model_choice, range_fit, sculpting
+from dimuon.statistics import bump_scan, model_choice, range_fit
 from dimuon.statistics.bump_scan import BumpScan, WindowTest
 from dimuon.statistics.likelihood_ratio import Discovery
 from dimuon.statistics.range_fit import RangeFit, Resolutions
 from dimuon.statistics.significance import sideband_fits
 from dimuon.statistics.spectra import Spectra
-from dimuon.statistics.working_points import rates
-from dimuon.studies import scenarios
 from dimuon.studies.ledger import Ledger, settings_of, work_off
-from dimuon.studies.scenarios import Outcome, Row, Scenario, Source
+from dimuon.studies.scenarios import Row
 from dimuon.studies.study import Study
-from dimuon.workflow.checkpoint import FileCheckpoint
-from dimuon.workflow.products import SHARED_FLOWS
 
 NAME = "mass scan"
 BATCH = 100  # toys in one task
@@ -187,112 +179,3 @@ def _toys_record(scan: BumpScan, expected: FloatArray, stream: Stream) -> dict[s
     """What the ledger keeps of a batch of toys, in a worker; null where a fit failed."""
     z = bump_scan.toys(scan, expected, BATCH, stream.generator())
     return {"z": [[None if np.isnan(value) else round(value, 5) for value in row] for row in z.tolist()]}
-
-
-# the learned scan
-
-
-@dataclass(frozen=True)
-class InWindow(Source):
-    """The data in one window of the scan.
-
-    Filled in by `prepared`: observed, and shared, the bytes of the model of all windows where the mode has one.
-    """
-
-    placed: ScanWindow
-    observed: Events | None = None
-    shared: bytes | None = None
-
-    def prepared(self, study: Study, scenario: Scenario) -> "InWindow":
-        """With the events in the window; the model of all windows is trained where it is not kept."""
-        assert isinstance(study, MassScan)
-        events = study.whole(scenario.charge)
-        observed = events[self.placed.window.in_window(events.mass)]
-        return replace(self, observed=observed, shared=shared_model(study, scenario.charge))
-
-    def events(self, scenario: Scenario) -> Events:
-        """The data. ValueError before `prepared`."""
-        if self.observed is None:
-            raise ValueError(f"{scenario.key}: the data were not read")
-        return self.observed
-
-    def model(self, scenario: Scenario, events: Events) -> BackgroundModel:
-        """The background model of the window, by the mode of the scan."""
-        if self.shared is not None:
-            return learned_scan.put_across(scenario.config, events, self.placed, saved.from_bytes(self.shared))
-        return learned_scan.train_window(scenario.config, scenario.charge, events, self.placed, scenario.stream)
-
-
-def shared_model(study: MassScan, charge: str) -> bytes | None:
-    """The model of all windows, as bytes, trained where it is not kept; None where the mode has none."""
-    if learned_scan.shared_estimator(study.config.estimator, study.settings.mode) is None:
-        return None
-    path = study.run.path(SHARED_FLOWS, charge=charge)
-    if not path.exists() or study.run.stale(path):
-        stream = Stream(study.config.seed).child("mass scan", charge, "shared")
-        checkpoint, events = FileCheckpoint(path.with_suffix(".checkpoint")), study.whole(charge)
-        model = learned_scan.train_shared(study.config, charge, events, stream, study.pool, checkpoint)
-        study.run.write_bytes(path, saved.to_bytes(model), study.files)
-    return path.read_bytes()
-
-
-def learned_scenarios(study: MassScan, charge: str, windows: Sequence[ScanWindow]) -> list[Scenario]:
-    """The learned search in each window that is searched."""
-    stream = Stream(study.config.seed).child("mass scan", charge, "learned")
-    return [
-        Scenario(
-            f"{charge}/learned/{study.settings.mode}/{each.label}",
-            charge,
-            study.config,
-            stream.child(each.label).rooted(),
-            InWindow(each),
-            {"charge": charge.upper(), "window": each.label},
-        )
-        for each in searched(windows)
-    ]
-
-
-def learned(study: MassScan, charge: str, windows: Sequence[ScanWindow]) -> list[Outcome]:
-    """The learned scan of one charge."""
-    return scenarios.run(study, learned_scenarios(study, charge, windows), read_learned)
-
-
-def read_learned(scenario: Scenario) -> list[Row]:
-    """The reading of a window: every significance of steps 4 to 6, and after them one row "window" with how far the
-    background can be trusted there."""
-    source = scenario.source
-    assert isinstance(source, InWindow)
-    began, events = time.perf_counter(), source.events(scenario)
-    model = source.model(scenario, events)
-    trained = time.perf_counter()
-    found = learned_scan.search_window(scenario.config, scenario.charge, events, source.placed, model, scenario.stream)
-    ended = time.perf_counter()
-    verdict = {
-        "variable": "window",
-        **closure_of(scenario, events, source.placed, model),
-        **sculpting_of(scenario, events, source.placed, found.score),
-        "train_s": trained - began,
-        "search_s": ended - trained,
-    }
-    return [*steps.headline(found), verdict]
-
-
-def closure_of(scenario: Scenario, events: Events, placed: ScanWindow, model: BackgroundModel) -> Row:
-    """AUC of a classifier that tells real from sampled events of the sidebands, and its error."""
-    record = learned_scan.closure_of(scenario.config, events, placed, model, scenario.stream.child("closure"))
-    return {"closure_auc": record.auc, "closure_auc_err": record.auc_err, "closure_auc_with_mass": record.auc_with_mass}
-
-
-def sculpting_of(scenario: Scenario, events: Events, placed: ScanWindow, score: FloatArray) -> Row:
-    """How many cuts shape the mass in the sidebands, of how many, and the distance correlation of score and mass."""
-    searched_as = learned_scan.window_config(scenario.config, placed)
-    settings, mass = searched_as.significance, events.mass
-    bins, fprs = placed.window.binning(settings.n_bins_sr), rates(settings.n_working_points, settings.fpr_min)
-    rng = scenario.stream.child("sculpting").generator()
-    record, _ = sculpting.report(mass, score, fprs, bins, settings.degree, rng)
-    flagged = [point["sculpted"] for point in record["working_points"]]
-    return {
-        "n_sculpted": int(sum(flagged)),
-        "n_cuts": len(flagged),
-        "p_knows_mass": record["distance_correlation"]["p_value"],
-    }

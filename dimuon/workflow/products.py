@@ -497,6 +497,13 @@ SHARED_FLOWS = Product(
     "the background model of the mass scan that is put across each window, where `scan.mode` has one",
     optional=True,
 )
+WINDOW_FLOWS = Product(
+    "window_flows",
+    "data/{name}/scan/window_{charge}_{window}.pt",
+    SCAN_MAKER,
+    "the background model of one window of the mass scan, of those that were trained together with others",
+    optional=True,
+)
 EXPORT_MANIFEST = Product(
     "export_manifest",
     "results/{name}/export/manifest.json",

@@ -1,10 +1,9 @@
 """The three modes of the learned scan on the same windows: closure, significance and time.
 
-python -m tests.benchmarks.scan_modes [--data data/demo/dimuons.parquet] [--windows 12] [--epochs 400] [MODE ...]
+python -m tests.benchmarks.scan_modes [--data data/demo/dimuons.parquet] [--epochs 400] [--only 1 4 7 10] [MODE ...]
 
 The sample is that of `configs/demo.yaml` after step 2 (SIMULATED, with an Upsilon), the estimator and the classifiers
-are those of `configs/upsilon_published_flow.yaml`. Two processes, as a scan on two cores: a window, or the shared
-training's stack of members, is a task. For every window and mode
+are those of `configs/upsilon_published_flow.yaml`. Two processes, as a scan on two cores. For every window and mode
 
 - `sidebands`: AUC of a classifier that tells real from sampled events of both sidebands (0.5 is perfect);
 - `sr`: the same in the SR of the sample without a signal, SS; a window that `retrain` never saw, and that the other
@@ -31,6 +30,7 @@ from dimuon.bumphunt.result import Statistic
 from dimuon.bumphunt.scan_windows import ScanSettings, ScanWindow, scan_windows, searched
 from dimuon.events import Events
 from dimuon.random import Stream
+from dimuon.studies.learned_windows import JOINT
 from dimuon.workflow import config as configuration
 from dimuon.workflow.config import Config
 from dimuon.workflow.executor import executor
@@ -44,13 +44,18 @@ SCAN = {"range": [5.0, 16.0], "resolution": 0.015, "step": 1.0, "width": 5.4, "m
 
 @dataclass(frozen=True)
 class Task:
-    """One window of one charge in one mode. shared: bytes of the model of all windows."""
+    """One window of one charge in one mode. trained: bytes of its model, or of that of all windows (`shared`).
+
+    searched: steps 4 to 6, too.
+    """
 
     config: Config
     charge: str
     events: Events
     placed: ScanWindow
-    shared: bytes | None
+    trained: bytes
+    shared: bool
+    searched: bool
 
 
 def read(path, charge, features):
@@ -60,12 +65,26 @@ def read(path, charge, features):
     return Events.of(own["dimu_mass"].to_numpy(), own[features].to_numpy(), features)
 
 
+def group(config, charge, events, windows):
+    """Bytes of the models of some windows, trained together as the scan does."""
+    streams = [STREAM.child(each.label).rooted() for each in windows]
+    return [saved.to_bytes(model) for model in learned_scan.train_windows(config, charge, events, windows, streams)]
+
+
+def trained(config, mode, charge, events, windows, pool):
+    """Bytes of the model of each window, or one for all."""
+    if mode != "retrain":
+        return saved.to_bytes(learned_scan.train_shared(config, charge, events, STREAM.child(mode), pool))
+    size = min(JOINT, -(-len(windows) // N_WORKERS))
+    groups = [windows[first : first + size] for first in range(0, len(windows), size)]
+    tasks = [pool.submit(group, config, charge, events, each) for each in groups]
+    return [model for task in tasks for model in task.result()]
+
+
 def model_of(task):
     """The background model of the window."""
-    if task.shared is None:
-        own = STREAM.child(task.placed.label).rooted()
-        return learned_scan.train_window(task.config, task.charge, task.events, task.placed, own)
-    return learned_scan.put_across(task.config, task.events, task.placed, saved.from_bytes(task.shared))
+    model = saved.from_bytes(task.trained)
+    return learned_scan.put_across(task.config, task.events, task.placed, model) if task.shared else model
 
 
 def auc(real, model):
@@ -116,38 +135,42 @@ def work(task):
     window, events, row = task.placed.window, task.events, {"charge": task.charge, "window": task.placed.label}
     clock = Clock()
     model = model_of(task)
-    row |= clock.look("train")
-    if task.charge == "os":
+    row |= clock.look("model")
+    if task.searched:
         own = STREAM.child("search", task.placed.label).rooted()
         found = learned_scan.search_window(task.config, task.charge, events, task.placed, model, own)
         row |= clock.look("search")
         z0 = [each.z0 for each in found.headlines() if each.variable == Statistic.WORKING_POINT]
         row |= {"z0_no_cut": z0[0], "z0_best": np.nanmax(np.array(z0, dtype=float))}
-        row["sidebands"], row["sidebands_err"] = auc(events[window.in_sidebands(events.mass)], model)
-    else:
+    row["sidebands"], row["sidebands_err"] = auc(events[window.in_sidebands(events.mass)], model)
+    if task.charge == "ss":
         row["sr"], row["sr_err"] = auc(events[window.in_sr(events.mass)], model)
     return row | clock.look("closure")
 
 
-def scanned(config, mode, samples, pool):
+def scanned(config, mode, samples, pool, arguments):
     """The rows of a mode, and {"wall", "cpu"} of its scan of OS in seconds, without the closure."""
     varied = config.model_copy(update={"scan": ScanSettings.model_validate(SCAN | {"mode": mode})})
     rows, seconds = [], {}
     for charge, events in samples.items():
-        start, shared, timing = time.perf_counter(), None, TimedPool(pool)
-        if mode != "retrain":
-            shared = saved.to_bytes(learned_scan.train_shared(varied, charge, events, STREAM.child(mode), timing))
-        training = time.perf_counter() - start
+        windows = searched(scan_windows(varied.scan, events.mass))
+        windows = [each for number, each in enumerate(windows) if arguments.only is None or number in arguments.only]
+        start, timing, search = time.perf_counter(), TimedPool(pool), charge == "os" and not arguments.no_search
+        models = trained(varied, mode, charge, events, windows, timing)
+        training, shared = time.perf_counter() - start, mode != "retrain"
+        print(f"{mode}, {charge}: training {training:.0f} s, {timing.cpu:.0f} s of CPU", flush=True)
+        each_model = [models] * len(windows) if shared else models
         tasks = [
-            Task(varied, charge, events, each, shared) for each in searched(scan_windows(varied.scan, events.mass))
+            Task(varied, charge, events, placed, model, shared, search)
+            for placed, model in zip(windows, each_model, strict=True)
         ]
         start = time.perf_counter()
         own = [{"mode": mode, **row} for row in pool.map(work, tasks)]
         wall, rows = time.perf_counter() - start, rows + own
-        print(f"{mode}, {charge}: shared {training:.0f} s, {len(tasks)} windows {wall:.0f} s with closure", flush=True)
-        if charge == "os":
+        print(f"{mode}, {charge}: {len(tasks)} windows {wall:.0f} s with closure", flush=True)
+        if search:
             closing = sum(row["closure_s"] for row in own) / N_WORKERS
-            cpu = timing.cpu + sum(row["train_cpu"] + row["search_cpu"] for row in own)
+            cpu = timing.cpu + sum(row["model_cpu"] + row["search_cpu"] for row in own)
             seconds = {"wall": training + wall - closing, "cpu": cpu / N_WORKERS}
     return rows, seconds
 
@@ -159,6 +182,8 @@ def main():
     parser.add_argument("--epochs", type=int)
     parser.add_argument("--charges", nargs="+", default=["os", "ss"])
     parser.add_argument("--name", default="scan_modes")
+    parser.add_argument("--only", nargs="+", type=int, help="windows by their number, from 0")
+    parser.add_argument("--no-search", action="store_true", help="training and closure alone")
     arguments = parser.parse_args()
     config = configuration.load(ROOT / "configs" / "upsilon_published_flow.yaml")
     if arguments.epochs:
@@ -171,7 +196,7 @@ def main():
         N_WORKERS, preload=["torch", "xgboost", "sklearn.metrics", "dimuon.background.flow_ensemble"]
     ) as pool:
         for mode in arguments.modes:
-            of_mode, seconds[mode] = scanned(config, mode, samples, pool)
+            of_mode, seconds[mode] = scanned(config, mode, samples, pool, arguments)
             rows += of_mode
             table = pd.DataFrame(rows)
             print(table[table["mode"] == mode].round(3).to_string(index=False), flush=True)
@@ -183,8 +208,8 @@ def main():
         for mode, clocks in seconds.items()
         for clock, value in clocks.items()
     ]
-    seconds = {mode: clocks["wall"] for mode, clocks in seconds.items()}
-    if "retrain" in seconds:
+    seconds = {mode: clocks["wall"] for mode, clocks in seconds.items() if clocks}
+    if "retrain" in seconds and arguments.only is None:
         figures.append({"name": "scan_12_windows_s", "value": seconds["retrain"], "unit": "s"})
         worse = means - means.loc["retrain"]
         for mode in [mode for mode in seconds if mode != "retrain"]:
