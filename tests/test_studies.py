@@ -25,6 +25,7 @@ from dimuon.studies import (
     cut_scan,
     injection,
     ledger,
+    null_origins,
     nulls,
     pseudoexperiments,
     scenarios,
@@ -328,6 +329,47 @@ def test_failed_nulls_are_counted_and_count_against_the_claim(inside, monkeypatc
     assert table["seed"].nunique() == 7
 
 
+def test_origins_differ_by_what_their_errors_do_not_explain():
+    rng = np.random.default_rng(2)
+    shifts, error = np.array([0.0, 0.5, 1.0]), 0.1
+    found = []
+    for _ in range(400):
+        means = shifts + rng.normal(0, error, 3)
+        found.append(
+            null_origins.difference([null_origins.OfOrigin(100, 0, mean, error, 1.0, ()) for mean in means]) ** 2
+        )
+    assert np.mean(found) == pytest.approx(shifts.var(ddof=1), rel=0.05)
+    alike = [null_origins.OfOrigin(100, 0, mean, 0.2, 1.0, ()) for mean in (0.1, 0.0, -0.1)]
+    assert null_origins.difference(alike) == 0.0
+
+
+@pytest.mark.slow
+def test_nulls_of_every_origin_are_searched_with_the_same_members(inside):
+    path = write_config(inside)
+    other = "{kind: spline_coupling, members: 1, hidden: 8, blocks: 2, epochs: 2}"
+    small = f"  null_origins: 2\n  null_estimator: {other}\n  down_sampling: 0.5\n"
+    path.write_text(path.read_text().replace("studies:\n", f"studies:\n{small}"))
+    told = make_study("null_origins", path)
+    report = null_origins.run(told)
+    table = pd.read_parquet("results/tiny/studies/null_origins.parquet")
+    assert table.groupby(["charge", "origin"])["experiment"].nunique().tolist() == [2] * 6
+    for scenario in null_origins.of_charge(told, "os"):
+        events = scenario.source.events(scenario)
+        searched = scenario.source.model(scenario, events)
+        assert searched.members == 2  # of three, without the one that is the truth of `member`
+        if scenario.labels["origin"] != null_origins.MEMBER:
+            assert scenario.source.truth.kind == "spline_coupling"
+    written = json.loads(open("results/tiny/studies/null_origins.json").read())
+    for charge, statistics in written.items():
+        for name, content in statistics.items():
+            own = table[(table["charge"] == charge.upper()) & (table["variable"] == name)]
+            for origin, record in content["origins"].items():
+                values = own[own["origin"] == origin].groupby("experiment")["z0"].first().fillna(0)
+                if name != "fixed":
+                    assert record["mean"] == pytest.approx(values.mean()), (name, origin)
+    assert "down-up-sampling" in report
+
+
 @pytest.mark.slow
 def test_same_table_for_any_number_of_workers(inside):
     path = write_config(inside, "two.yaml", experiments=2)
@@ -588,7 +630,7 @@ def test_what_null_datasets_cannot_say_is_said_with_the_remedy():
 
 
 def test_studies_are_found_by_being_there():
-    known = {"variations", "pseudoexperiments", "cut_scan", "controls", "injection", "convergence"}
+    known = {"variations", "pseudoexperiments", "null_origins", "cut_scan", "controls", "injection", "convergence"}
     assert set(STUDIES) == known
     for name, declared in STUDIES.items():
         assert declared.maker.command == f"-m dimuon study {name}"

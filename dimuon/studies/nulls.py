@@ -49,7 +49,7 @@ class NullModel:
     @property
     def background(self) -> BackgroundModel:
         """The background model with all its members."""
-        return _loaded(self.trained)
+        return loaded(self.trained)
 
     @property
     def members(self) -> int:
@@ -78,8 +78,12 @@ class Null(Source):
         rng = stream.child("null").generator()
         n_events = rng.poisson(self.null.fit.expected([window.sb_low, window.sb_high]).sum())
         mass = sample_masses(self.null.fit, window.sb_low, window.sb_high, n_events, rng)
-        truth = self.null.only(self.null.truth(self.number))
-        return sample_data(truth, mass, stream.child("null features").rooted())
+        return sample_data(self.truth, mass, stream.child("null features").rooted())
+
+    @property
+    def truth(self) -> BackgroundModel:
+        """The model that the features come from."""
+        return self.null.only(self.null.truth(self.number))
 
     def model(self, scenario: Scenario, events: Events) -> BackgroundModel:
         """The other members; with `studies.retrain_flows` a background trained on these events."""
@@ -109,10 +113,11 @@ class LikeNull(Null):
 
 
 @lru_cache(maxsize=4)
-def _loaded(trained: bytes) -> BackgroundModel:
+def loaded(trained: bytes) -> BackgroundModel:
+    """A background model from its bytes, kept for the next time."""
     return saved.from_bytes(trained)
 
 
 @lru_cache(maxsize=32)
 def _some_members(trained: bytes, members: tuple[int, ...]) -> BackgroundModel:
-    return _loaded(trained).with_members(list(members))
+    return loaded(trained).with_members(list(members))

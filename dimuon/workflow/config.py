@@ -22,7 +22,7 @@ from dimuon.figures.settings import Figures
 from dimuon.methods.settings import Bench
 from dimuon.origin import Origin, of_kind
 from dimuon.regions import MassWindow
-from dimuon.settings import MASS_UNITS, Label, Positive, Section, Unit, at
+from dimuon.settings import MASS_UNITS, Fraction, Label, Positive, Section, Unit, at
 from dimuon.statistics.settings import Significance
 from dimuon.workflow import yaml_file
 from dimuon.workflow.execution import Execution
@@ -134,6 +134,18 @@ Cuts = Annotated[list[float], Field(min_length=1)]
 Count = Annotated[int, Field(ge=0)]
 
 
+# ATLAS 2025, arXiv:2502.09770, appendix B 2
+DIFFUSION = {
+    "kind": "flow_matching",
+    "members": 1,
+    "blocks": 3,
+    "hidden": 32,
+    "epochs": 100,
+    "batch_size": 64,
+    "learning_rate": 1e-4,
+}
+
+
 class Studies(Section):
     """How far the result can be believed (`python -m dimuon study`); the seven steps need nothing of this."""
 
@@ -141,6 +153,10 @@ class Studies(Section):
     pseudoexperiments: Annotated[int, Field(ge=2)] = 1000  # per charge
     held_out: Positive = 300  # of them, to test the calibration by the others
     retrain_flows: bool = False  # train the flows again for every null dataset and for every seed of the variations
+    null_origins: Annotated[int, Field(ge=2)] = 100  # null datasets of each origin
+    # the model behind those that do not come from the search's own; the paper of the down-up-sampling has this one
+    null_estimator: AnyEstimator = Field(default_factory=lambda: ESTIMATORS["flow_matching"].model_validate(DIFFUSION))
+    down_sampling: Fraction = 0.1  # of the events, SR included, that it learns from in down-up-sampling
     gate_fprs: list[Annotated[float, Field(gt=0, le=1)]] = [0.1, 0.01]  # working points that a control must pass
     seeds: Annotated[int, Field(ge=2)] = 10  # of each control and of the variations
     variations: list[Variation] = ["fits", "seeds", "sr_edges", "sideband_edges", "preprocessing", "flow"]
