@@ -1,29 +1,45 @@
 """Step 7: the paper's Figs. 1-4, the figures a referee would ask for, and one page that tells the story.
 
 Reads whatever the steps before have left in data/<name>/ and results/<name>/; what is not there is said, the rest
-shown.
+shown. The figures that are looked at first are the first to be drawn, and then the page stands, without the rest.
 Writes results/<name>/figures/*.{pdf,png,csv} with their index.json, results/<name>/report.html, and
 references.bib, what to cite.
 """
 
 import logging
+from argparse import Namespace
 from pathlib import Path
 
 from dimuon.bumphunt.headlines import on_screen
 from dimuon.figures import drawing, references, registry, report
 from dimuon.figures.saved import Saved
 from dimuon.studies import standing
-from dimuon.workflow import cli, products, provenance
+from dimuon.workflow import cli, executor, products, provenance
 
 log = logging.getLogger("dimuon")
 
 
-def main(run: provenance.Run) -> None:
+def main(run: provenance.Run, arguments: Namespace | None = None) -> None:
     """The figures and the report of an analysis; the headline numbers once more, last."""
     saved = Saved(run)
-    drawings = registry.drawings(saved)
     index = run.path(products.FIGURE_INDEX)
-    files = drawing.write_all(drawings, index.parent, run.config.execution.workers)
+
+    def look(files: dict[str, dict[str, Path]]) -> None:
+        """The page as it stands when the figures that are looked at first are drawn."""
+        path = run.path(products.REPORT)
+        report.write_unfinished(path, report.page(saved, drawings, files))
+        log.info("%d of %d figures for a first look: %s", len(files), len(drawings), path)
+
+    # the pool is begun first: its processes load what draws while this one reads what is drawn
+    with executor.executor(run.config.execution.workers, preload=drawing.WORKER_MODULES) as pool:
+        drawings = registry.drawings(saved)
+        if arguments is not None and arguments.only:
+            chosen = drawing.chosen(drawings, arguments.only)
+            drawing.write_all(chosen, index.parent, pool)
+            log.info("%d of %d figures in %s; the page is as it was", len(chosen), len(drawings), index.parent)
+            return
+        files = drawing.write_all(drawings, index.parent, pool, look)
+    drawing.remove_earlier(files, index.parent)
     run.write_json(index, drawing.index(drawings, files), saved.used, saved.origin.kind)
     page = report.page(saved, drawings, files)
     path = run.write_bytes(run.path(products.REPORT), page.encode(), saved.used, saved.origin.kind)
@@ -35,4 +51,6 @@ def main(run: provenance.Run) -> None:
 
 
 if __name__ == "__main__":
-    cli.run(Path(__file__).name, main)
+    only = {"nargs": "+", "action": "extend", "metavar": "FIGURE"}
+    only["help"] = "draw these figures alone, and no page: names, their beginnings or patterns, e.g. fig2 '*_os'"
+    cli.run(Path(__file__).name, main, [("--only", only)])

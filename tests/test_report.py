@@ -16,12 +16,13 @@ import pytest
 
 from dimuon.bumphunt.result import WeightCalibration
 from dimuon.errors import UserError
+from dimuon.figures import drawing as drawing_module
 from dimuon.figures import opening, references, registry, report, style, wording
 from dimuon.figures.saved import Saved
 from dimuon.figures.verdicts import verdicts
 from dimuon.origin import Origin
 from dimuon.statistics.peaks import Peak, PeakFit
-from dimuon.workflow import cli, config, products, provenance
+from dimuon.workflow import cli, config, executor, products, provenance
 from tests import servers, small_results
 
 MEASURED = Origin("measured", "CMS Open Data", "2016", "13 TeV", "8.7 fb-1")
@@ -634,3 +635,47 @@ def test_a_biased_likelihood_is_said_to_be_one(tmp_path, monkeypatch, mean, said
     else:
         assert said in sentences[0]
         assert "5.3σ" in sentences[0]
+
+
+def test_figures_that_are_looked_at_first_are_first(small, tmp_path, monkeypatch):
+    """The page then says that it is not complete, and is not taken for finished."""
+    saved, drawings = small
+    first = {drawing.name for drawing in drawings if drawing.first}
+    assert {name.partition("_")[0] for name in first} >= {"fig2a", "fig2b", "fig3"}
+    assert not any(name.startswith(("cross", "scores")) for name in first)
+    one, other, *_ = [drawing for drawing in drawings if drawing.first]
+    rest = next(drawing for drawing in drawings if not drawing.first)
+    looks = []
+    (dot := tmp_path / "dot.png").write_bytes(ONE_PIXEL)
+    monkeypatch.setattr(drawing_module, "write", lambda *_: dict.fromkeys(("png", "csv", "pdf"), dot))
+    files = drawing_module.write_all([rest, one], tmp_path, executor.AtOnce(), looks.append)
+    assert [list(look) for look in looks] == [[one.name]]
+    assert list(files) == [rest.name, one.name]
+    text = report.page(saved, drawings, looks[0])
+    assert f"{len(drawings) - 1} figures are still being drawn" in text
+    assert f'id="figure-{one.name}"' in text
+    assert f'id="figure-{other.name}"' not in text
+    path = tmp_path / "report.html"
+    provenance.sidecar_path(path).write_text("{}")
+    report.write_unfinished(path, text)
+    assert not provenance.sidecar_path(path).exists()
+    assert "still being drawn" not in report.page(saved, [one], files)
+
+
+def test_figures_are_chosen_by_name(small):
+    drawings = small[1]
+    names = [drawing.name for drawing in drawing_module.chosen(drawings, ["fig2", "closure_*"])]
+    assert names == [name for name in (each.name for each in drawings) if name.startswith(("fig2", "closure_"))]
+    assert len(names) == 3
+    with pytest.raises(UserError, match="--only fig9: no such figure"):
+        drawing_module.chosen(drawings, ["fig9"])
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """(saved, drawings) of the small results."""
+    folder = tmp_path_factory.mktemp("small")
+    small_results.build(folder, charges=("os",))
+    with contextlib.chdir(folder), pytest.MonkeyPatch.context() as patched:
+        saved, _ = make_page(folder, patched)
+        yield saved, registry.drawings(saved)

@@ -28,6 +28,7 @@ class Kind:
 
     section: None where each drawing has its own. order: among the kinds, rising. caption: `{model}` in it becomes the
     background function in words, `{events}` what the events are called. condition: which analyses have such figures.
+    first: the samples that are searched themselves are looked at first.
     """
 
     section: Section | None
@@ -35,6 +36,7 @@ class Kind:
     caption: str
     condition: Condition
     drawings: Generator
+    first: bool = False
 
     def of(self, saved: Saved) -> Iterator[Drawing]:
         """The complete drawings that saved results give."""
@@ -45,6 +47,7 @@ class Kind:
                 section=drawing.section or self.section or "",
                 caption=(drawing.caption or self.caption).format(model=model, events=saved.data.events),
                 data=saved.data.of(saved.run.origin(drawing.inputs)),
+                first=self.first and drawing.section != Section.CROSS,
             )
 
 
@@ -67,12 +70,18 @@ def with_selection(config: Config) -> bool:
 
 
 def figure(
-    name: str, *, section: Section | None, order: int, caption: str, condition: Condition = always
+    name: str,
+    *,
+    section: Section | None,
+    order: int,
+    caption: str,
+    condition: Condition = always,
+    first: bool = False,
 ) -> Callable[[Generator], Generator]:
     """A decorator that enters a generator of drawings among the figures; the arguments as for `Kind`."""
 
     def enter(drawings: Generator) -> Generator:
-        FIGURES.register(name, Kind(section, order, caption, condition, drawings))
+        FIGURES.register(name, Kind(section, order, caption, condition, drawings, first))
         return drawings
 
     return enter

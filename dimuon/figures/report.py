@@ -38,21 +38,25 @@ from dimuon.workflow.config import Config
 
 
 def page(saved: Saved, drawings: Sequence[Drawing], files: Mapping[str, Mapping[str, Path]]) -> str:
-    """The HTML text of the report. saved: after the drawings were made. files: {name of a drawing: {suffix: path}}."""
+    """The HTML text of the report. saved: after the drawings were made. files: {name of a drawing: {suffix: path}}.
+
+    A drawing that has no files yet is left out, and the page says that it is not complete.
+    """
+    drawn = [drawing for drawing in drawings if drawing.name in files]
     config, origin, checks = saved.config, saved.origin, verdicts(saved)
     context = {
         "name": config.name,
         "data": saved.data,
         "origin_label": origin.label,
         "opening": opening(saved, checks),
-        "warnings": list(warnings(saved, origin, checks)),
+        "warnings": [*undrawn(len(drawings) - len(drawn)), *warnings(saved, origin, checks)],
         "headline": headline(saved),
         "cutflow": cutflow(saved),
         "scan": scan_page(saved),
         "standing": standing.lines(saved.run.results, saved.run, saved.results),
         "verdicts": checks,
         "settings": settings_in_words(config),
-        "sections": _sections(drawings, files),
+        "sections": _sections(drawn, files),
         "missing": sorted((str(path), remedy) for path, remedy in saved.missing.items()),
         "not_made": not_made(saved),
         "provenance": provenance_table(saved),
@@ -64,6 +68,13 @@ def page(saved: Saved, drawings: Sequence[Drawing], files: Mapping[str, Mapping[
         "references": references.of(config, origin),
     }
     return explained(_environment().get_template("report.html").render(context))
+
+
+def write_unfinished(path: Path, text: str) -> None:
+    """Write a page that is not complete: it has no sidecar, so that it is not taken for what step 7 leaves."""
+    provenance.sidecar_path(path).unlink(missing_ok=True)
+    with provenance.atomic(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 def steps(config: Config) -> list[tuple[str, bool]]:
@@ -101,6 +112,11 @@ def headline(saved: Saved) -> list[tuple[str, HeadlineRow]]:
     """(train-test combination in words, its headline numbers), the matched ones first."""
     rows = headline_rows(matched_first(saved.results))
     return [(saved.data.describe(row.result.train, row.result.test), row) for row in rows]
+
+
+def undrawn(n_figures: int) -> list[str]:
+    """What to know of a page on which so many figures are missing still."""
+    return [f"{n_figures} figures are still being drawn; load the page again when step 7 is done."] if n_figures else []
 
 
 def warnings(saved: Saved, origin: Origin, checks: Sequence[Verdict]) -> Iterator[str]:

@@ -45,7 +45,7 @@ DIFFERENCES = (
 )
 
 
-@figure("feature_spectra", section=None, order=30, caption=CAPTION)
+@figure("feature_spectra", section=None, order=30, caption=CAPTION, first=True)
 def drawings(saved: Saved) -> Iterator[Drawing]:
     """One for each train-test combination; none where scores were given without features."""
     for train, test, part in _tables(saved):

@@ -25,7 +25,7 @@ CAPTION = (
 )
 
 
-@figure("fit_variations", section=Section.ROBUSTNESS, order=40, caption=CAPTION)
+@figure("fit_variations", section=Section.ROBUSTNESS, order=40, caption=CAPTION, first=True)
 def drawings(saved: Saved) -> Iterator[Drawing]:
     """One for each train-test combination that was fitted with other functions."""
     path = saved.run.path(products.CURVES)

@@ -84,7 +84,7 @@ class Spectra:
         return part if point is None or point["valid"] else part[part["region"] == "SR"]
 
 
-@figure("mass_spectra", section=None, order=10, caption=AFTER_CUTS)
+@figure("mass_spectra", section=None, order=10, caption=AFTER_CUTS, first=True)
 def drawings(saved: Saved) -> Iterator[Drawing]:
     """One for each train-test combination, and one more where the likelihood weights are defined."""
     for train, test, table, spectra in _spectra(saved):

@@ -37,7 +37,7 @@ CAPTION = (
 )
 
 
-@figure("p_values", section=None, order=20, caption=CAPTION)
+@figure("p_values", section=None, order=20, caption=CAPTION, first=True)
 def drawings(saved: Saved) -> Iterator[Drawing]:
     """One for each train-test combination."""
     paths = [saved.run.path(products.CURVES), saved.run.path(products.SIGNIFICANCE)]
