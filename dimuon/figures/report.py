@@ -140,7 +140,7 @@ def warnings(saved: Saved, origin: Origin, checks: Sequence[Verdict]) -> Iterato
     for result in matched_first(saved.results):
         for sentence in doubts(result):
             yield f"{saved.data.describe(result.train, result.test)}: {sentence}"
-    if saved.missing:
+    if saved.missing and (saved.results or saved.config.scan is None):  # a scan takes none of them
         yield f"{len(saved.missing)} files of this analysis are missing or out of date; see “What is missing”."
     commits = {provenance.sidecar(path).get("git_commit") for path in saved.used} - {None}
     if len(commits) > 1:

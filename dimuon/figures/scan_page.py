@@ -14,8 +14,9 @@ from dimuon.workflow.products import PRODUCTS
 
 N_SHOWN = 12  # windows of each sample
 CONTROL = "ss"
+NOTHING = "–"
 HEADER = (
-    *("Sample", "Signal region", "Known", "Events", "Expected", "Classical", "CATHODE", "Likelihood"),
+    *("Sample", "SR", "Known", "Events", "Expected", "Classical", "CATHODE", "Likelihood"),
     *("Sidebands", "Closure", "Sculpting", "Control"),
 )
 
@@ -45,7 +46,11 @@ def scan_page(saved: Saved) -> ScanPage | None:
         strongest = of_charge.assign(largest=of_charge[columns].max(axis=1)).dropna(subset="z0")
         for row in strongest.nlargest(N_SHOWN, "largest").sort_values("sr_low").to_dict("records"):
             rows.append(_cells(saved, charge, row, windows))
-    return ScanPage(tuple(sentences), HEADER, tuple(rows))
+    header = (HEADER[0], f"SR [{saved.data.mass.unit}]", *HEADER[2:])
+    filled = [i for i in range(len(header)) if any(row[i] != NOTHING for row in rows)]
+    return ScanPage(
+        tuple(sentences), tuple(header[i] for i in filled), tuple(tuple(row[i] for i in filled) for row in rows)
+    )
 
 
 def _sentences(saved: Saved, charge: str, summary: Summary) -> list[str]:
@@ -73,26 +78,27 @@ def _found(saved: Saved, found: Found) -> str:
     cut = f" at FPR {fpr_name(found.fpr)}" if found.fpr < 1 else ""
     known = f" ({', '.join(found.known)})" if found.known else ""
     worth = "" if found.overall is None else f", {found.overall}"
-    return f"{saved.data.mass.between(found.sr_low, found.sr_high)}{known}, {z_text(found.local)} local{cut}{worth}"
+    place = saved.data.mass.between(round(found.sr_low, 3), round(found.sr_high, 3))
+    return f"{place}{known}, {z_text(found.local)} local{cut}{worth}"
 
 
 def _cells(saved: Saved, charge: str, row: dict[str, Any], windows: pd.DataFrame) -> tuple[str, ...]:
     learned = pd.notna(row["z0_cut"])
-    cut = f"{z_text(row['z0_cut'])} at FPR {fpr_name(row['fpr_cut'])}" if learned else "–"
+    cut = f"{z_text(row['z0_cut'])} at FPR {fpr_name(row['fpr_cut'])}" if learned else NOTHING
     control = windows[(windows["charge"] == CONTROL.upper()) & (windows["window"] == row["window"])]["z0"]
     return (
         saved.data.short(charge),
-        saved.data.mass.between(round(row["sr_low"], 3), round(row["sr_high"], 3)),
-        row["known"] or "–",
+        f"{row['sr_low']:.3f}–{row['sr_high']:.3f}",
+        row["known"] or NOTHING,
         events_text(row["n_obs"]),
-        f"{row['n_bkg']:.1f} ± {row['n_bkg_err']:.1f}",
+        f"{row['n_bkg']:.1f}\u00a0±\u00a0{row['n_bkg_err']:.1f}",
         z_text(row["z0"]) + ("" if row["valid"] else " (!)"),
         cut,
-        z_text(row["z0_likelihood"]) if learned else "–",
+        z_text(row["z0_likelihood"]) if learned else NOTHING,
         "described" if row["described"] else "NOT described",
-        _closure(row) if learned else "–",
-        _sculpting(row) if learned else "–",
-        "–" if charge == CONTROL or control.isna().all() else z_text(float(control.iloc[0])),
+        _closure(row) if learned else NOTHING,
+        _sculpting(row) if learned else NOTHING,
+        NOTHING if charge == CONTROL or control.isna().all() else z_text(float(control.iloc[0])),
     )
 
 

@@ -1,8 +1,9 @@
 """The background over the whole range of a mass scan: one smooth function, from which datasets without a signal come.
 
 The expected events per unit of mass are exp(polynomial in t), where t = integral dm / sigma(m) counts resolutions from
-the low end of the range: in t all windows of a scan are alike. The degree is that of the lowest AIC = deviance + 2 k
-(Akaike 1974). Bins in which a known resonance lies are not fitted.
+the low end of the range: in t all windows of a scan are alike. The degree is that of the lowest BIC = deviance + k
+ln(n_bins) (Schwarz 1978): a function with more coefficients than the data call for follows their fluctuations, and
+spectra thrown from it have larger excesses than the data can have. Bins in which a known resonance lies are not fitted.
 """
 
 from collections.abc import Sequence
@@ -94,7 +95,8 @@ def fit_range(mass: ArrayLike, axis: Resolutions, known: Spans, rng: np.random.G
     fits = [fit for degree in range(1, highest + 1) if (fit := _fit(axis, edges, counts, free, degree)) is not None]
     if not fits:
         raise FitError("no function fits the background of the whole range; narrow the range")
-    best = min(fits, key=lambda fit: fit.deviance[0] + 2 * fit.coefficients.shape[1])
+    penalty = np.log(free.sum())
+    best = min(fits, key=lambda fit: fit.deviance[0] + penalty * fit.coefficients.shape[1])
     k, height, mean = best.coefficients.shape[1], float(best.deviance[0]), best.expected[0]
     toys = rng.poisson(mean, (N_TOYS, len(mean))).astype(float)
     p_value = float(np.mean(deviance(toys, mean[None]) >= height + k))

@@ -378,6 +378,8 @@ def report(summary: Mapping[str, Summary]) -> str:
             for method, found in of_methods.items():
                 if where == "largest" or found.known != part.largest[method].known:
                     lines.append(f"{charge}: {METHODS[method]}, {where}: {_in_words(found)}")
+        if not part.largest:
+            lines.append(f"{charge}: no fit describes its sidebands in any window: declare scan.known")
         named = [f"{each.window} ({', '.join(each.known) or 'unknown'}) {each.local:.1f}" for each in part.above]
         lines.append(f"{charge}: classical windows above {SAID:g} sigma: {', '.join(named) or 'none'}")
     return "\n".join(lines)

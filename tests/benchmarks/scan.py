@@ -3,8 +3,8 @@
 Time: 10,000 events, 60 windows, 1,000 toys, with the fits of every window in every toy. The ratios are of CPU seconds
 of one process each. Beside it pyBumpHunter on the same windows and as many pseudo-experiments: alone, where the
 background is given and nothing is fitted, and with the least of the work that our toys do, the sidebands of every
-window of every pseudo-experiment fitted with a straight line and a parabola, as the F-test of ours takes (by iminuit, on
-few of them and scaled up; ours climb to degree 3, and fit what has an excess without a signal, too).
+window of every pseudo-experiment fitted with a straight line and a parabola, as the F-test of ours takes (by iminuit,
+on few of them and scaled up; ours climb to degree 3, and fit what has an excess without a signal, too).
 
 Power: a narrow resonance at a mass drawn at random, of as many events as are 3 sigma of the background under it; how
 often the window of the largest Z0 holds it. Background alone: global p-values of datasets, each with the background of
