@@ -376,7 +376,8 @@ def test_simulated_signal_in_a_study_does_not_make_the_data_simulated(tmp_path, 
 
 
 STUDIES = [
-    f"-m dimuon study {name}" for name in ("controls", "cut_scan", "injection", "pseudoexperiments", "variations")
+    f"-m dimuon study {name}"
+    for name in ("controls", "cut_scan", "injection", "null_origins", "pseudoexperiments", "variations")
 ]
 
 
@@ -389,6 +390,8 @@ STUDIES = [
          ["03_train_flows.py", "04_sample_background.py", "05_train_bdts.py", "06_significance.py"],
          ["-m dimuon study convergence", *STUDIES]),
         ("input: {scores: mine.parquet}", ["06_significance.py"], []),
+        ("input: {scores: mine.parquet}\nscan: {range: [5, 16], resolution: 0.01}", ["06_significance.py"],
+         ["-m dimuon scan"]),
     ],
 )  # fmt: skip
 def test_the_page_lists_the_steps_that_the_input_needs_in_their_order(tmp_path, settings, before, optional):

@@ -89,6 +89,8 @@ def steps(config: Config) -> list[tuple[str, bool]]:
         for maker in studies
         if given.scores is None and (maker != convergence or config.bdt.keeps_members)
     ]
+    if config.scan is not None:
+        optional.append(products.SCAN_MAKER.command)
     *before, last = numbered[first:]
     return [*((step, False) for step in before), *((step, True) for step in optional), (last, False)]
 
