@@ -1,12 +1,15 @@
 """Events of which the exact likelihood ratio is known: two Gaussians in two features, the signal narrow in the mass."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from scipy.stats import multivariate_normal
+from sklearn.mixture import GaussianMixture
 
 from dimuon import Events, MassWindow, Stream
 from dimuon.background.estimators.flows import Maf
+from dimuon.background.kinds import EstimatorSettings
 from dimuon.background.scaler import LogitScaler
 from dimuon.classifiers.kinds.xgboost import XGBoostSettings
 from dimuon.methods.protocol import METHODS, Chain, Given, Truth
@@ -18,6 +21,45 @@ WINDOW = MassWindow(5.0, 9.0, 10.6, 16.0)
 N_BACKGROUND, N_SIGNAL = 16_000, 500  # in the window; about 2,300 of the background are in the SR
 N_FURTHER = 10_000
 FLOW = Maf(members=1, blocks=3, hidden=12, epochs=8, batch_size=256, learning_rate=2e-3)
+
+
+class MixtureSettings(EstimatorSettings):
+    """A density that takes no time: a few Gaussians in the prepared features, whatever the mass."""
+
+    kind: Literal["a few gaussians"] = "a few gaussians"
+
+    def estimator(self, scaler):
+        return FewGaussians(scaler)
+
+    @classmethod
+    def restored(cls, state):
+        raise NotImplementedError
+
+
+@dataclass
+class FewGaussians:
+    """Both the estimator and, once fitted, its model."""
+
+    scaler: LogitScaler
+    kind = "a few gaussians"
+    members = 1
+
+    def fit(self, events, stream, *, pool=None, checkpoint=None):
+        model = FewGaussians(self.scaler)
+        inside = self.scaler.transform(self.scaler.within(events.features))
+        model.mixture = GaussianMixture(3, random_state=stream.integer()).fit(inside)
+        return model
+
+    def sample(self, mass, stream):
+        chosen = GaussianMixture.sample  # in the order of its components: shuffled here
+        self.mixture.random_state = stream.integer()
+        x = stream.generator().permutation(chosen(self.mixture, len(mass))[0])
+        return Events.of(mass, self.scaler.inverse(x))
+
+    def log_prob(self, events):
+        return self.mixture.score_samples(self.scaler.transform(events.features)) + self.scaler.log_jacobian(
+            events.features
+        )
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -12,6 +13,7 @@ from dimuon import MassWindow, Stream
 from dimuon.__main__ import main
 from dimuon.commands import bench as command
 from dimuon.errors import UserError
+from dimuon.figures.studies import bench as figures
 from dimuon.simulation.labelled import background_events, mismodelled
 from dimuon.simulation.processes import DRELL_YAN_IN_JETS, HADRON_DECAYS
 from dimuon.studies.bench import matrix, samples, summary, tables
@@ -129,6 +131,25 @@ def test_it_goes_on_where_it_was_stopped_and_gives_the_same_bytes(done, few, mon
         assert again == (folder / "results" / "tiny" / "bench" / f"{name}.parquet").read_bytes()
     with pytest.raises(UserError, match="begun with bench.events = 3000, which is now 2000"):
         matrix.run(bench_of(nulls=1, events=2000))
+
+
+def test_figures_of_every_kind(done):
+    folder, _ = done
+    saved = SimpleNamespace(
+        run=SimpleNamespace(path=lambda product: product.at(folder / "results" / "tiny")),
+        optional_table=pd.read_parquet,
+        optional_json=lambda path: json.loads(path.read_text()),
+    )
+    made = {drawing.name: drawing for drawing in figures.drawings(saved)}
+    kinds = ("ranking", "improvement", "costs", "scores")
+    assert list(made) == [f"bench_{kind}_simulated_paper" for kind in kinds]
+    ranked = made["bench_ranking_simulated_paper"]
+    assert "CWoLa hunting has the largest significance improvement" in ranked.caption
+    labels = [label.get_text() for label in ranked.draw().axes[0].get_yticklabels()]
+    best = ranked.table.groupby("method")["improvement_max"].median().idxmax()
+    assert labels[0] == {"cwola": "CWoLa hunting", "supervised": "supervised"}[best]
+    for drawing in made.values():
+        assert drawing.draw().axes
 
 
 def test_samples_with_more_signal_have_the_same_background(few):

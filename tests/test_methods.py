@@ -4,18 +4,32 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
+from scipy.stats import multivariate_normal, norm, spearmanr
+from threadpoolctl import threadpool_limits
 
 from dimuon import Stream
-from dimuon.background.estimators.flows import Maf
+from dimuon.background import training
+from dimuon.background.estimators.flows import FlowMatching, Maf, SplineCoupling
 from dimuon.background.estimators.mixture import Mixture
 from dimuon.background.estimators.reweighting import Reweighting
 from dimuon.errors import AnalysisError
 from dimuon.methods.kinds.cathode import derived
+from dimuon.methods.kinds.rad_ot import partners
+from dimuon.methods.kinds.residual_anode import fit_excess
 from dimuon.methods.protocol import METHODS, cross_fitted
+from dimuon.methods.quantiles import Quantiles
 from dimuon.statistics.improvement import argos, improvement
-from tests.gaussians import Gaussians, given, scored, share_of_ideal
+from tests.gaussians import FLOW, Gaussians, MixtureSettings, given, scored, share_of_ideal
 
 CORRELATION, SHARE = 0.95, 0.9  # asked of every method: see `dimuon.methods.protocol`
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """As in a worker: the libraries' threads get in each other's way with so few events."""
+    with threadpool_limits(1), training.one_thread():
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -33,13 +47,48 @@ def exact(events, ratio):
     return of_data / (1 + of_data)
 
 
-@pytest.mark.parametrize("name", ["idealised", "cwola", "cwola_unweighted", "salad", "cathode"])
-def test_a_probability_of_being_data_is_the_exact_one(known, name):
+def require_the_exact_probability(name, events, is_signal, ratio):
     """Pearson's correlation of the score with the exact probability, on labelled events (a sixth of them signal)."""
-    events, is_signal, ratio = known
     scores = scored(name, events)
     assert scores.probability
     assert np.corrcoef(scores.further, exact(events, ratio))[0, 1] > CORRELATION
+    assert share_of_ideal(scores.further, ratio, is_signal) > SHARE
+
+
+@pytest.mark.parametrize("name", ["idealised", "cwola", "cwola_unweighted", "salad", "rad_ot"])
+def test_a_probability_of_being_data_is_the_exact_one(known, name):
+    require_the_exact_probability(name, *known)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["cathode", "lacathode"])
+def test_so_is_that_of_methods_with_a_flow(known, name):
+    require_the_exact_probability(name, *known)
+
+
+@pytest.mark.parametrize("name", ["anode", "residual_anode"])
+def test_so_is_that_of_methods_that_compare_densities(known, name):
+    """With a density that takes no time and can be exact, so that what is asked is the method's own part."""
+    events, *labels = known
+    require_the_exact_probability(
+        name, replace(events, chain=replace(events.chain, estimator=MixtureSettings())), *labels
+    )
+
+
+def test_so_is_that_of_the_kernel_method_for_a_signal_as_wide_as_the_background():
+    truth = Gaussians(mean=2.0, std=1.0)
+    events, is_signal = given(truth, estimator=MixtureSettings())
+    require_the_exact_probability("kernel", events, is_signal, truth.ratio(events.further))
+
+
+@pytest.mark.slow
+def test_an_autoencoder_orders_events_as_the_ratio_for_a_signal_wider_than_the_background():
+    """The exact ratio then rises with the distance; Spearman's correlation, since the score is none of probability."""
+    truth = Gaussians(mean=0.0, std=3.0)
+    events, is_signal = given(truth)
+    scores, ratio = scored("vae_qr", events), truth.ratio(events.further)
+    assert not scores.probability
+    assert spearmanr(scores.further, ratio).statistic > CORRELATION
     assert share_of_ideal(scores.further, ratio, is_signal) > SHARE
 
 
@@ -108,8 +157,6 @@ def test_what_is_made_of_flows_takes_the_settings_of_the_configured_one():
 
 def test_the_improvement_of_two_normal_distributions():
     """A cut at t keeps Phi(2 - t) of a signal of mean 2 and Phi(-t) of the background; the tightest keeps 25 events."""
-    from scipy.stats import norm
-
     rng = np.random.default_rng(1)
     curve = improvement(rng.normal(2, 1, 40_000), rng.normal(0, 1, 40_000))
     cut = -norm.ppf(curve.eps_background)
@@ -138,3 +185,60 @@ def test_the_same_seed_gives_the_same_scores(known):
     np.testing.assert_array_equal(once.events, again.events)
     other = scored("cwola", replace(known[0], stream=Stream(2)))
     assert (once.events != other.events).any()
+
+
+def test_the_fitted_excess_is_the_one_that_was_put_there():
+    """R-ANODE's likelihood: 8 % of a narrow Gaussian on a known background."""
+    rng = np.random.default_rng(5)
+    x = np.concatenate([rng.normal(size=(4600, 2)), rng.normal([1.5, -1.0], 0.3, (400, 2))])
+    best = fit_excess(x, multivariate_normal([0, 0]).logpdf(x), Stream(1))[0]
+    assert best.fraction * best.share.max() == pytest.approx(0.08, abs=0.015)  # of the Gaussian; its error is 0.005
+    np.testing.assert_allclose(best.mean[best.share.argmax()], [1.5, -1.0], atol=0.15)
+
+
+def test_partners_are_those_of_the_cheapest_transport():
+    """In one dimension the optimal transport keeps the order, whatever the distributions."""
+    rng = np.random.default_rng(6)
+    low, high = rng.normal(size=(200, 1)), rng.exponential(size=(200, 1)) + 3
+    moved = partners(low, high)
+    np.testing.assert_array_equal(np.argsort(high[moved, 0]), np.argsort(low[:, 0]))
+
+
+def test_what_is_moved_follows_features_that_drift_with_the_mass():
+    """Between the sidebands the mean drifts in a line; RAD-OT's template has it as it is in the SR."""
+    events, _ = given(Gaussians(slope=0.5), n_signal=0, members=1)
+    template = scored("rad_ot", events).template
+    assert events.window.in_sr(template.mass).all()
+    drift = 0.5 * (template.mass[:, None] - 9.8)
+    np.testing.assert_allclose((template.features - drift).mean(axis=0), 0, atol=0.1)
+    np.testing.assert_allclose((template.features - drift).std(axis=0), 1, atol=0.1)
+
+
+def test_rarity_is_flat_in_the_mass():
+    """A loss that grows with the mass: 10 % lie above -log 0.1 at every mass; the tail is exponential."""
+    rng = np.random.default_rng(7)
+    mass = rng.uniform(5, 16, 40_000)
+    loss = (1 + 0.1 * (mass - 5) ** 2) * rng.exponential(size=len(mass))
+    rarity = Quantiles.of(mass, loss).rarity(mass, loss)
+    for low, high in ((5, 8), (8, 12), (12, 16)):
+        inside = (mass >= low) & (mass < high)
+        assert (rarity[inside] > -np.log(0.1)).mean() == pytest.approx(0.1, abs=0.012)
+    assert (rarity > -np.log(0.001)).mean() == pytest.approx(0.001, abs=0.0005)
+
+
+def test_latent_numbers_are_the_noise_of_the_samples():
+    """What a flow makes of noise it takes for that noise again."""
+    events, _ = given(n_signal=0)
+    flow = FLOW.model_copy(update={"members": 2, "epochs": 1})
+    for settings in (flow, SplineCoupling(members=2, blocks=2, hidden=8, epochs=1, batch_size=512, bins=4)):
+        model = settings.estimator(events.scaler).fit(events.sidebands[:2000], Stream(1))
+        noise = np.random.default_rng(8).normal(size=(2, 50, 2)).astype(np.float32)
+        ensemble, mass = model.ensemble, np.zeros(50, dtype=np.float32)
+        made = ensemble.model.from_noise(
+            torch.tensor(noise.transpose(0, 2, 1)), torch.zeros(2, 1, 50)
+        ).numpy().transpose(0, 2, 1)  # fmt: skip
+        for member in (0, 1):
+            np.testing.assert_allclose(ensemble.to_noise(made[member], mass)[member], noise[member], atol=2e-3)
+    matching = FlowMatching(members=1, hidden=8, blocks=1, epochs=1).estimator(events.scaler)
+    with pytest.raises(AnalysisError, match="flow_matching does not say what noise an event is"):
+        matching.fit(events.sidebands[:1000], Stream(1)).to_noise(events.sidebands[:10])

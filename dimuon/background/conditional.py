@@ -146,6 +146,10 @@ class ConditionalBackground:
         density: FloatArray = self.sampler.log_prob(prepared, self._scaled(events.mass))
         return density + self.scaler.log_jacobian(events.features)
 
+    def to_noise(self, events: Events) -> FloatArray:
+        """(members, n_events, n_features): see `FlowEnsemble.to_noise`; ValueError outside the scaler's range."""
+        return self.ensemble.to_noise(self.scaler.transform(events.features), self._scaled(events.mass))
+
     def state(self) -> dict[str, Any]:
         """Tensors, numbers and texts for `from_state`."""
         return {

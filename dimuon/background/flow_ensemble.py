@@ -149,6 +149,23 @@ class FlowEnsemble:
         self._refuse_non_finite(flat)
         return flat
 
+    def to_noise(self, features: FloatArray, mass: FloatArray) -> FloatArray:
+        """What each member takes for the noise behind features: (members, n_events, n_features). Arguments as in `fit`.
+
+        Standard normal for events of the density that it learned. Raises `AnalysisError` for a kind without an inverse.
+        """
+        if not hasattr(self.model, "to_noise"):
+            raise AnalysisError(f"a flow of kind {self.settings.kind} does not say what noise an event is", "kind")
+        features, mass = _arrays(features, mass)
+        parts: list[FloatArray] = []
+        with training.one_thread(), torch.no_grad():
+            for start in range(0, len(mass), CHUNK):
+                part = slice(start, start + CHUNK)
+                x = self._tensor(features[part].T).expand(self.settings.members, -1, -1)
+                m = self._tensor(mass[part][None]).expand(self.settings.members, -1, -1)
+                parts.append(self.model.to_noise(x, m).cpu().numpy().transpose(0, 2, 1))
+        return np.concatenate(parts, axis=1).astype(float)
+
     @property
     def n_features(self) -> int:
         """Features that the members were trained on."""

@@ -171,6 +171,14 @@ class StackedMaf(nn.Module):
         log_jacobian = torch.cat(scales, 1).log().sum(1) + norm[:, None]
         return log_jacobian - 0.5 * (x * x).sum(1) - 0.5 * self.n_features * math.log(2 * math.pi)
 
+    def to_noise(self, x: Tensor, mass: Tensor) -> Tensor:
+        """The standard normal noise that features stand for, the inverse of `from_noise`; in evaluation mode."""
+        for block, net in enumerate(self._nets(mass)):
+            scale, shift = net(x)
+            mean, variance = self.norm_mean[:, block, :, None], self.norm_variance[:, block, :, None]
+            x = self._normalised(torch.addcmul(shift, scale, x), block, mean, variance + BATCH_NORM_EPS)
+        return x
+
     def from_noise(self, noise: Tensor, mass: Tensor) -> Tensor:
         """The features that standard normal noise stands for: (members, n_features, n_events), both."""
         x = noise

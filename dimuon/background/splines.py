@@ -50,6 +50,13 @@ class SplineFlows(nn.Module):
         members = zip(x.transpose(1, 2), mass.transpose(1, 2), strict=True)
         return torch.stack([self._call(i, "log_prob", *pair) for i, pair in enumerate(members)])
 
+    def to_noise(self, x: Tensor, mass: Tensor) -> Tensor:
+        """The standard normal noise that features stand for, the inverse of `from_noise`."""
+        members = zip(x.transpose(1, 2), mass.transpose(1, 2), strict=True)
+        return torch.stack([self._call(i, "transform_to_noise", *pair) for i, pair in enumerate(members)]).transpose(
+            1, 2
+        )
+
     def from_noise(self, noise: Tensor, mass: Tensor) -> Tensor:
         """The features that standard normal noise stands for: (members, n_features, n_events), both.
 
@@ -123,7 +130,7 @@ class _Method(nn.Module):
     def forward(self, x: Tensor, mass: Tensor) -> Any:
         if self.method == "inverse":
             return self.flow._transform.inverse(x, context=mass)[0]
-        return self.flow.log_prob(x, context=mass)
+        return getattr(self.flow, self.method)(x, context=mass)
 
 
 def _flow(block: Callable[[int], list[nn.Module]], n_features: int, settings: Any, seed: int) -> Any:

@@ -13,6 +13,7 @@ class Section(StrEnum):
     ROBUSTNESS = "Robustness"
     CROSS = "Cross-applications"
     CLASSIFIER = "Classifier"
+    METHODS = "Methods compared"
     BACKGROUND = "Background model"
     DATA = "Data"
 
