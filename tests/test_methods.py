@@ -15,6 +15,7 @@ from dimuon.background.estimators.mixture import Mixture
 from dimuon.background.estimators.reweighting import Reweighting
 from dimuon.errors import AnalysisError
 from dimuon.methods.kinds.cathode import derived
+from dimuon.methods.kinds.combined import MeanRank
 from dimuon.methods.kinds.rad_ot import partners
 from dimuon.methods.kinds.residual_anode import fit_excess
 from dimuon.methods.protocol import METHODS, cross_fitted
@@ -79,6 +80,18 @@ def test_so_is_that_of_the_kernel_method_for_a_signal_as_wide_as_the_background(
     truth = Gaussians(mean=2.0, std=1.0)
     events, is_signal = given(truth, estimator=MixtureSettings())
     require_the_exact_probability("kernel", events, is_signal, truth.ratio(events.further))
+
+
+def test_the_mean_rank_is_that_of_its_parts(known):
+    """Of two methods with the exact ratio's order nearly, it has it, too; no scale counts for more."""
+    events, is_signal, ratio = known
+    method = MeanRank(parts=("cwola", "supervised"))
+    learned = method.learn(events)
+    scores = method.score(events, learned)
+    parts = [METHODS[name].score(events, learned[name]) for name in method.parts]
+    by_hand = [(part.events[~events.in_sr] < part.further[0]).mean() for part in parts]
+    assert scores.further[0] == pytest.approx(np.mean(by_hand), abs=0.01)  # but for ties
+    assert share_of_ideal(scores.further, ratio, is_signal) > SHARE
 
 
 @pytest.mark.slow
