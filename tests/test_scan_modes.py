@@ -30,6 +30,12 @@ def test_each_window_has_its_own_training_where_it_is_to():
     assert learned_scan.shared_estimator(MAF, "retrain") is None
 
 
+def test_which_trainings_can_be_one():
+    assert learned_scan.can_be_joint(Maf())
+    for other in (MAF, Maf(device="cuda"), Sigma(), Reweighting()):  # MAF may stop early
+        assert not learned_scan.can_be_joint(other)
+
+
 def test_one_model_is_the_estimator_interpolated():
     assert learned_scan.shared_estimator(MAF, "one_model") == Interpolated(of=MAF)
     chosen = Interpolated(of=MAF, margin=1.0)

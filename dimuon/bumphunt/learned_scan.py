@@ -60,7 +60,9 @@ def train_window(config: "Config", charge: str, events: Events, placed: ScanWind
 
 def can_be_joint(estimator: EstimatorSettings) -> bool:
     """Whether the trainings of several windows can be one (`train_windows`)."""
-    return isinstance(estimator, Flow) and not isinstance(estimator, Sigma) and estimator.patience is None
+    if not isinstance(estimator, Flow) or isinstance(estimator, Sigma):
+        return False
+    return estimator.patience is None and estimator.on_cpu  # a GPU has its work already
 
 
 def train_windows(

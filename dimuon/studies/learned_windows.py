@@ -79,10 +79,11 @@ def shared_model(study: MassScan, charge: str) -> bytes | None:
         return None
     path = study.run.path(SHARED_FLOWS, charge=charge)
     if not path.exists() or study.run.stale(path):
-        stream = Stream(study.config.seed).child("mass scan", charge, "shared")
+        start, stream = time.perf_counter(), Stream(study.config.seed).child("mass scan", charge, "shared")
         checkpoint, events = FileCheckpoint(path.with_suffix(".checkpoint")), study.whole(charge)
         model = learned_scan.train_shared(study.config, charge, events, stream, study.pool, checkpoint)
         study.run.write_bytes(path, saved.to_bytes(model), study.files)
+        log.info("%s: one background model for all windows, trained in %.0f s", charge, time.perf_counter() - start)
     return path.read_bytes()
 
 
@@ -100,6 +101,7 @@ def train_jointly(study: MassScan, charge: str, listed: Sequence[Scenario]) -> N
     """
     if _is_shared(study.config) or not learned_scan.can_be_joint(study.config.estimator):
         return
+    start, n_trained = time.perf_counter(), 0
     done, events, running = study.ledger().records, study.whole(charge), []
     for first in range(0, len(listed), JOINT):
         group = listed[first : first + JOINT]
@@ -121,6 +123,10 @@ def train_jointly(study: MassScan, charge: str, listed: Sequence[Scenario]) -> N
             continue
         for placed, model in zip(windows, models, strict=True):
             study.run.write_bytes(study.run.path(WINDOW_FLOWS, charge=charge, window=placed.label), model, study.files)
+        n_trained += len(windows)
+    if n_trained:
+        seconds = time.perf_counter() - start
+        log.info("%s: background models of %d windows, %d at a time, in %.0f s", charge, n_trained, JOINT, seconds)
 
 
 def _train_group(

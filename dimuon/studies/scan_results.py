@@ -51,7 +51,7 @@ VERDICTS = {
     "n_sculpted": Column("", "cuts that shape the mass in the sidebands"),
     "n_cuts": Column("", "cuts looked at"),
     "p_knows_mass": Column("", "p-value of the score not depending on the mass in the sidebands"),
-    "train_s": Column("s", "time that the background model of the window took"),
+    "train_s": Column("s", "time that the background model took, if trained for this window alone"),
     "search_s": Column("s", "time that the search with it took"),
 }
 WINDOWS = PRODUCTS.declare(
