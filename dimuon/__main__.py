@@ -10,6 +10,7 @@ from dimuon.workflow import cli, messages
 
 COMMANDS = {  # each a module of `dimuon.commands`
     "run": "do what is stale or missing of the seven steps, in order",
+    "plan": "say what an analysis will cost: time, memory, disk, network",
     "study": "do a study of how far a result can be believed",
     "scan": "look for a bump that nobody pointed at: the search in windows that slide over the mass",
     "bench": "compare the methods of the field on the same events",

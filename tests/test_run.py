@@ -11,7 +11,7 @@ import dimuon
 from dimuon.__main__ import main
 from dimuon.commands import inspect
 from dimuon.commands import run as command
-from dimuon.commands.plan import Analysis
+from dimuon.commands.needed import Analysis
 from dimuon.workflow import cli, products, provenance
 from tests.conftest import ROOT
 

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import dimuon
-from dimuon.commands import plan
-from dimuon.commands.plan import Analysis, Planned
+from dimuon.commands import needed
+from dimuon.commands.needed import Analysis, Planned
 from dimuon.errors import UserError
 from dimuon.workflow import cli
 from dimuon.workflow.products import PRODUCTS, Maker
@@ -35,9 +35,9 @@ def main(arguments: argparse.Namespace) -> int:
     analyses = [Analysis.load(path) for path in arguments.configs]
     _refuse_repeated(analyses)
     cli.say_folder(arguments.configs[0])
-    steps = plan.chosen(arguments.first, arguments.last)
+    steps = needed.chosen(arguments.first, arguments.last)
     for index, analysis in enumerate(analyses):
-        planned = plan.plan(analysis, steps, analyses[:index], analyses[index + 1 :])
+        planned = needed.plan(analysis, steps, analyses[:index], analyses[index + 1 :])
         if not planned:
             start = analysis.steps[0].command
             raise UserError(f"{analysis.path}: no step is left to do: its input starts at {start}; look at --to")
@@ -80,7 +80,7 @@ def _refuse_repeated(analyses: Sequence[Analysis]) -> None:
 def _shared(step: Maker, analysis: Analysis, others: Sequence[Analysis]) -> bool:
     """Whether another analysis could give the files of a step."""
     for other in others:
-        if analysis.shares(step, other) and (paths := plan.share(step, other, analysis)):
+        if analysis.shares(step, other) and (paths := needed.share(step, other, analysis)):
             log.info("%s: %d files shared with %s", step.command, len(paths), other.config.name)
             return True
     return False
