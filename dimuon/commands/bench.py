@@ -35,11 +35,10 @@ def main(arguments: argparse.Namespace) -> None:
     current = provenance.Run(config.load(arguments.config), BENCH_MAKER.command, arguments.config)
     cli.say_folder(arguments.config)
     machine.require_folder(current.results)
-    execution = current.config.execution
     with (
         lock.locked(current.results / "bench", "bench"),
         messages.log_file(current.results, "bench"),
-        executor.executor(execution.workers, execution.scheduler, preload=["torch", "xgboost"]) as pool,
+        executor.of(current.config.execution, ["torch", "xgboost"]) as pool,
     ):
         bench = Bench(current, "bench", pool)
         bench.small = arguments.small

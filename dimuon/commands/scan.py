@@ -37,9 +37,8 @@ def main(arguments: argparse.Namespace) -> None:
         say_plan(run)
         return
     machine.require_folder(run.results)
-    workers, scheduler = run.config.execution.workers, run.config.execution.scheduler
     with lock.locked(run.results / "scan", "scan", "scan"), messages.log_file(run.results, "scan"):
-        with executor.executor(workers, scheduler) as pool, cli.explained(section="scan", what=arguments.config):
+        with executor.of(run.config.execution) as pool, cli.explained(section="scan", what=arguments.config):
             log.info("%s", scan_results.report(do(MassScan(run, mass_scan.NAME, pool))))
         log.info("scan: done in %.1f s, wrote %s", time.perf_counter() - start, run.summary())
 

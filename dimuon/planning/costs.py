@@ -59,6 +59,8 @@ class Costs:
             "worker_mb": self.speeds.program_mb,
         }
         own = self._of_step[step]()
+        if step in (products.STEP_1, products.STEP_2, products.STEP_7):
+            base["start_s"] = self.speeds.light_s
         own = {name: value + (base.get(name, 0.0) if name.endswith("_mb") else 0.0) for name, value in own.items()}
         n_tasks = int(own.pop("n_tasks", 0))
         return Work(step.command, reason, n_tasks=n_tasks, **(base | own))

@@ -38,6 +38,11 @@ class Work:
         tasks = uneven if self.longest_s else alike
         return 2 * self.start_s + self.serial_s + max(tasks, self.n_tasks * DISPATCH)  # the workers start, too
 
+    @property
+    def cpu(self) -> float:
+        """CPU seconds of all processes: libraries are loaded by the one that asks, and once for its workers."""
+        return self.start_s * (2 if self.n_tasks else 1) + self.serial_s + self.parallel_s
+
     def memory(self, n_workers: int) -> float:
         """MB of all processes together."""
         return self.driver_mb + (min(n_workers, self.n_tasks) * self.worker_mb if self.n_tasks else 0.0)
