@@ -23,7 +23,12 @@ from dimuon.methods.quantiles import Quantiles
 from dimuon.statistics.improvement import argos, improvement
 from tests.gaussians import FLOW, Gaussians, MixtureSettings, given, scored, share_of_ideal
 
-CORRELATION, SHARE = 0.95, 0.9  # asked of every method: see `dimuon.methods.protocol`
+CORRELATION, SHARE = 0.95, 0.9  # asked of every method
+
+
+def slow(name):
+    """A method whose test a quick check can do without."""
+    return pytest.param(name, marks=pytest.mark.slow)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -56,7 +61,7 @@ def require_the_exact_probability(name, events, is_signal, ratio):
     assert share_of_ideal(scores.further, ratio, is_signal) > SHARE
 
 
-@pytest.mark.parametrize("name", ["idealised", "cwola", "cwola_unweighted", "salad", "rad_ot"])
+@pytest.mark.parametrize("name", ["idealised", "cwola", "cwola_unweighted", slow("salad"), "rad_ot"])
 def test_a_probability_of_being_data_is_the_exact_one(known, name):
     require_the_exact_probability(name, *known)
 
@@ -67,7 +72,7 @@ def test_so_is_that_of_methods_with_a_flow(known, name):
     require_the_exact_probability(name, *known)
 
 
-@pytest.mark.parametrize("name", ["anode", "residual_anode"])
+@pytest.mark.parametrize("name", ["anode", slow("residual_anode")])
 def test_so_is_that_of_methods_that_compare_densities(known, name):
     """With a density that takes no time and can be exact, so that what is asked is the method's own part."""
     events, *labels = known
@@ -82,6 +87,7 @@ def test_so_is_that_of_the_kernel_method_for_a_signal_as_wide_as_the_background(
     require_the_exact_probability("kernel", events, is_signal, truth.ratio(events.further))
 
 
+@pytest.mark.slow
 def test_the_mean_rank_is_that_of_its_parts(known):
     """Of two methods with the exact ratio's order nearly, it has it, too; no scale counts for more."""
     events, is_signal, ratio = known

@@ -18,13 +18,13 @@ from dimuon.studies.bench import products
 from dimuon.studies.bench.summary import BAND, BenchSummary
 
 MEASURES = {
-    "improvement_max": r"Largest significance improvement $\epsilon_S / \sqrt{\epsilon_B}$",
-    "argos": r"ARGOS, largest $\epsilon_{SR} / \sqrt{\epsilon_B} - \sqrt{\epsilon_B}$",
+    "improvement_max": r"Largest significance improvement $\epsilon_S\,\epsilon_B^{-1/2}$",
+    "argos": r"ARGOS, largest $\epsilon_{SR}\,\epsilon_B^{-1/2} - \epsilon_B^{1/2}$",
 }
 RANKED = "Medians over the samples and their 68 % bands; squares: bounds, which know the truth. "
 CURVES = (
     "Significance improvement against the fraction of the signal that is kept, median over the samples, as far as the "
-    "background count is known to 20 %; band: 68 % of the best method that is no bound. Dotted: no cut."
+    "background count is known to 20 %; band: 68 % of the best method that is no bound. Dotted: a cut at random."
 )
 COSTS = "What a gain costs: wall time of one sample on one core, learning and scoring, against the largest improvement."
 ALIKE = "Spearman's correlation of the scores that two methods give the same events, mean over the samples."
@@ -157,7 +157,7 @@ def improvement(table: pd.DataFrame, data: Dataset) -> Figure:
     axes.plot(eps, np.sqrt(eps), color="0.6", linestyle=":", linewidth=1)  # a random cut keeps both alike
     axes.set(
         xlabel=r"Signal efficiency $\epsilon_S$",
-        ylabel=r"$\epsilon_S / \sqrt{\epsilon_B}$",
+        ylabel=r"$\epsilon_S\,\epsilon_B^{-1/2}$",
         xlim=(0, 1),
         ylim=(0, None),
     )
@@ -182,7 +182,10 @@ def time_and_gain(table: pd.DataFrame, data: Dataset) -> Figure:
         look = looks[name]
         line: dict[str, Any] = {"color": look.colour, "marker": look.marker, "linestyle": "none", "capsize": 3}
         axes.errorbar(x, y, yerr=[[y - low], [high - y]], label=METHODS[name].title, **line)
-    axes.set(xscale="log", xlabel="Wall time of one sample on one core [s]", ylabel=MEASURES["improvement_max"])
+    axes.set_xscale("log", subs=(2, 5))
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter("{x:g}")
+    axes.set(xlabel="Wall time of one sample on one core [s]", ylabel=MEASURES["improvement_max"])
     legend_beside(axes)
     say_origin(figure, axes, data.origin)
     return figure
