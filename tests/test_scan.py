@@ -21,6 +21,7 @@ from dimuon.workflow import config
 from dimuon.workflow.executor import AtOnce
 from dimuon.workflow.products import SCAN_MAKER
 from dimuon.workflow.provenance import Run
+from tests.conftest import ROOT
 
 FLAT = {"range": [5.0, 16.0], "resolution": "0.05", "width": 4.0, "sidebands": 3.0}
 
@@ -358,3 +359,31 @@ def test_the_window_and_global_p_value_are_those_of_pybumphunter():
     ours, theirs = bump_scan.global_significance(float(z.max()), toys).p, peer.global_Pval
     assert 0.02 < theirs < 0.6  # where counting says something
     assert abs(ours - theirs) < 3 * np.sqrt(theirs * (1 - theirs) * (1 / 400 + 1 / 2000))
+
+
+@pytest.mark.slow
+def test_resonances_of_real_dimuons(reference, tmp_path, monkeypatch):
+    """10,000 dimuons of 2010: J/psi and Upsilon above 5 sigma global, each in its window, nothing else above 3."""
+    text = (ROOT / "configs" / "scan_2010.yaml").read_text()
+    at_hand = reference / "real" / "portal_csv" / "MuRun2010B_0.csv"
+    for given, here in (
+        ("record: 700 ", "# "),
+        ("file: MuRun2010B.csv", f"file: {at_hand}"),
+        (", ss: Q1 * Q2 > 0", ""),
+        ("toys: 1000", "toys: 150"),
+    ):
+        assert given in text
+        text = text.replace(given, here)
+    monkeypatch.chdir(tmp_path)
+    Path("scan_2010.yaml").write_text(text)
+    run = Run(config.load("scan_2010.yaml"), SCAN_MAKER.command, "scan_2010.yaml")
+    monkeypatch.setattr(mass_scan, "BATCH", 150)
+    summary = command.do(MassScan(run, mass_scan.NAME, AtOnce()))["os"]
+    significant = {name for each in summary.above if each.overall.z0 > 5 for name in each.known}
+    assert significant == {"J/psi", "Upsilon"}
+    assert all(each.known for each in summary.above)
+    masses = {"J/psi": 3.0969, "Upsilon": 9.4604}  # GeV, Review of Particle Physics 2024
+    for name, mass in masses.items():
+        best = max((each for each in summary.above if name in each.known), key=lambda each: each.local)
+        assert best.sr_low < mass < best.sr_high
+    assert summary.background.p_value > 0.01
