@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from math import exp
 from typing import Any, Self
 
 import numpy as np
@@ -13,9 +14,9 @@ from dimuon.bumphunt.scan_windows import ScanWindow, searched
 from dimuon.columns import Column
 from dimuon.records import Record
 from dimuon.statistics import bump_scan
-from dimuon.statistics.calibration import ROUNDING, Uniformity, uniformity
+from dimuon.statistics.calibration import ROUNDING, Uniformity, p_value, uniformity
 from dimuon.statistics.range_fit import RangeFit
-from dimuon.statistics.trials import LEVELS, GlobalSignificance, euler_characteristic, euler_tail
+from dimuon.statistics.trials import LEVELS, GlobalSignificance, Tail, euler_characteristic, euler_tail
 from dimuon.studies.mass_scan import UNDESCRIBED, ClassicalScan
 from dimuon.studies.scan_nulls import NullResults
 from dimuon.studies.scenarios import Outcome
@@ -279,7 +280,7 @@ def summarise(
         trials=tuple(bump_scan.trials(scan.toys)) if len(scan.toys) else (),
         levels=_levels(scan.toys),
         n_nulls=0 if nulls is None else len(nulls.classical),
-        uniformity={} if nulls is None else _uniformity(nulls, rng),
+        uniformity={} if nulls is None else uniformity_of(nulls, rng),
     )
 
 
@@ -337,14 +338,33 @@ def global_of(method: str, z0: float, toys: FloatArray, nulls: NullResults | Non
         return bump_scan.global_significance(z0, toys) if len(toys) else None
     if nulls is None:
         return None
-    highest = _highest(nulls)[method] + ROUNDING
-    if method == LIKELIHOOD:
-        return GlobalSignificance.of(z0, highest, NULLS, bump_scan.tail_of(nulls.likelihood, z0), nulls.n_failed)
+    return GlobalSignificance.of(
+        z0, _highest(nulls)[method] + ROUNDING, NULLS, _tail(method, z0, nulls), nulls.n_failed
+    )
+
+
+def _tail(method: str, z0: float, nulls: NullResults) -> Tail | None:
+    """Of the likelihood and the classical test by upcrossings from window to window, of the cuts by the Euler
+    characteristic over windows and cuts; None where all are taken together."""
     if method == CUT:
-        field = nulls.cuts
-        characteristics = {level: euler_characteristic(field, level).astype(float) for level in LEVELS}
-        return GlobalSignificance.of(z0, highest, NULLS, euler_tail(characteristics, z0), nulls.n_failed)
-    return GlobalSignificance.of(z0, highest, NULLS, None, nulls.n_failed)
+        characteristics = {level: euler_characteristic(nulls.cuts, level).astype(float) for level in LEVELS}
+        return euler_tail(characteristics, z0)
+    by_window = {CLASSICAL: nulls.classical, LIKELIHOOD: nulls.likelihood}
+    return bump_scan.tail_of(by_window[method], z0) if method in by_window else None
+
+
+def both_ways(method: str, z0: float, nulls: NullResults) -> dict[str, float | None]:
+    """The global p-value of a largest Z0 in null datasets, counted and by their upcrossings, with its 68 % ends."""
+    counted, tail = p_value(z0, _highest(nulls)[method], nulls.n_failed), _tail(method, z0, nulls)
+    middle, low, high = (None, None, None) if tail is None else map(exp, tail.log_p(z0))
+    return {
+        "counted": counted.p,
+        "counted_low": counted.p_low,
+        "counted_high": counted.p_high,
+        "upcrossings": middle,
+        "upcrossings_low": low,
+        "upcrossings_high": high,
+    }
 
 
 def _highest(nulls: NullResults) -> dict[str, FloatArray]:
@@ -357,7 +377,8 @@ def _highest(nulls: NullResults) -> dict[str, FloatArray]:
     return highest | {ALL: np.max(list(highest.values()), axis=0)}
 
 
-def _uniformity(nulls: NullResults, rng: np.random.Generator) -> dict[str, Uniformity]:
+def uniformity_of(nulls: NullResults, rng: np.random.Generator) -> dict[str, Uniformity]:
+    """Of the global p-values of one half of the null datasets by the other: {method: test}."""
     half = len(nulls.classical) // 2
     if not half:
         return {}

@@ -9,15 +9,21 @@ on few of them and scaled up; ours climb to degree 3, and fit what has an excess
 Power: a narrow resonance at a mass drawn at random, of as many events as are 3 sigma of the background under it; how
 often the window of the largest Z0 holds it. Background alone: global p-values of datasets, each with the background of
 the whole range fitted to itself and toys of its own, tested against a uniform distribution.
+
+Learned: null datasets through six windows, classical and learned, as `scan.nulls` has them (an option says how many):
+upcrossings beside counting, and the global p-values of one half by the other. Not made where no part is named.
 """
 
 import argparse
 import contextlib
 import io
+import tempfile
 import time
 from functools import partial
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from scipy.stats import kstest
 from threadpoolctl import threadpool_limits
 
@@ -26,8 +32,11 @@ from dimuon.bumphunt.scan_windows import ScanSettings, scan_windows, searched
 from dimuon.random import Stream
 from dimuon.statistics import bump_scan, range_fit
 from dimuon.statistics.bump_scan import BumpScan
-from dimuon.studies import mass_scan
-from dimuon.workflow import executor
+from dimuon.studies import mass_scan, scan_nulls, scan_results
+from dimuon.studies.mass_scan import MassScan
+from dimuon.workflow import config, executor
+from dimuon.workflow.products import SCAN_MAKER
+from dimuon.workflow.provenance import Run
 from tests.benchmarks.common import save
 
 LOW, HIGH, SLOPE = 5.0, 16.0, 6.0  # GeV: of the masses, falling as exp(-m / SLOPE)
@@ -42,9 +51,11 @@ SLOWED = 40  # fits of the peer that are timed
 def main() -> None:
     """Measure what is asked for and save."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("parts", nargs="*", default=["time", "power", "nulls"], help="time, power, nulls")
-    figures = [figure for part in parser.parse_args().parts for figure in PARTS[part]()]
-    save("scan", figures)
+    parser.add_argument("parts", nargs="*", default=["time", "power", "nulls"], help="time, power, nulls, learned")
+    parser.add_argument("--nulls", type=int, default=300, help="null datasets of the part learned")
+    arguments = parser.parse_args()
+    parts = {"time": timed, "power": power, "nulls": nulls, "learned": partial(learned, arguments.nulls)}
+    save("scan", [figure for part in arguments.parts for figure in parts[part]()])
 
 
 def masses(rng: np.random.Generator, n: int) -> FloatArray:
@@ -185,7 +196,50 @@ def _null(number: int) -> tuple[float, int]:
     return float((above + rng.uniform() * (tied + 1)) / (len(highest) + 1)), len(scan.models)
 
 
-PARTS = {"time": timed, "power": power, "nulls": nulls}
+CONFIG = """\
+name: learned_nulls
+seed: 3
+input: {{dimuons: dimuons.parquet}}
+selection: {{charges: [os]}}
+features: {{set: [dimu_pt, mu0_ip3d]}}
+estimator: {{kind: maf, members: 2, blocks: 2, hidden: 8, epochs: 20}}
+background: {{oversampling: 2.0}}
+bdt: {{members: 1, folds: 3, n_trees: 30}}
+significance: {{n_working_points: 8, fpr_min: 0.02}}
+studies: {{members: 1}}
+scan: {{range: [5.0, 16.0], resolution: 0.42 + 0 * mass, width: 3.0, step: 1.0, sidebands: 2.0, degree: 2, toys: 500,
+  methods: [classical, learned], mode: one_model, nulls: {nulls}}}
+"""
+
+
+def learned(n_nulls: int) -> list[dict[str, object]]:
+    """Null datasets through every method: time, uniformity, upcrossings beside counting."""
+    rng = np.random.default_rng(5)
+    n = rng.poisson(N_EVENTS // 2)
+    features = {"dimu_pt": rng.exponential(20, n), "mu0_ip3d": rng.exponential(0.01, n)}
+    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
+        pd.DataFrame({"dimu_mass": masses(rng, n), **features, "charge": "OS"}).to_parquet("dimuons.parquet")
+        Path("learned_nulls.yaml").write_text(CONFIG.format(nulls=n_nulls))
+        run = Run(config.load("learned_nulls.yaml"), SCAN_MAKER.command, "learned_nulls.yaml")
+        with executor.executor() as pool:
+            study = MassScan(run, mass_scan.NAME, pool)
+            scan = mass_scan.classical(study, "os")
+            start = time.perf_counter()
+            found = scan_nulls.results(scan_nulls.nulls(study, scan))
+            seconds = time.perf_counter() - start
+    n_done = len(found.classical)
+    print(f"{n_done} null datasets of {found.classical.shape[1]} windows, {found.n_failed} failed, in {seconds:.0f} s")
+    uniform = scan_results.uniformity_of(found, rng)
+    for method, test in uniform.items():
+        print(f"{method}: KS p {test.p:.3f} of {test.n} by {test.m}")
+    for u in (2.0, 2.5, 3.0):
+        for method in (scan_results.CLASSICAL, scan_results.CUT, scan_results.LIKELIHOOD):
+            print(f"{method} above {u:g}: {scan_results.both_ways(method, u, found)}")
+    return [
+        {"name": "scan_learned_nulls", "value": n_done, "unit": ""},
+        {"name": "scan_learned_null_s", "value": seconds / n_done, "unit": "s"},
+        *({"name": f"scan_nulls_ks_p_{method}", "value": test.p, "unit": ""} for method, test in uniform.items()),
+    ]
 
 
 if __name__ == "__main__":
