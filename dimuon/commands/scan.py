@@ -13,7 +13,7 @@ import pandas as pd
 from dimuon.bumphunt.scan_windows import scan_windows
 from dimuon.random import Stream
 from dimuon.screen import aligned
-from dimuon.studies import learned_windows, mass_scan, scan_nulls, scan_results
+from dimuon.studies import learned_windows, mass_scan, scan_nulls, scan_results, scan_tables
 from dimuon.studies.mass_scan import MassScan
 from dimuon.studies.scan_results import Summary
 from dimuon.workflow import cli, config, executor, lock, machine, messages
@@ -65,13 +65,13 @@ def do(study: MassScan) -> dict[str, Summary]:
             nulls = scan_nulls.results(scan_nulls.nulls(study, scan))
         rng = Stream(study.config.seed).child("mass scan", charge, "uniformity").generator()
         summary[charge] = scan_results.summarise(scan, learned, nulls, rng)
-        windows.append(scan_results.windows_table(scan, learned))
-        significances.append(scan_results.significances_table(scan, learned))
-        spectra.append(scan_results.spectra_table(scan))
+        windows.append(scan_tables.windows_table(scan, learned))
+        significances.append(scan_tables.significances_table(scan, learned))
+        spectra.append(scan_tables.spectra_table(scan))
     for product, frames in (
-        (scan_results.WINDOWS, windows),
-        (scan_results.SIGNIFICANCES, significances),
-        (scan_results.SPECTRA, spectra),
+        (scan_tables.WINDOWS, windows),
+        (scan_tables.SIGNIFICANCES, significances),
+        (scan_tables.SPECTRA, spectra),
     ):
         study.write_table(product, pd.concat(frames, ignore_index=True))
     study.write_json(scan_results.SCAN, {charge: part.to_json() for charge, part in summary.items()})

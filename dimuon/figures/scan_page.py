@@ -9,7 +9,8 @@ from dimuon.figures.saved import Saved
 from dimuon.figures.style import fpr_name
 from dimuon.figures.verdicts import AUC_CLOSED, N_FLAGGED, P_DEPENDENT
 from dimuon.figures.wording import capital, events_text, z_text
-from dimuon.studies.scan_results import CLASSICAL, METHODS, SAID, Found, Summary
+from dimuon.studies.scan_results import METHODS, SAID, Found, Summary
+from dimuon.studies.scan_tables import CLASSICAL
 from dimuon.workflow.products import PRODUCTS
 
 N_SHOWN = 12  # windows of each sample

@@ -250,7 +250,7 @@ class GlobalSignificance(Record):
         """The significance in words that no bound shares with a value: "4.37 ± 0.05", "> 2.1"."""
         if self.z0 is None:
             return f"> {max(self.bound or 0.0, 0.0):.1f}"
-        return f"{max(self.z0, 0):.2f}" + ("" if self.error is None else f" ± {self.error:.2f}")
+        return f"{max(self.z0, 0) + 0.0:.2f}" + ("" if self.error is None else f" ± {self.error:.2f}")
 
     @property
     def how(self) -> str:

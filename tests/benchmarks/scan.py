@@ -32,7 +32,7 @@ from dimuon.bumphunt.scan_windows import ScanSettings, scan_windows, searched
 from dimuon.random import Stream
 from dimuon.statistics import bump_scan, range_fit
 from dimuon.statistics.bump_scan import BumpScan
-from dimuon.studies import mass_scan, scan_nulls, scan_results
+from dimuon.studies import mass_scan, scan_nulls, scan_results, scan_tables
 from dimuon.studies.mass_scan import MassScan
 from dimuon.workflow import config, executor
 from dimuon.workflow.products import SCAN_MAKER
@@ -233,7 +233,7 @@ def learned(n_nulls: int) -> list[dict[str, object]]:
     for method, test in uniform.items():
         print(f"{method}: KS p {test.p:.3f} of {test.n} by {test.m}")
     for u in (2.0, 2.5, 3.0):
-        for method in (scan_results.CLASSICAL, scan_results.CUT, scan_results.LIKELIHOOD):
+        for method in (scan_tables.CLASSICAL, scan_results.CUT, scan_results.LIKELIHOOD):
             print(f"{method} above {u:g}: {scan_results.both_ways(method, u, found)}")
     return [
         {"name": "scan_learned_nulls", "value": n_done, "unit": ""},

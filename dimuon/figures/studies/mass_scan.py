@@ -15,7 +15,7 @@ from scipy.stats import norm
 from dimuon.bumphunt.result import Statistic
 from dimuon.dataset import Dataset
 from dimuon.figures.drawing import Drawing
-from dimuon.figures.p_value_axes import p_value_axes
+from dimuon.figures.p_value_axes import BESIDE, p_value_axes
 from dimuon.figures.registry import figure
 from dimuon.figures.saved import Saved
 from dimuon.figures.sections import Section
@@ -23,6 +23,7 @@ from dimuon.figures.style import (
     COLOURS,
     LINES,
     MARKERS,
+    legend_beside,
     panel,
     panels,
     poisson_errors,
@@ -32,13 +33,16 @@ from dimuon.figures.style import (
     styled,
 )
 from dimuon.regions import MassWindow
-from dimuon.studies.scan_results import CLASSICAL, CUT, LIKELIHOOD, METHODS, Summary
+from dimuon.studies.scan_results import CUT, LIKELIHOOD, METHODS, Summary
+from dimuon.studies.scan_tables import CLASSICAL
 from dimuon.workflow.config import Config
 from dimuon.workflow.products import PRODUCTS
 
 COLUMNS = {CLASSICAL: "z0", CUT: "z0_cut", LIKELIHOOD: "z0_likelihood"}
 LOG_FROM = 4.0  # times that a range spans, from which on the mass is drawn on a logarithmic axis
+GLOBAL = "0.25"  # colour of the lines of global significances
 N_BEST = 4
+CLIPPED = 8.0  # local Z0, from which on the map has one colour
 FAR, FEW = 10.0, ("3", "5")  # local Z0 beyond which only these global significances are marked
 P_VALUES = (
     "Local p-value of the excess in each window against the middle of its signal region. Open markers: windows whose "
@@ -142,7 +146,7 @@ def p_values(
     table: sr_low, sr_high, described, z0 and those of `COLUMNS` that there are. known: {name: (low, high)} of
     resonances. levels: {global significance: local Z0 that it takes}.
     """
-    figure, axes = panel((11.5, 7.5))
+    figure, axes = panel((13.5, 7.5))
     middle = (table["sr_low"] + table["sr_high"]) / 2
     drawn = {name: table[column].astype(float) for name, column in COLUMNS.items() if table[column].notna().any()}
     highest = max(float(z0.max()) for z0 in drawn.values())
@@ -152,20 +156,20 @@ def p_values(
         p = pd.Series(ndtr(-z0.clip(lower=0)), index=z0.index)
         described = table["described"].fillna(False).astype(bool)
         label = METHODS[method][0].upper() + METHODS[method][1:]
-        axes.plot(middle, p, linestyle=line, color=colour, linewidth=1.3)
+        for _, run in p.groupby((table["sr_low"] > table["sr_high"].shift()).cumsum()):  # not across what is skipped
+            axes.plot(middle[run.index], run, linestyle=line, color=colour, linewidth=1.3)
         axes.plot(middle[described], p[described], marker, color=colour, linestyle="none", label=label)
         axes.plot(middle[~described], p[~described], marker, color=colour, markerfacecolor="white", linestyle="none")
     bottom = axes.get_ylim()[0]
     shown = {name: z0 for name, z0 in levels.items() if highest < FAR or name in FEW}
     for name, level in shown.items():
         if norm.sf(level) > bottom:
-            axes.axhline(norm.sf(level), color=COLOURS[1], linestyle="--", linewidth=1.2, zorder=1)
+            axes.axhline(norm.sf(level), color=GLOBAL, linestyle="--", linewidth=1.2, zorder=1)
             place: dict[str, Any] = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points"}
-            axes.annotate(
-                rf"{name}$\sigma$ global", (0.01, norm.sf(level)), (0, 3), fontsize=12, color=COLOURS[1], **place
-            )
+            axes.annotate(rf"{name}$\sigma$ global", (0.01, norm.sf(level)), (0, 3), fontsize=12, color=GLOBAL, **place)
     _mark_spans(axes, known)
-    axes.legend(loc="lower right", fontsize=13)
+    if len(drawn) > 1:
+        legend_beside(axes, right=BESIDE)
     say_origin(figure, axes, data.origin)
     return figure
 
@@ -276,24 +280,23 @@ def mass_cut_map(table: pd.DataFrame, data: Dataset) -> Figure:
     """
     figure, axes = panel((11.5, 7.5))
     spans = table.groupby("window", sort=False)[["sr_low", "sr_high"]].first().sort_values("sr_low")
-    middle = ((spans["sr_low"] + spans["sr_high"]) / 2).to_numpy()
+    low, high = spans["sr_low"].to_numpy(dtype=float), spans["sr_high"].to_numpy(dtype=float)
+    middle = (low + high) / 2
+    between = (middle[1:] + middle[:-1]) / 2  # where SRs overlap, each has the half nearer to its middle
+    low, high = np.append(low[0], np.maximum(low[1:], between)), np.append(np.minimum(high[:-1], between), high[-1])
     grid = table.assign(fpr=table["fpr"].round(12)).pivot_table(index="fpr", columns="window", values="z0", sort=True)
-    z0 = grid[list(spans.index)].to_numpy(dtype=float)
-    rates = np.log10(grid.index.to_numpy(dtype=float))
-    image = axes.pcolormesh(_ends(middle), 10 ** _ends(rates), z0, cmap="cividis", vmin=0)
-    mass_axis(axes, float(_ends(middle)[0]), float(_ends(middle)[-1]), data)
+    z0, rates = grid[list(spans.index)].to_numpy(dtype=float), np.log10(grid.index.to_numpy(dtype=float))
+    highest = min(float(np.nanmax(z0)), CLIPPED)
+    for i in range(len(middle)):
+        sides, column = np.array([low[i], high[i]]), z0[:, [i]]
+        image = axes.pcolormesh(sides, 10 ** _ends(rates), column, cmap="cividis", vmin=0, vmax=highest)
+    mass_axis(axes, float(low[0]), float(high[-1]), data)
     axes.set(yscale="log", ylabel="False-positive rate")
     y, x = np.unravel_index(np.nanargmax(z0), z0.shape)
-    axes.plot(
-        middle[x],
-        float(10 ** rates[y]),
-        "o",
-        markersize=16,
-        markerfacecolor="none",
-        markeredgecolor=COLOURS[1],
-        markeredgewidth=2,
-    )
-    figure.colorbar(image, ax=axes, label=r"Local $Z_0$ [$\sigma$]")
+    ring: dict[str, Any] = {"markersize": 16, "markerfacecolor": "none", "markeredgewidth": 2}
+    axes.plot(middle[x], 10 ** rates[y], "o", markeredgecolor=COLOURS[1], **ring)
+    ends = "max" if np.nanmax(z0) > highest else "neither"
+    figure.colorbar(image, ax=axes, label=r"Local $Z_0$ [$\sigma$]", extend=ends)
     say_origin(figure, axes, data.origin)
     return figure
 
