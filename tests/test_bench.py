@@ -106,7 +106,7 @@ def test_files_and_what_is_in_them(done):
     nulls = pd.read_parquet(written / "nulls.parquet")
     assert nulls["experiment"].tolist() == [0, 0]
     costs = pd.read_parquet(written / "costs.parquet")
-    assert (costs["seconds"] > 0).all()
+    assert (costs["cpu_seconds"] > 0).all()
     said = json.loads((written / "bench.json").read_text())
     assert said["n_cells"] == 4
     assert [standing["method"] for standing in said["ranking"] if standing["n_injected"] == 150]

@@ -26,7 +26,7 @@ CURVES = (
     "Significance improvement against the fraction of the signal that is kept, median over the samples, as far as the "
     "background count is known to 20 %; band: 68 % of the best method that is no bound. Dotted: a cut at random."
 )
-COSTS = "What a gain costs: wall time of one sample on one core, learning and scoring, against the largest improvement."
+COSTS = "What a gain costs: processor time of one sample, learning and scoring, against the largest improvement."
 ALIKE = "Spearman's correlation of the scores that two methods give the same events, mean over the samples."
 
 
@@ -59,7 +59,7 @@ def drawings(saved: Saved) -> Iterator[Drawing]:
             )
         if of_costs is not None and "improvement_max" in rows and rows["improvement_max"].notna().any():
             keys = ["method", "repeat"]
-            both = _same_place(of_costs, rows)[[*keys, "seconds"]].merge(rows[[*keys, "improvement_max"]], on=keys)
+            both = _same_place(of_costs, rows)[[*keys, "cpu_seconds"]].merge(rows[[*keys, "improvement_max"]], on=keys)
             yield Drawing(
                 f"bench_costs_{name}", f"Time against gain: {what}", [cells, costs], both, time_and_gain, caption=COSTS
             )
@@ -171,13 +171,13 @@ def improvement(table: pd.DataFrame, data: Dataset) -> Figure:
 
 @styled
 def time_and_gain(table: pd.DataFrame, data: Dataset) -> Figure:
-    """Improvement against wall time. table: method, repeat, seconds, improvement_max."""
+    """Improvement against time. table: method, repeat, cpu_seconds, improvement_max."""
     figure, axes = panel((12.0, 7.5))
     names = _order(table, "improvement_max")
     looks = _looks(names)
     for name in names:
         of_method = table[table["method"] == name]
-        x, y = of_method["seconds"].median(), of_method["improvement_max"].median()
+        x, y = of_method["cpu_seconds"].median(), of_method["improvement_max"].median()
         low, high = np.quantile(of_method["improvement_max"], BAND)
         look = looks[name]
         line: dict[str, Any] = {"color": look.colour, "marker": look.marker, "linestyle": "none", "capsize": 3}
@@ -185,7 +185,7 @@ def time_and_gain(table: pd.DataFrame, data: Dataset) -> Figure:
     axes.set_xscale("log", subs=(2, 5))
     axes.xaxis.set_major_formatter("{x:g}")
     axes.xaxis.set_minor_formatter("{x:g}")
-    axes.set(xlabel="Wall time of one sample on one core [s]", ylabel=MEASURES["improvement_max"])
+    axes.set(xlabel="Processor time of one sample [s]", ylabel=MEASURES["improvement_max"])
     legend_beside(axes)
     say_origin(figure, axes, data.origin)
     return figure

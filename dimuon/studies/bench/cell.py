@@ -37,10 +37,11 @@ def read(scenario: Scenario) -> list[Row]:
         raise TypeError(f"{scenario.key}: no sample of the bench")
     drawn, method, own = source.drawn(scenario), METHODS[name], scenario.stream.child("method", name)
     given = given_of(config, drawn, own)
-    with_memory, start = _reset_memory(), time.perf_counter()
+    with_memory, start = _reset_memory(), (time.perf_counter(), time.process_time())
     learned = method.learn(given)
     scores = method.score(given, learned)
-    cost = {"seconds": time.perf_counter() - start, "peak_mb": _peak_memory() if with_memory else None}
+    spent = {"seconds": time.perf_counter() - start[0], "cpu_seconds": time.process_time() - start[1]}
+    cost = {**spent, "peak_mb": _peak_memory() if with_memory else None}
     nulls = []
     for number in range(config.bench.nulls if scenario.labels["n_injected"] == 0 else 0):
         events = source.null(scenario, number)

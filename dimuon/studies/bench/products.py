@@ -76,7 +76,8 @@ COSTS = PRODUCTS.declare(
         "time and memory of each cell, as measured once",
         (*SHARED, *LABELS),
         own={
-            "seconds": Column("s", "wall time, learning and scoring, on one core"),
+            "seconds": Column("s", "wall time, learning and scoring"),
+            "cpu_seconds": Column("s", "time of the processor meanwhile, which other programs do not prolong"),
             "peak_mb": Column("MB", "most memory of the process meanwhile, all that it had before included"),
         },
     )
