@@ -36,6 +36,8 @@ def drawings(saved: Saved) -> Iterator[Drawing]:
     cells, curves, costs, said = (
         saved.run.path(product) for product in (products.CELLS, products.CURVES, products.COSTS, products.SUMMARY)
     )
+    if not cells.exists():  # an analysis need not be a bench: nothing is missing
+        return
     table, content = saved.optional_table(cells), saved.optional_json(said)
     if table is None or content is None:
         return
