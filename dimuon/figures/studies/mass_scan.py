@@ -74,7 +74,7 @@ def _summaries(saved: Saved) -> dict[str, Summary]:
     return {charge: Summary.from_json(part) for charge, part in content.items()}
 
 
-@figure("mass_scan", section=Section.SCAN, order=70, caption=P_VALUES, condition=with_scan)
+@figure("mass_scan", section=Section.SCAN, order=69, caption=P_VALUES, condition=with_scan)
 def drawings(saved: Saved) -> Iterator[Drawing]:
     """Local p-values against the mass, for each charge."""
     path, summaries = saved.run.path(PRODUCTS["scan_windows"]), _summaries(saved)
