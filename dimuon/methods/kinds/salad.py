@@ -5,12 +5,12 @@ several of them on splits of their own, their log odds averaged. Weights are bou
 trees did not see.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from dimuon.background.estimators.reweighting import Reweighted, Reweighting, reweight
 from dimuon.background.simulated_table import SimulatedTable
 from dimuon.errors import AnalysisError
-from dimuon.methods.protocol import METHODS, Given, Needs, Scores, against_model
+from dimuon.methods.protocol import METHODS, Given, Needs, Scores, against
 
 
 @dataclass(frozen=True)
@@ -29,8 +29,13 @@ class Salad:
         return reweight(table, given.sidebands, Reweighting(), given.stream.child("background").rooted())
 
     def score(self, given: Given, learned: Reweighted) -> Scores:
-        """SR events against the weighted simulation there."""
-        return against_model(given, learned)
+        """SR events against the weighted simulation there, each of its events once: copies would be known again."""
+        if given.simulation is None:
+            raise AnalysisError("no simulation of the background of these events")
+        template = given.simulation[given.window.in_sr(given.simulation.mass)]
+        (weights,) = learned.weights
+        template = replace(template, weight=template.weight * weights.of(template, learned.settings.max_weight))
+        return against(given, template)
 
 
 METHODS.register("salad", Salad())

@@ -22,6 +22,7 @@ from dimuon.workflow.config import Config
 MASS = "dimu_mass"  # of the simulation
 N_FURTHER = {"signal": 3000, "background": 10_000}  # labelled events of the SR that show the improvement
 N_TRUTH = {"signal": 5000, "background": 10_000}  # the same for the bounds
+SIMULATED = 3  # events of the simulation for each of the sample
 EDGE = 1e-6  # GeV: a window has sidebands
 N_PROBE = 200  # signal and background events, or SR events, of which the scores are kept to compare methods
 
@@ -69,7 +70,9 @@ class Frames:
 @lru_cache(maxsize=2)  # a worker goes through the methods of one sample
 def _frames(stream: Stream, window: MassWindow, n_events: int) -> Frames:
     rng = stream.child("simulation").generator()
-    wrong = background_events(n_events, window, rng, processes=[mismodelled(process) for process in BACKGROUNDS])
+    wrong = background_events(
+        SIMULATED * n_events, window, rng, processes=[mismodelled(process) for process in BACKGROUNDS]
+    )
     labelled = {
         use: {kind: _in_sr(kind, n, window, stream.child(use, kind)) for kind, n in sizes.items()}
         for use, sizes in (("further", N_FURTHER), ("truth", N_TRUTH))
