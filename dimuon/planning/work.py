@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-DISPATCH = 0.005  # s of the scheduler for each task (tests/benchmarks/scale.py); it hands out one after the other
+DISPATCH = 0.005  # s of the scheduler for each task, assumed; it hands out one after the other
 
 
 @dataclass(frozen=True)

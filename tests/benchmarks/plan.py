@@ -6,11 +6,8 @@ times, for which nothing else may be at work, and of CPU times, which do not min
 """
 
 import contextlib
-import os
-import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 from dimuon.commands.needed import Analysis
@@ -20,6 +17,7 @@ from dimuon.planning.sizes import sizes
 from dimuon.planning.speeds import measure
 from dimuon.workflow import products
 from tests.benchmarks.common import save
+from tests.benchmarks.report import measure as family_of
 from tests.conftest import ROOT
 
 
@@ -37,10 +35,7 @@ def compared(path):
     rows = []
     for step in analysis.steps:
         work = costs.step(step, "")
-        start, before = time.perf_counter(), os.times()
-        subprocess.run([sys.executable, str(ROOT / step.command), path, "--quiet"], check=True)
-        after, seconds = os.times(), time.perf_counter() - start
-        cpu = after.children_user + after.children_system - before.children_user - before.children_system
+        seconds, cpu, *_ = family_of([sys.executable, str(ROOT / step.command), path, "--quiet"])
         rows.append((step.command, work.wall(here), seconds, work.cpu, cpu))
     return rows
 
