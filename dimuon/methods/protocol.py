@@ -140,7 +140,7 @@ class Method(Protocol):
 
     @property
     def paper(self) -> str:
-        """What to cite: an arXiv number."""
+        """What to cite: an arXiv number where there is one."""
         ...
 
     @property

@@ -22,7 +22,7 @@ class MeanRank:
     parts: tuple[str, ...] = ("cathode", "rad_ot", "residual_anode")
     title: str = "mean rank of three"
     needs: Needs = Needs.EVENTS
-    paper: str = "arXiv:2511.14832"
+    paper: str = "no paper's"
 
     def learn(self, given: Given) -> dict[str, Any]:
         """What each of them learns."""
