@@ -124,7 +124,7 @@ def test_headline_agrees_with_the_curves(finished):
 def test_results_do_not_depend_on_the_number_of_workers(finished, tmp_path):
     write_config(tmp_path, workers=1)
     for step in STEPS[:6]:
-        done = here(tmp_path, step, "small.yaml")
+        done = in_shell(tmp_path, step, "small.yaml")
         assert done.returncode == 0, f"{step}:\n{done.stdout}\n{done.stderr}"
     tables = sorted(path.relative_to(tmp_path) for path in tmp_path.rglob("*.parquet"))
     assert len(tables) >= 10
