@@ -62,7 +62,7 @@ def main(run, arguments):
         if manifest.failed(source) or not arguments.retry_failed
     ]
     local = [Path(address) for source in undone if not source.is_remote for address in source.addresses]
-    with executor.of(settings, shared=[run.data, *local]) as pool:
+    with executor.of(settings, skim.WORKER_MODULES, shared=[run.data, *local]) as pool:
         layouts = skim.survey_all(pool, tasks, manifest)
         skim.skim_all(pool, tasks, layouts, manifest)
     is_toy = run.config.input.simulation is not None

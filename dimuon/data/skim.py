@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("dimuon")
 
+WORKER_MODULES = [__name__, "vector"]  # for the workers to import once, before they start: those that take long
+
 T = TypeVar("T")
 
 # the textbook spectrum: bins of 1 % of the mass
