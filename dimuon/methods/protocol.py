@@ -17,7 +17,7 @@ import numpy as np
 from dimuon.arrays import BoolArray, FloatArray, IntArray
 from dimuon.background.kinds import EstimatorSettings
 from dimuon.background.mass_model import sample_masses
-from dimuon.background.protocol import BackgroundModel
+from dimuon.background.protocol import BackgroundModel, trained
 from dimuon.background.scaler import LogitScaler
 from dimuon.classifiers import cross_validation
 from dimuon.classifiers.protocol import ClassifierSettings
@@ -179,6 +179,15 @@ def against(given: Given, template: Events, background_fold: IntArray | None = N
         folds=None if background_fold is None else (given.folds, background_fold),
     )
     return Scores(ensemble.data.mean, ensemble.others["further"].mean, probability=True, template=template)
+
+
+def background_model(given: Given, settings: EstimatorSettings | None = None) -> BackgroundModel:
+    """The background model, of the events that `background.protocol.trained` lets its estimator see.
+
+    settings: of the estimator; None: the configured ones.
+    """
+    estimator = (settings or given.chain.estimator).estimator(given.scaler)
+    return trained(estimator, given.events, given.window, given.stream.child("background").rooted(), pool=given.pool)
 
 
 def against_model(given: Given, model: BackgroundModel) -> Scores:

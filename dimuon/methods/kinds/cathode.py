@@ -11,8 +11,8 @@ from typing import Any
 
 from dimuon.background.estimators.flows import Flow
 from dimuon.background.kinds import ESTIMATORS, EstimatorSettings
-from dimuon.background.protocol import BackgroundModel, trained
-from dimuon.methods.protocol import METHODS, Given, Needs, Scores, against_model
+from dimuon.background.protocol import BackgroundModel
+from dimuon.methods.protocol import METHODS, Given, Needs, Scores, against_model, background_model
 
 OF_ANOTHER_NAME = {"sigma": ("SIGMA", "arXiv:2410.20537")}  # kinds of estimator: title and paper
 
@@ -36,10 +36,8 @@ class Cathode:
         return OF_ANOTHER_NAME.get(self.kind, ("", "arXiv:2109.00546"))[1]
 
     def learn(self, given: Given) -> BackgroundModel:
-        """The background model of the sidebands, or what takes the SR out of all events (see `protocol.trained`)."""
-        estimator = self._settings(given.chain.estimator).estimator(given.scaler)
-        own = given.stream.child("background").rooted()
-        return trained(estimator, given.events, given.window, own, pool=given.pool)
+        """The background model, of this kind."""
+        return background_model(given, self._settings(given.chain.estimator))
 
     def score(self, given: Given, learned: BackgroundModel) -> Scores:
         """SR events against what the model samples there."""

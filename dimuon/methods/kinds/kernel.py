@@ -13,11 +13,11 @@ import numpy as np
 from scipy.spatial.distance import pdist
 
 from dimuon.arrays import FloatArray
-from dimuon.background.protocol import BackgroundModel, trained
+from dimuon.background.protocol import BackgroundModel
 from dimuon.classifiers.cross_validation import assign_folds
 from dimuon.classifiers.protocol import balanced
 from dimuon.events import Events
-from dimuon.methods.protocol import METHODS, Given, Needs, Scores
+from dimuon.methods.protocol import METHODS, Given, Needs, Scores, background_model
 
 N_CENTRES = 300
 PENALTY = 1.0  # scikit-learn's C of the logistic regression
@@ -35,8 +35,7 @@ class Kernel:
 
     def learn(self, given: Given) -> BackgroundModel:
         """The background model of the sidebands."""
-        own = given.stream.child("background").rooted()
-        return trained(given.chain.estimator.estimator(given.scaler), given.events, given.window, own, pool=given.pool)
+        return background_model(given)
 
     def score(self, given: Given, learned: BackgroundModel) -> Scores:
         """SR events against what the model samples there."""

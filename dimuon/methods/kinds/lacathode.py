@@ -10,10 +10,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from dimuon.background.conditional import ConditionalBackground
-from dimuon.background.protocol import BackgroundModel, trained
+from dimuon.background.protocol import BackgroundModel
 from dimuon.errors import AnalysisError
 from dimuon.events import Events
-from dimuon.methods.protocol import METHODS, Given, Needs, Scores, against
+from dimuon.methods.protocol import METHODS, Given, Needs, Scores, against, background_model
 
 
 @dataclass(frozen=True)
@@ -26,8 +26,7 @@ class LaCathode:
 
     def learn(self, given: Given) -> BackgroundModel:
         """The flows of the sidebands."""
-        own = given.stream.child("background").rooted()
-        return trained(given.chain.estimator.estimator(given.scaler), given.events, given.window, own, pool=given.pool)
+        return background_model(given)
 
     def score(self, given: Given, learned: BackgroundModel) -> Scores:
         """The mean over the flows. `AnalysisError` for an estimator that is no flow, or one without an inverse."""

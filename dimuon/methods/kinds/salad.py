@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from dimuon.background.estimators.reweighting import Reweighted, Reweighting, reweight
 from dimuon.background.simulated_table import SimulatedTable
 from dimuon.errors import AnalysisError
+from dimuon.events import Events
 from dimuon.methods.protocol import METHODS, Given, Needs, Scores, against
 
 
@@ -23,19 +24,23 @@ class Salad:
 
     def learn(self, given: Given) -> Reweighted:
         """The simulation with its weights."""
-        if given.simulation is None:
-            raise AnalysisError("no simulation of the background of these events")
-        table = SimulatedTable(given.simulation, given.scaler)
+        table = SimulatedTable(simulation_of(given), given.scaler)
         return reweight(table, given.sidebands, Reweighting(), given.stream.child("background").rooted())
 
     def score(self, given: Given, learned: Reweighted) -> Scores:
         """SR events against the weighted simulation there, each of its events once: copies would be known again."""
-        if given.simulation is None:
-            raise AnalysisError("no simulation of the background of these events")
-        template = given.simulation[given.window.in_sr(given.simulation.mass)]
+        simulation = simulation_of(given)
+        template = simulation[given.window.in_sr(simulation.mass)]
         (weights,) = learned.weights
         template = replace(template, weight=template.weight * weights.of(template, learned.settings.max_weight))
         return against(given, template)
+
+
+def simulation_of(given: Given) -> Events:
+    """The simulation. Raises `AnalysisError` where there is none."""
+    if given.simulation is None:
+        raise AnalysisError("no simulation of the background of these events")
+    return given.simulation
 
 
 METHODS.register("salad", Salad())
