@@ -1,5 +1,7 @@
 """Models trained on all masses and interpolated across the signal region: the signal in it stays out of them."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -8,13 +10,16 @@ import dimuon
 from dimuon import Events, MassWindow, Stream
 from dimuon.background import saved
 from dimuon.background.closure import classifier_auc
-from dimuon.background.estimators.flows import Maf
+from dimuon.background.estimators.flows import Maf, SplineCoupling
 from dimuon.background.estimators.interpolated import Interpolated, InterpolatedBackground
 from dimuon.background.estimators.sigma import Sigma
+from dimuon.background.fine_tuning import fine_tuned
+from dimuon.background.flow_ensemble import FlowEnsemble
 from dimuon.background.flow_matching import InterpolatedFlowMatching
 from dimuon.background.held_out import HeldOut
 from dimuon.background.protocol import Rewindowed, trained
 from dimuon.background.scaler import Preparation
+from dimuon.errors import AnalysisError
 from dimuon.workflow.executor import AtOnce
 
 WINDOW, ELSEWHERE = MassWindow(5.0, 9.0, 10.6, 16.0), MassWindow(5.0, 12.0, 13.0, 16.0)
@@ -67,6 +72,49 @@ def test_sigma_keeps_the_signal_out_of_its_own_background(toy):
     assert near_signal(across.features) - there["truth"] < 0.1 * (there["as learned"] - there["truth"])
     assert classifier_auc(truth, learned, Stream(6))[0] > 0.7
     assert classifier_auc(truth, across, Stream(6))[0] < 0.6  # 0.5 but for the short training
+
+
+@pytest.mark.slow
+def test_fine_tuning_beside_a_signal_and_interpolating_keep_it_out(toy):
+    """Of the signal that flows learned in the SR a tenth is left by interpolating, half by fine-tuning alone."""
+    events, scaler = toy
+    sidebands, rng = events[~WINDOW.in_sr(events.mass)], np.random.default_rng(7)
+    learned = Maf(**SHORT).estimator(scaler).fit(events, Stream(3))
+    tuned = fine_tuned(learned, sidebands, 20, Stream(9))
+    across = InterpolatedBackground(Interpolated(of=Maf(**SHORT)), tuned).across(WINDOW)
+    mass = rng.uniform(9, 10.6, 2000)
+    truth = near_signal(background(mass, rng))
+    left = {
+        name: near_signal(each.sample(mass, Stream(5)).features) - truth
+        for name, each in (("learned", learned), ("tuned", tuned), ("across", across))
+    }
+    assert left["learned"] > 0.2
+    assert left["tuned"] > 0.15 * left["learned"]  # why it is interpolated
+    assert left["across"] < 0.06 * left["learned"]  # 0.03; 0.1 of what was not tuned
+
+
+def test_fine_tuning_begins_where_the_training_ended(toy):
+    """With hardly a step the density is what it was; with many, what the new events say, prepared as the old ones."""
+    (events, scaler), rng = toy, np.random.default_rng(8)
+    events = events[:1000]
+    others = Events.of(events.mass, background(events.mass, rng) + 1.0, NAMES)
+    still = SplineCoupling(**TINY | {"learning_rate": 1e-9, "blocks": 1})
+    learned = still.estimator(scaler).fit(events, Stream(3))
+    same = fine_tuned(learned, others, 1, Stream(4))
+    np.testing.assert_allclose(same.log_prob(events), learned.log_prob(events), atol=1e-3)
+    moving = fine_tuned(learned_faster(learned), others, 5, Stream(4))
+    assert moving.log_prob(others).mean() > learned.log_prob(others).mean() + 0.1
+    assert (moving.mass_mean, moving.mass_std, moving.scaler) == (learned.mass_mean, learned.mass_std, scaler)
+    assert moving.ensemble.best_epoch.max() <= 5
+    with pytest.raises(AnalysisError, match="400 sideband events to train flows on, at least 500"):
+        fine_tuned(learned, others[np.arange(400)], 1, Stream(4))
+
+
+def learned_faster(model):
+    """The model with settings that let it move."""
+    ensemble = FlowEnsemble(model.ensemble.settings.model_copy(update={"learning_rate": 1e-2}))
+    ensemble.model, ensemble.best_epoch = model.ensemble.model, model.ensemble.best_epoch
+    return replace(model, ensemble=ensemble)
 
 
 def test_the_velocity_is_a_straight_line_across_the_signal_region():

@@ -43,6 +43,13 @@ def test_one_model_is_the_estimator_interpolated():
     assert learned_scan.shared_estimator(Reweighting(), "one_model") == Interpolated(of=Reweighting())
 
 
+def test_what_is_fine_tuned_is_the_one_model_of_flows():
+    assert learned_scan.shared_estimator(MAF, "fine_tune") == Interpolated(of=MAF)
+    for other in (Reweighting(), Interpolated(of=Reweighting()), Sigma()):
+        with pytest.raises(AnalysisError, match="no flow that can be trained further"):
+            learned_scan.shared_estimator(other, "fine_tune")
+
+
 def test_sigma_is_as_large_as_the_flows():
     assert learned_scan.shared_estimator(MAF, "sigma") == Sigma(**TINY, learning_rate=1e-3, patience=7)
     chosen = Sigma(frequencies=2)
@@ -115,13 +122,14 @@ execution: {{workers: 1}}
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("mode", "kept", "kind"), [("sigma", "shared_os.pt", "sigma"), ("retrain", "window_os_*.pt", "maf")]
+    ("mode", "kept", "kind"),
+    [("fine_tune", "shared_os.pt", "interpolated"), ("retrain", "window_os_*.pt", "maf")],
 )
 def test_models_are_kept_and_serve_again(scanned, mode, kept, kind):
     """One for all windows, or one for each; a scan that is done again from them finds the same."""
     first = scanned(mode)
     files = sorted(Path("data/scanned/scan").glob(kept))
-    assert len(files) == (1 if mode == "sigma" else len(first))
+    assert len(files) == (len(first) if mode == "retrain" else 1)
     written = [path.stat().st_mtime_ns for path in files]
     Path("results/scanned/scan/windows.ledger.jsonl").unlink()
     assert scanned(mode) == first

@@ -26,6 +26,28 @@ log = logging.getLogger("dimuon")
 MIN_SIDEBAND_EVENTS = 500  # fewer do not determine a conditional density
 
 
+def resolvable(scaler: LogitScaler, events: Events, seen: str = "sideband events") -> Events:
+    """The events of which a scaler makes finite numbers; those left out are reported. seen: what they are, in words.
+
+    Raises `AnalysisError` with fewer than 500 events.
+    """
+    outside = scaler.outside(events.features)
+    if outside.any():
+        log.warning(
+            "%d of %d %s lie outside the range of the feature scaler: left out of the flow training",
+            outside.sum(),
+            len(outside),
+            seen,
+        )
+    inside = events[~outside]
+    if len(inside) < MIN_SIDEBAND_EVENTS:
+        raise AnalysisError(
+            f"{len(inside)} {seen} to train flows on, at least {MIN_SIDEBAND_EVENTS} are needed; "
+            "widen the window or loosen the selection"
+        )
+    return inside
+
+
 @dataclass(frozen=True, eq=False)
 class ConditionalFlows:
     """Untrained flows of features that a scaler prepares; a `BackgroundEstimator`. settings: of `estimators.flows`."""
@@ -52,27 +74,11 @@ class ConditionalFlows:
 
     def prepared(self, events: Events, stream: Stream) -> tuple["ConditionalBackground", Sample]:
         """The model with its ensemble untrained, and what that is to be trained on. Events and errors: as for `fit`."""
-        outside = self.scaler.outside(events.features)
-        if outside.any():
-            log.warning(
-                "%d of %d %s lie outside the range of the feature scaler: left out of the flow training",
-                outside.sum(),
-                len(outside),
-                self.seen,
-            )
-        inside = events[~outside]
-        if len(inside) < MIN_SIDEBAND_EVENTS:
-            raise AnalysisError(
-                f"{len(inside)} {self.seen} to train flows on, at least {MIN_SIDEBAND_EVENTS} are needed; "
-                "widen the window or loosen the selection"
-            )
+        inside = resolvable(self.scaler, events, self.seen)
         mean, std = float(inside.mass.mean()), float(inside.mass.std())
-        features = self.scaler.spread(inside.features, stream.child("discrete").generator())
-        sample = Sample.of(self.scaler.transform(features), (inside.mass - mean) / std, stream)
-        model = ConditionalBackground(
-            self.scaler, mean, std, FlowEnsemble(self.settings), events.names, int(outside.sum())
-        )
-        return model, sample
+        n_outside = len(events) - len(inside)
+        model = ConditionalBackground(self.scaler, mean, std, FlowEnsemble(self.settings), events.names, n_outside)
+        return model, model.training_sample(inside, stream)
 
 
 def fit_jointly(
@@ -149,6 +155,11 @@ class ConditionalBackground:
     def to_noise(self, events: Events) -> FloatArray:
         """(members, n_events, n_features): see `FlowEnsemble.to_noise`; ValueError outside the scaler's range."""
         return self.ensemble.to_noise(self.scaler.transform(events.features), self._scaled(events.mass))
+
+    def training_sample(self, events: Events, stream: Stream) -> Sample:
+        """Events as its flows are trained on them. events: `resolvable`."""
+        features = self.scaler.spread(events.features, stream.child("discrete").generator())
+        return Sample.of(self.scaler.transform(features), self._scaled(events.mass), stream)
 
     def state(self) -> dict[str, Any]:
         """Tensors, numbers and texts for `from_state`."""

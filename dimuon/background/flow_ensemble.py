@@ -89,7 +89,7 @@ class FlowEnsemble:
             results = [future.result() for future in futures]
         else:
             results = [training.train_stack(*task) for task in tasks]
-        self._take(results, x.shape[1])
+        self.take(results, x.shape[1])
         for place in filter(None, places):  # not before all are done: a finished stack need not train again
             place.clear()
         return self
@@ -100,7 +100,7 @@ class FlowEnsemble:
         ensembles = []
         for trained, sample in zip(train_jointly(MODELS[settings.kind], settings, samples), samples, strict=True):
             ensembles.append(cls(settings))
-            ensembles[-1]._take([trained], sample.features.shape[1])
+            ensembles[-1].take([trained], sample.features.shape[1])
         return ensembles
 
     def log_prob(self, features: FloatArray, mass: FloatArray) -> FloatArray:
@@ -211,7 +211,7 @@ class FlowEnsemble:
         other.model.across = (low, high)
         return other
 
-    def _take(self, results: Sequence[TrainedStack], n_features: int) -> None:
+    def take(self, results: Sequence[TrainedStack], n_features: int) -> None:
         """Be the members of these stacks, one after the other."""
         self._load(
             {name: np.concatenate([part.state[name] for part in results]) for name in results[0].state}, n_features

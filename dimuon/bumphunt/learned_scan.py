@@ -5,6 +5,8 @@ A mode of the scan (`scan.mode`) is a way to the background model; the search wi
 - `retrain`: steps 3 to 6 as they are, a training on the sidebands of each window (`train_window`).
 - `one_model`: the estimator of the configuration, trained once on the whole range, its density interpolated across the
   SR of each window (`background.estimators.interpolated`).
+- `fine_tune`: `one_model`, its flows trained for a few more epochs on the sidebands of each window, the SR masked
+  (`background.fine_tuning`), before they are interpolated.
 - `sigma`: one flow matching of the whole range, its velocity interpolated (`background.sigma`), of the size of the
   configuration's flows, or as the configuration sets it.
 
@@ -13,6 +15,7 @@ Known resonances are no background: their events are left out of a training of t
 
 from collections.abc import Sequence
 from concurrent.futures import Executor
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,7 +23,7 @@ import numpy as np
 from dimuon.background import closure, mass_model
 from dimuon.background.closure import ClosureRecord
 from dimuon.background.estimators.flows import Flow
-from dimuon.background.estimators.interpolated import Interpolated
+from dimuon.background.estimators.interpolated import Interpolated, InterpolatedBackground
 from dimuon.background.estimators.sigma import Sigma
 from dimuon.background.kinds import EstimatorSettings
 from dimuon.background.protocol import BackgroundModel, Checkpoint, Rewindowed
@@ -88,12 +91,20 @@ def train_windows(
 def shared_estimator(estimator: EstimatorSettings, mode: str) -> EstimatorSettings | None:
     """The estimator that is trained once for all windows, by the mode; None where each has a training of its own.
 
-    estimator: of the configuration. Raises `AnalysisError` where there is no SIGMA of its size.
+    estimator: of the configuration. Raises `AnalysisError` where it is none that can be fine-tuned, or there is no
+    SIGMA of its size.
     """
     if mode == "retrain":
         return None
-    if mode == "one_model":
-        return estimator if isinstance(estimator, Interpolated) else Interpolated(of=estimator)
+    if mode != "sigma":
+        shared = estimator if isinstance(estimator, Interpolated) else Interpolated(of=estimator)
+        if mode == "fine_tune" and (not isinstance(shared.of, Flow) or isinstance(shared.of, Sigma)):
+            raise AnalysisError(
+                f"mode is fine_tune, and estimator.kind {shared.of.kind} no flow that can be trained further; set "
+                "another kind, such as maf, or another mode",
+                setting="mode",
+            )
+        return shared
     if isinstance(estimator, Sigma):
         return estimator
     if not isinstance(estimator, Flow):
@@ -107,7 +118,7 @@ def shared_estimator(estimator: EstimatorSettings, mode: str) -> EstimatorSettin
 def train_shared(
     config: "Config", charge: str, events: Events, stream: Stream, pool: Executor, checkpoint: Checkpoint | None = None
 ) -> BackgroundModel:
-    """The model of all windows, which interpolates nowhere yet, where the mode has one. events: of the whole range.
+    """The model of all windows, put under none yet, where the mode has one. events: of the whole range.
 
     Raises ValueError where it has none, `AnalysisError` as `shared_estimator` and the estimator do.
     """
@@ -117,12 +128,27 @@ def train_shared(
     return train_range(config.model_copy(update={"estimator": shared}), charge, events, stream, pool, checkpoint)
 
 
-def put_across(config: "Config", events: Events, placed: ScanWindow, shared: BackgroundModel) -> BackgroundModel:
-    """The background model of one window, of the model of all. Raises `AnalysisError` as `train_window` does."""
+def put_under(
+    config: "Config", events: Events, placed: ScanWindow, shared: BackgroundModel, stream: Stream
+) -> BackgroundModel:
+    """The background model of one window, of the model of all. stream: of its training, where there is some.
+
+    Raises `AnalysisError` as `train_window` does.
+    """
     if not isinstance(shared, Rewindowed):
         raise ValueError(f"a model of kind {shared.kind} is of one window")
-    steps.require_enough(window_config(config, placed), events[placed.window.in_window(events.mass)])
-    return shared.across(placed.window)
+    inside, scan = events[placed.window.in_window(events.mass)], _scan(config)
+    steps.require_enough(window_config(config, placed), inside)
+    if scan.mode != "fine_tune":
+        return shared.across(placed.window)
+    from dimuon.background.conditional import ConditionalBackground  # loads torch
+    from dimuon.background.fine_tuning import fine_tuned
+
+    if not isinstance(shared, InterpolatedBackground) or not isinstance(shared.learned, ConditionalBackground):
+        raise ValueError(f"a model of kind {shared.kind} cannot be trained further")
+    sidebands, own = inside[~placed.window.in_sr(inside.mass)], stream.child("fine tuning").rooted()
+    tuned = fine_tuned(shared.learned, sidebands, scan.tuning_epochs, own)
+    return replace(shared, learned=tuned).across(placed.window)
 
 
 def train_range(

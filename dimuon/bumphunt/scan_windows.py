@@ -42,7 +42,9 @@ class ScanSettings(Section):
     mask: list[str] = []  # names of `known` whose windows are left out
     min_events: Positive = 25  # in each sideband, and expected from both in the SR; a window with fewer is skipped
     methods: Annotated[list[Literal["classical", "learned"]], Field(min_length=1)] = ["classical"]
-    mode: Literal["retrain", "one_model", "sigma"] = "retrain"  # how the learned scan gets the background of a window
+    # how the learned scan gets the background of a window
+    mode: Literal["retrain", "fine_tune", "one_model", "sigma"] = "retrain"
+    tuning_epochs: Positive = 20  # of the mode fine_tune, on the sidebands of each window
     family: Literal["polynomial", "bernstein", "exponential"] = "polynomial"  # of the fit to the sidebands
     degree: Annotated[int, Field(ge=1, le=9)] = 3
     choice: Literal["f_test", "fixed"] = "f_test"  # the degree by an F-test up to the one given, or as given

@@ -64,7 +64,9 @@ class InWindow(Source):
         if self.trained is None:
             return learned_scan.train_window(config, scenario.charge, events, self.placed, scenario.stream)
         model = saved.from_bytes(self.trained)
-        return learned_scan.put_across(config, events, self.placed, model) if _is_shared(config) else model
+        if not _is_shared(config):
+            return model
+        return learned_scan.put_under(config, events, self.placed, model, scenario.stream)
 
 
 def _is_shared(config: Config) -> bool:
@@ -138,10 +140,11 @@ def _train_group(
 
 def learned_scenarios(study: MassScan, charge: str, windows: Sequence[ScanWindow]) -> list[Scenario]:
     """The learned search in each window that is searched."""
-    stream = Stream(study.config.seed).child("mass scan", charge, "learned")
+    stream, settings = Stream(study.config.seed).child("mass scan", charge, "learned"), study.settings
+    epochs = f" {settings.tuning_epochs}" if settings.mode == "fine_tune" else ""
     return [
         Scenario(
-            f"{charge}/learned/{study.settings.mode}/{each.label}",
+            f"{charge}/learned/{settings.mode}{epochs}/{each.label}",
             charge,
             study.config,
             stream.child(each.label).rooted(),

@@ -31,7 +31,7 @@ NAME = "mass scan"
 BATCH = 500  # toys in one task: fits of fewer at once take longer each
 PEAK = 5.0  # local Z0 of a window, above which its SR is no background for the fit of the whole range
 UNDESCRIBED = 1e-3  # p-value of a sideband fit, below which its window is not quoted
-MAY_CHANGE = ("scan.methods", "scan.mode", "scan.toys", "scan.nulls", "studies.members")
+MAY_CHANGE = ("scan.methods", "scan.mode", "scan.tuning_epochs", "scan.toys", "scan.nulls", "studies.members")
 
 
 class MassScan(Study):

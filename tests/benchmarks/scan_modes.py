@@ -37,7 +37,7 @@ from dimuon.workflow.executor import executor
 from tests.benchmarks import common
 from tests.conftest import ROOT
 
-MODES = ("retrain", "one_model", "sigma")
+MODES = ("retrain", "fine_tune", "one_model", "sigma")
 STREAM, COPIES, ALLOWED, N_WORKERS = Stream(2016), 5, 0.01, 2
 SCAN = {"range": [5.0, 16.0], "resolution": 0.015, "step": 1.0, "width": 5.4, "methods": ["learned"]}  # 12 windows
 
@@ -84,7 +84,9 @@ def trained(config, mode, charge, events, windows, pool):
 def model_of(task):
     """The background model of the window."""
     model = saved.from_bytes(task.trained)
-    return learned_scan.put_across(task.config, task.events, task.placed, model) if task.shared else model
+    if not task.shared:
+        return model
+    return learned_scan.put_under(task.config, task.events, task.placed, model, STREAM.child(task.placed.label))
 
 
 def auc(real, model):
