@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from dimuon.__main__ import main
+from dimuon.bumphunt.scan_windows import scan_windows, searched
 from dimuon.commands import plan
 from dimuon.planning import costs, sizes, speeds
 from dimuon.planning.costs import Costs
@@ -106,6 +107,46 @@ def test_the_command_says_what_is_to_be_done(inside, monkeypatch, caplog):
     assert "longest pole with 64 workers: scan" in text
     monkeypatch.setattr(speeds, "measure", None)  # the second time it is known
     assert main(["plan", "a.yaml"]) == 0
+
+
+SCAN = """
+scan: {range: [5.0, 16.0], resolution: 0.02, methods: [classical, learned], mode: MODE, toys: 0, nulls: NULLS}
+"""
+
+
+def scanned(inside, mode, nulls=0):
+    """The work of a scan of the simulated sample of the file, and its number of windows."""
+    (inside / "s.yaml").write_text(CONFIG + SCAN.replace("MODE", mode).replace("NULLS", str(nulls)))
+    costs_here = costs_of("s.yaml")
+    events = sizes.like(costs_here.config, 24_000)
+    windows = searched(scan_windows(costs_here.config.scan, events.mass))
+    return plan.scan_work(costs_here, costs_here.config.scan, events), len(windows), (costs_here, events)
+
+
+def test_a_scan_is_planned_by_its_section(inside):
+    work, n, (base, events) = scanned(inside, "retrain")
+    assert f"{n} windows, 2 charges, 0 toys; learned (retrain): {2 * n} searches, {2 * n} trainings" in work.reason
+    one, _, _ = scanned(inside, "one_model")
+    tuned, _, _ = scanned(inside, "fine_tune")
+    assert one.parallel_s < tuned.parallel_s  # the epochs of each window
+    with_nulls, _, _ = scanned(inside, "one_model", nulls=50)
+    assert f"100 null datasets: {100 * n:,} searches" in with_nulls.reason
+    windows = searched(scan_windows(base.config.scan, events.mass))
+    share = sum(float(np.mean(each.window.in_window(events.mass))) for each in windows)
+    expected = sum(
+        50 * share * base.chain_s(charge, base.config.studies.members)
+        + base.sizes.charges[charge] * base.config.estimator.epochs * SPEEDS.fit_s
+        for charge in ("os", "ss")
+    )
+    assert with_nulls.parallel_s - one.parallel_s == pytest.approx(expected)
+
+
+def test_the_command_plans_a_scan_that_is_due(inside, monkeypatch, caplog):
+    monkeypatch.setattr(speeds, "measure", lambda *_: SPEEDS)
+    caplog.set_level("INFO", "dimuon")
+    scanned(inside, "retrain")
+    assert main(["plan", "s.yaml"]) == 0
+    assert "learned (retrain)" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from scipy.stats import kstest, norm
 
+import dimuon
 from dimuon.__main__ import main
 from dimuon.background import saved
 from dimuon.bumphunt import steps
@@ -405,6 +406,31 @@ def test_nothing_left_to_calibrate_with(inside):
     few.write_text(few.read_text().replace("held_out: 1", "held_out: 2"))
     with pytest.raises(UserError, match="studies.held_out = 2"):
         pseudoexperiments.run(make_study("pseudoexperiments", few))
+
+
+def test_ledger_says_where_other_code_goes_on(tmp_path, monkeypatch, caplog):
+    """Once for each change, with what it keeps; nothing is refused, and nothing said of the same code."""
+    path = tmp_path / "ledger.jsonl"
+    ledger.Ledger(path, {"a": 1}).add("x", {"value": 2})
+    assert ledger.Ledger(path, {"a": 1}).records == {"x": {"value": 2}}
+    assert not caplog.records
+    now = provenance.sources_hash()
+    monkeypatch.setattr(provenance, "sources_hash", lambda: "f" * 64)
+    again = ledger.Ledger(path, {"a": 1})
+    assert (
+        f"1 finished tasks were done with other source files of dimuon ({dimuon.__version__}, {now[:8]}" in caplog.text
+    )
+    assert "ffffffff) and are kept" in caplog.text
+    again.add("y", {"value": 3})
+    caplog.clear()
+    assert ledger.Ledger(path, {"a": 1}).records == {"x": {"value": 2}, "y": {"value": 3}}
+    assert not caplog.records
+    codes = [line["code"]["sources_sha256"] for line in map(json.loads, path.open()) if "code" in line]
+    assert codes == [now, "f" * 64]  # x was done with the first, y with the second
+    old = [line for line in path.read_text().splitlines() if '"key"' in line]
+    path.write_text("\n".join(['{"settings": {"a": 1}}', *old]) + "\n")
+    ledger.Ledger(path, {"a": 1})
+    assert "2 finished tasks were done with other source files of dimuon (of an earlier version, now" in caplog.text
 
 
 def test_ledger_survives_a_torn_line_and_refuses_a_damaged_one(tmp_path):

@@ -9,18 +9,27 @@ import logging
 import os
 import re
 
+import numpy as np
+
+from dimuon.bumphunt import learned_scan
+from dimuon.bumphunt.scan_windows import ScanSettings, scan_windows, searched
 from dimuon.commands.needed import Analysis
 from dimuon.commands.needed import plan as needed
 from dimuon.errors import UserError
+from dimuon.events import Events
 from dimuon.planning.costs import Costs, studies
 from dimuon.planning.sizes import sizes
 from dimuon.planning.speeds import speeds
 from dimuon.planning.work import Work
 from dimuon.screen import aligned
+from dimuon.studies.learned_windows import JOINT
+from dimuon.studies.scan_results import SCAN
 from dimuon.workflow import cli, products
 
 log = logging.getLogger("dimuon")
 
+CLASSICAL_S = 6e-5  # s of a window and binning in a spectrum without a signal: 1,000 in 60 windows take 3.4 s
+JOINT_GAIN = 3.0  # times that flows of several windows are trained faster in one stack
 STUDIES = ("pseudoexperiments", "injection", "controls", "variations")  # whose searches are counted
 
 
@@ -57,13 +66,16 @@ def works(analysis: Analysis, arguments: argparse.Namespace) -> list[Work]:
     """All that is to be done, in its order."""
     steps = [each for each in needed(analysis, list(analysis.steps)) if arguments.all or each.reason]
     asked = bool(arguments.study or arguments.nulls or arguments.windows)
-    if not steps and not asked:
+    scan = analysis.config.scan if arguments.all or _scan_is_due(analysis) else None
+    if not steps and not asked and scan is None:
         return []
     found, events = sizes(analysis.run(products.STEP_7))
     measured, place = speeds(analysis.config, events, arguments.again)
     log.info("sizes: %s; speeds: measured in %.0f s (%s)", found.how, measured.seconds, place)
     costs = Costs(analysis.config, found, measured)
     planned = [costs.step(each.step, each.reason or "asked for") for each in steps]
+    if scan is not None:
+        planned.append(scan_work(costs, scan, events))
     planned += studies(costs, arguments.study)
     members = analysis.config.studies.members
     if arguments.nulls:
@@ -73,6 +85,58 @@ def works(analysis: Analysis, arguments: argparse.Namespace) -> list[Work]:
         n, fits = n_windows * n_sets * (1 + n_nulls), n_windows * n_sets
         planned.append(costs.nulls("scan", n, members, f"{n:,} searches, {fits:,} trainings", fits))
     return planned
+
+
+def _scan_is_due(analysis: Analysis) -> bool:
+    """Whether there is a scan that was not done, or not so."""
+    run = analysis.run(products.SCAN_MAKER)
+    path = run.path(SCAN)
+    return analysis.config.scan is not None and (not path.exists() or run.stale(path) is not None)
+
+
+def scan_work(costs: Costs, scan: ScanSettings, events: Events) -> Work:
+    """The mass scan. events: like those of a charge.
+
+    A window costs what its share of the events does; null datasets are searched in all windows.
+    """
+    config, windows = costs.config, searched(scan_windows(scan, events.mass))
+    shares = [float(np.mean(each.window.in_window(events.mass))) for each in windows]
+    n, charges = len(windows), costs.charges
+    cpu = len(charges) * n * len(scan.binnings) * scan.toys * CLASSICAL_S
+    tasks, longest, said = len(charges) * n, 0.0, [f"{n} windows, {len(charges)} charges, {scan.toys:,} toys"]
+    if "learned" in scan.methods:
+        kind, share = config.estimator, sum(shares)
+        epoch_s = {charge: costs.sizes.charges[charge] * costs.speeds.fit_s for charge in charges}
+        if scan.mode == "retrain":
+            joint = learned_scan.can_be_joint(kind)
+            fits, parts = n, -(-n // JOINT) if joint else n
+            epochs = share * costs.epochs / (JOINT_GAIN if joint else 1.0)
+        else:
+            fits, parts = 1, costs.n_stacks
+            epochs = costs.epochs + (share * scan.tuning_epochs if scan.mode == "fine_tune" else 0.0)
+        searches = {charge: share * costs.chain_s(charge, config.bdt.members) for charge in charges}
+        cpu += sum(epoch_s[charge] * epochs + searches[charge] for charge in charges)
+        longest = max(epoch_s[charge] * epochs / parts for charge in charges)
+        said.append(f"learned ({scan.mode}): {len(charges) * n:,} searches, {len(charges) * fits:,} trainings")
+        if scan.nulls:
+            null_s = {charge: share * costs.chain_s(charge, config.studies.members) for charge in charges}
+            cpu += sum(scan.nulls * null_s[charge] + epoch_s[charge] * costs.epochs for charge in charges)
+            tasks, longest = tasks + len(charges) * scan.nulls, max(longest, *null_s.values())
+            said.append(f"{len(charges) * scan.nulls:,} null datasets: {len(charges) * scan.nulls * n:,} searches")
+    return Work(
+        "scan",
+        "; ".join(said),
+        serial_s=0.0,
+        parallel_s=cpu,
+        n_tasks=tasks,
+        longest_s=longest,
+        start_s=costs.speeds.start_s,
+        driver_mb=costs.speeds.program_mb + tasks * 0.02,
+        worker_mb=costs.speeds.program_mb,
+        disk_mb=tasks * 0.02,
+        shared_mb=1.0,
+        task_mb=0.03,
+    )
 
 
 def _three(text: str) -> tuple[int, int, int]:

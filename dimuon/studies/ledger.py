@@ -10,6 +10,7 @@ from concurrent.futures import Executor, as_completed
 from pathlib import Path
 from typing import Any
 
+import dimuon
 from dimuon import progress
 from dimuon.errors import UserError
 from dimuon.progress import follow
@@ -26,6 +27,9 @@ Task = tuple[Any, ...]  # (function, *arguments)
 class Ledger:
     """Finished tasks of a study, one JSON line each, after a first line with what they depend on.
 
+    The first line names the code, too, and where other code goes on a line before its tasks does: that is said, and
+    nothing refused, for most changes of the code change no result.
+
     path: made where absent. settings: {name: value}, JSON values; a ledger begun with others is refused. leave_out:
     names that earlier versions wrote among them and that may change.
     records: {key: record} of the finished tasks.
@@ -37,7 +41,7 @@ class Ledger:
             self._read(json.loads(json.dumps(settings)), leave_out)
         else:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._append({"settings": settings})
+            self._append({"settings": settings, "code": code()})
 
     def add(self, key: str, record: Record) -> None:
         """Keep the record of a finished task; on disk when this returns."""
@@ -55,12 +59,13 @@ class Ledger:
         whole = text[: text.rfind(b"\n") + 1]  # a line cut short by a kill is a task not finished
         try:
             first, *lines = [json.loads(line) for line in whole.splitlines()] or [{"settings": None}]
-            begun, self.records = first["settings"], {line["key"]: line["record"] for line in lines}
+            begun = first["settings"]
+            self.records = {line["key"]: line["record"] for line in lines if "code" not in line}
         except (ValueError, KeyError, TypeError) as error:
             raise UserError(f"{self.path}: not a readable ledger ({error}); delete it to begin anew") from error
         if begun is None:
             self.path.unlink()
-            self._append({"settings": settings})
+            self._append({"settings": settings, "code": code()})
             return
         for name in sorted((provenance.without_device(begun).keys() | settings.keys()) - {*leave_out}):
             if begun.get(name) != settings.get(name):
@@ -70,6 +75,26 @@ class Ledger:
                 )
         if len(whole) < len(text):
             os.truncate(self.path, len(whole))
+        codes = [line["code"] for line in (first, *lines) if "code" in line]
+        if self.records and (not codes or codes[-1] != code()):
+            log.warning(
+                "%s: %d finished tasks were done with other source files of dimuon (%s, now %s) and are kept; delete "
+                "it where the change concerns them",
+                self.path,
+                len(self.records),
+                _in_words(codes[-1]) if codes else "of an earlier version",
+                _in_words(code()),
+            )
+            self._append({"code": code()})
+
+
+def code() -> dict[str, str]:
+    """By what the code that does a task is known: its version, and the hash of its source files."""
+    return {"version": dimuon.__version__, "sources_sha256": provenance.sources_hash()}
+
+
+def _in_words(known: Mapping[str, str]) -> str:
+    return f"{known['version']}, {known['sources_sha256'][:8]}"
 
 
 def settings_of(run: provenance.Run, inputs: Sequence[Path], leave_out: Sequence[str] = ()) -> dict[str, Any]:

@@ -23,7 +23,8 @@ window the files lie under `windows/<SR>/`, such as `windows/9-10.6/`.
 
 One folder per analysis, `results/<name>/`, holds its results. Nothing here is under version control; every file can be
 made again with the step named. Of a search in another mass window the files lie under `windows/<SR>/`, such as
-`windows/9-10.6/`. A study keeps its finished tasks in `studies/<study>.ledger.jsonl` and goes on from there.
+`windows/9-10.6/`. A study keeps its finished tasks in `studies/<study>.ledger.jsonl` and goes on from there; where the
+source files have changed in between, it says so and keeps them.
 """,
 }
 SIDECAR = """
