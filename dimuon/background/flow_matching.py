@@ -13,8 +13,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from dimuon.background.autograd import ByAutograd
 
-class FlowMatching(nn.Module):
+
+class FlowMatching(ByAutograd, nn.Module):
     """Velocity networks of several members, stacked. Shapes and interface as `maf.StackedMaf`.
 
     weights, biases: of each layer, (members, n_out, n_in) and (members, n_out). steps: Runge-Kutta steps of fourth

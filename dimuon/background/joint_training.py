@@ -121,12 +121,9 @@ class JointTraining:
     def _step(self, first: int, last: int, x: Any, mass: Any, noise: Any) -> Tensor:
         """A step of the parts from `first` up to `last`; returns the sum of the losses of each member."""
         place, stack = self._place(first, last), self._stack(first, last)
-        losses = stack.loss(x, mass, noise)
-        losses.mean(dim=1).sum().backward()
+        losses: Tensor = stack.differentiate(x, mass, noise)
         self.adam.step(place, {name: parameter.grad for name, parameter in stack.named_parameters()})
-        stack.zero_grad()
-        summed: Tensor = losses.detach().sum(dim=1).double()
-        return summed
+        return losses.double()
 
     def _stack(self, first: int, last: int) -> Any:
         """A network of these parts that shares its weights with the whole stack."""

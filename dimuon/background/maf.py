@@ -3,6 +3,7 @@
 One member is built from nflows parts (`reference_flow`); `StackedMaf` holds the parameters of several in tensors whose
 first axis is the member, computes them with batched matrix products and hands them back as nflows modules. The two
 agree in log-density to float32 rounding. Internally events are the last axis, where the processor's vectors want them.
+`loss` is the form to read, and autograd takes its gradient; training uses the same written out (`maf_gradient`).
 """
 
 import math
@@ -19,14 +20,12 @@ from nflows.transforms.permutations import ReversePermutation
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-Net = Callable[[Tensor], tuple[Tensor, Tensor]]  # from features to (scale, shift)
+from dimuon.background.maf_gradient import BATCH_NORM_EPS, MIN_SCALE, Folded, Gradients, Net
+
 Place = tuple[int, str]
 
-MIN_SCALE = 1e-3  # MaskedAffineAutoregressiveTransform: scale = softplus(u) + 1e-3
-BATCH_NORM_EPS = 1e-5  # BatchNorm: its eps
 CHUNK = 1024  # events at a time where no gradient is taken: fits a processor's cache
 PARTS_PER_BLOCK = 3  # MADE, batch norm, reverse permutation
-ALL = slice(None)  # blocks
 
 # name here: (place in the block, name in the nflows module)
 PARAMETERS = {
@@ -109,6 +108,7 @@ class StackedMaf(nn.Module):
             self.register_buffer(name, _stack(flows, place, self.blocks))
         for name, place in MASKS.items():  # the same in every block and member
             self.register_buffer(name, _stack(flows[:1], place, 1)[0, 0], persistent=False)
+        self.differentiated = Gradients()
 
     @classmethod
     def build(cls, n_features: int, settings: Any, seeds: Sequence[int]) -> "StackedMaf":
@@ -137,16 +137,20 @@ class StackedMaf(nn.Module):
         """Negative log-density [nats]: (members, n_events). noise: not used."""
         return -self.log_prob(x, mass)
 
+    def differentiate(self, x: Tensor, mass: Tensor, noise: Tensor | None = None) -> Tensor:
+        """The gradient of `loss` as `autograd.ByAutograd` takes it, written out (`maf_gradient`)."""
+        return self.differentiated(self, x, mass)
+
     def finish_epoch(self, x: Tensor, mass: Tensor) -> None:
         """Take the batch norm's statistics over the whole training set, block after block."""
         chunks = range(0, x.shape[2], CHUNK)
         with torch.no_grad():
+            folded = Folded.of(self)
             for block in range(self.blocks):
                 parts = []
                 for start in chunks:
-                    (net,) = self._nets(mass[..., start : start + CHUNK], slice(block, block + 1))
                     part = x[..., start : start + CHUNK]
-                    scale, shift = net(part)
+                    scale, shift = folded.net(block, mass[..., start : start + CHUNK])(part)
                     parts.append(torch.addcmul(shift, scale, part))
                 x = torch.cat(parts, dim=2)
                 variance, mean = torch.var_mean(x, dim=2, keepdim=True)
@@ -198,11 +202,14 @@ class StackedMaf(nn.Module):
         scale = self._norm_scale(block) * variance.rsqrt()
         return torch.addcmul(self.norm_bias[:, block, :, None], x - mean, scale).flip(1)
 
-    def _nets(self, mass: Tensor, which: slice = ALL) -> list[Net]:
-        """The functions from features to (scale, shift) at these masses, of the blocks in the slice `which`."""
+    def _nets(self, mass: Tensor) -> list[Net]:
+        """The functions from features to (scale, shift) at these masses, of each block; folded without a gradient."""
+        if not torch.is_grad_enabled():
+            folded = Folded.of(self)
+            return [folded.net(block, mass) for block in range(self.blocks)]
 
         def blocks(values: Tensor) -> Tensor:
-            return values[:, which].transpose(0, 1)
+            return values.transpose(0, 1)
 
         context = torch.addcmul(blocks(self.context_bias)[..., None], blocks(self.context_weight), mass[None])
         context = tanh(context) + blocks(self.first_bias)[..., None]
@@ -217,7 +224,7 @@ class StackedMaf(nn.Module):
         )
         return [_made(*layer) for layer in layers]
 
-    def _norm_scale(self, block: int | slice = ALL) -> Tensor:
+    def _norm_scale(self, block: int | slice = slice(None)) -> Tensor:
         return (F.softplus(self.norm_weight[:, block]) + BATCH_NORM_EPS)[..., None]
 
 

@@ -18,13 +18,14 @@ from nflows.transforms.permutations import ReversePermutation
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from dimuon.background.autograd import ByAutograd
 from dimuon.errors import AnalysisError
 
 TAIL_BOUND = 8.0  # the splines act within +-8 standard deviations, the identity beyond
 RESIDUAL_BLOCKS = 2  # of two layers each, in the network of every spline block
 
 
-class SplineFlows(nn.Module):
+class SplineFlows(ByAutograd, nn.Module):
     """Several nflows flows of equal shape as one module. Shapes and interface as `maf.StackedMaf`."""
 
     needs_noise = False

@@ -45,6 +45,10 @@ class StackedModel(Protocol):
         """Untrained members, one per seed. settings: the section of its kind."""
         ...
 
+    def differentiate(self, x: torch.Tensor, mass: torch.Tensor, noise: torch.Tensor | None) -> torch.Tensor:
+        """Gradients of a step; see `autograd.ByAutograd`."""
+        ...
+
     def finish_epoch(self, x: torch.Tensor, mass: torch.Tensor) -> None:
         """What is to be done after an epoch with all training events."""
         ...
@@ -235,11 +239,9 @@ class StackTraining:
         total = torch.zeros(len(x), dtype=torch.float64)
         self.model.train()
         for batch in self.batches:
-            self.optimizer.zero_grad()
-            losses = self.model.loss(x[..., batch], mass[..., batch], None if noise is None else noise[..., batch])
-            losses.mean(dim=1).sum().backward()
+            chosen = None if noise is None else noise[..., batch]
+            total += self.model.differentiate(x[..., batch], mass[..., batch], chosen).cpu()
             self.optimizer.step()
-            total += losses.detach().sum(dim=1).cpu()
         return total / x.shape[2]
 
     @torch.no_grad()
