@@ -13,6 +13,7 @@ from dimuon.background.kinds import EstimatorSettings
 from dimuon.background.scaler import LogitScaler
 from dimuon.classifiers.kinds.xgboost import XGBoostSettings
 from dimuon.methods.protocol import METHODS, Chain, Given, Truth
+from dimuon.methods.shared import Shared
 from dimuon.statistics.improvement import improvement
 from dimuon.statistics.significance import fit_sidebands
 from dimuon.workflow.executor import AtOnce
@@ -36,7 +37,7 @@ class MixtureSettings(EstimatorSettings):
         raise NotImplementedError
 
 
-@dataclass
+@dataclass(eq=False)
 class FewGaussians:
     """Both the estimator and, once fitted, its model."""
 
@@ -105,6 +106,7 @@ def given(truth=Gaussians(), n_signal=N_SIGNAL, seed=1, **chain):
         LogitScaler().fit(events.features, WINDOW.in_sidebands(events.mass)),
         Chain(**settings),
         Stream(seed),
+        Shared(Stream(seed)),
         AtOnce(),
         Truth(truth.signal(5000, rng), truth.background(N_FURTHER, rng, *in_sr)),
         truth.background(N_BACKGROUND, rng),

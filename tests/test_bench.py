@@ -16,7 +16,7 @@ from dimuon.errors import UserError
 from dimuon.figures.studies import bench as figures
 from dimuon.simulation.labelled import background_events, mismodelled
 from dimuon.simulation.processes import DRELL_YAN_IN_JETS, HADRON_DECAYS
-from dimuon.studies.bench import matrix, samples, summary, tables
+from dimuon.studies.bench import detection, matrix, samples, summary, tables
 from dimuon.studies.bench.matrix import Bench, cells, places
 from dimuon.studies.bench.samples import Simulated
 from dimuon.studies.bench.summary import Band, Standing
@@ -82,10 +82,23 @@ def test_the_matrix(few):
     assert {(place.n_injected, place.features, place.noise) for place in places(bench)} == {(10, "paper", 0)}
 
 
+def test_a_worker_gets_a_sample_or_where_there_are_few_some_of_its_methods(few):
+    listed = list(cells(bench_of(methods=["supervised", "cwola", "rad_ot"], injected=[0, 20])))
+    keys = [[each.labels["method"] for each in part] for part in matrix.parts(listed, 2)]
+    assert keys == [["cwola", "rad_ot", "supervised"]] * 2 or keys == [["supervised", "cwola", "rad_ot"]] * 2
+    assert [len(part) for part in matrix.parts(listed, 4)] == [2, 1, 2, 1]
+    assert [len(part) for part in matrix.parts(listed[:1], 16)] == [1]
+
+
 def test_the_configured_estimator_is_not_done_twice(few):
     config = bench_of(methods=["cathode", "maf", "spline_coupling"]).config
     assert matrix.methods(config, "simulated") == ["cathode", "spline_coupling"]
     assert matrix.methods(bench_of(methods=["maf"]).config, "simulated") == ["maf"]
+    assert matrix.methods(bench_of(methods=["cathode", "cathode_xgboost", "cathode_dense"]).config, "os") == [
+        "cathode",
+        "cathode_dense",
+    ]
+    assert matrix.methods(bench_of(methods=["handed_in", "quak", "cwola"]).config, "os") == ["cwola"]
     assert matrix.methods(bench_of().config, "os") == ["cwola"]  # data have no truth
 
 
@@ -98,6 +111,11 @@ def test_files_and_what_is_in_them(done):
     signal = frame[frame["n_injected"] == 150].set_index("method")
     assert signal.loc["supervised", "improvement_max"] > 1.3
     assert np.isnan(signal.loc["supervised", "z0_likelihood"])  # it is no probability of being data
+    assert signal.loc["cwola", "z0_loose_median"] == pytest.approx(
+        signal.loc["cwola", "z0_loose"], abs=1e-9
+    )  # 1 member
+    assert np.isnan(signal.loc["supervised", "z0_loose_median"])
+    assert signal["z0_own"].isna().all()
     assert signal.loc["supervised", "template_auc"] != signal.loc["supervised", "template_auc"]
     assert 0 < signal.loc["cwola", "template_auc"] < 1
     curve = pd.read_parquet(written / "curves.parquet")
@@ -123,7 +141,7 @@ def test_it_goes_on_where_it_was_stopped_and_gives_the_same_bytes(done, few, mon
     (here / "bench.ledger.jsonl").write_text("".join(lines[:-1]))  # all but the last cell
     begun = []
     read = matrix.read
-    monkeypatch.setattr(matrix, "read", lambda scenario: begun.append(scenario.key) or read(scenario))
+    monkeypatch.setattr(matrix, "read", lambda part: begun.extend(each.key for each in part) or read(part))
     command.written(bench_of(nulls=1))
     assert begun == [json.loads(lines[-1])["key"]]
     for name in ("cells", "curves", "nulls"):
@@ -223,6 +241,35 @@ def standing(method, gain, low, high, **place):
     return Standing(
         **where, method=method, title=method, is_bound=method == "idealised", n=3, n_sculpted=0, bands=bands
     )
+
+
+def test_detections_are_those_of_the_same_rate_of_false_alarms():
+    """Of 40 samples without a signal 2 lie above the threshold; the best of three has a higher one of its own."""
+    rng = np.random.default_rng(4)
+    place = {"sample": "simulated", "features": "paper", "leak": 0.0, "noise": 0}
+
+    def rows(n, shift, n_injected):
+        z0 = {name: rng.normal(shift, 1, n) for name in detection.PARTS}
+        return [
+            {**place, "n_injected": n_injected, "method": name, "repeat": i, "experiment": i, "z0_loose": z0[name][i],
+             "z0_tight": np.nan, "z0_max": np.nan}
+            for name in z0 for i in range(n)
+        ]  # fmt: skip
+
+    nulls, signals = pd.DataFrame(rows(40, 0.0, 0)), pd.DataFrame(rows(30, 2.5, 100))
+    found = {each.method: each for each in detection.detections(signals, nulls)}
+    table = nulls.pivot_table(index="repeat", columns="method", values="z0_loose")
+    one = found["cathode"]
+    assert (table["cathode"] > one.threshold).sum() == 2
+    assert one.n_nulls == 40
+    assert one.k == (signals.loc[signals["method"] == "cathode", "z0_loose"] > one.threshold).sum()
+    best = found[detection.BEST]
+    assert (table.max(axis=1) > best.threshold).sum() == 2
+    assert best.threshold > max(found[name].threshold for name in detection.PARTS) - 1e-12
+    assert best.k >= one.k - 3
+    assert list(detection.detections(signals, nulls[nulls["repeat"] < 19])) == []  # too few
+    (sentence,) = detection.words(list(found.values()))
+    assert sentence.startswith("100 signal events, features paper, cut that keeps 10 %: at a false-alarm rate of 5 %")
 
 
 def test_words_follow_from_the_numbers():

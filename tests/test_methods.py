@@ -18,8 +18,11 @@ from dimuon.methods.kinds.cathode import derived
 from dimuon.methods.kinds.combined import MeanRank
 from dimuon.methods.kinds.rad_ot import partners
 from dimuon.methods.kinds.residual_anode import fit_excess
-from dimuon.methods.protocol import METHODS, cross_fitted
+from dimuon.methods.kinds.tag_n_train import objects
+from dimuon.methods.nplm import Nplm
+from dimuon.methods.protocol import METHODS, cross_fitted, learned_by, scores_by
 from dimuon.methods.quantiles import Quantiles
+from dimuon.methods.shared import Shared
 from dimuon.statistics.improvement import argos, improvement
 from tests.gaussians import FLOW, Gaussians, MixtureSettings, given, scored, share_of_ideal
 
@@ -67,7 +70,7 @@ def test_a_probability_of_being_data_is_the_exact_one(known, name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["cathode", "lacathode"])
+@pytest.mark.parametrize("name", ["cathode", "lacathode", "curtains"])
 def test_so_is_that_of_methods_with_a_flow(known, name):
     require_the_exact_probability(name, *known)
 
@@ -85,6 +88,37 @@ def test_so_is_that_of_the_kernel_method_for_a_signal_as_wide_as_the_background(
     truth = Gaussians(mean=2.0, std=1.0)
     events, is_signal = given(truth, estimator=MixtureSettings())
     require_the_exact_probability("kernel", events, is_signal, truth.ratio(events.further))
+    assert scored("kernel", events).own_z > 5  # 500 signal events among 2,300
+
+
+@pytest.mark.slow
+def test_tag_n_train_orders_events_as_the_ratios_of_two_mixtures_do():
+    """Of each object it learns (1 - f) + f r, r its own ratio and f the purity of what the other one tags: the product
+    of both is what it can know, not the exact ratio."""
+    truth = Gaussians()
+    events, is_signal = given(truth, members=2, folds=2)
+    scores, edge = scored("tag_n_train", events), norm.isf(0.1)  # 20 % of the background lie beyond, on either side
+    tagged = norm.sf(edge, truth.mean, truth.std) + norm.cdf(-edge, truth.mean, truth.std)
+    n_signal = events.window.in_sr(events.truth.signal.mass).mean() * 500
+    n_tagged = tagged * n_signal, 0.2 * (events.in_sr.sum() - n_signal)
+    x, purity = events.further.features, n_tagged[0] / sum(n_tagged)
+    ratios = norm.pdf(x, truth.mean, truth.std) / norm.pdf(x)
+    assert not scores.probability
+    assert np.corrcoef(scores.further, np.log1p(purity * (ratios - 1)).sum(axis=1))[0, 1] > CORRELATION
+    assert share_of_ideal(scores.further, truth.ratio(events.further), is_signal) > SHARE
+
+
+@pytest.mark.slow
+def test_quak_has_the_order_of_the_ratio_for_signals_that_are_the_right_ones():
+    """With others it has the order of theirs: knowledge that is wrong costs."""
+    truth, other = Gaussians(), Gaussians(mean=-1.5)
+    events, is_signal = given(truth, folds=2)
+    shares, ratio = [], truth.ratio(events.further)
+    for prior in (truth, other):
+        scores = scored("quak", replace(events, prior=prior.signal(3000, np.random.default_rng(3))))
+        shares.append(share_of_ideal(scores.further, ratio, is_signal))
+        assert spearmanr(scores.further, prior.ratio(events.further)).statistic > CORRELATION
+    assert shares[0] > SHARE > shares[1]
 
 
 @pytest.mark.slow
@@ -94,7 +128,7 @@ def test_the_mean_rank_is_that_of_its_parts(known):
     method = MeanRank(parts=("cwola", "supervised"))
     learned = method.learn(events)
     scores = method.score(events, learned)
-    parts = [METHODS[name].score(events, learned[name]) for name in method.parts]
+    parts = [scores_by(events, name, learned[name]) for name in method.parts]
     by_hand = [(part.events[~events.in_sr] < part.further[0]).mean() for part in parts]
     assert scores.further[0] == pytest.approx(np.mean(by_hand), abs=0.01)  # but for ties
     assert share_of_ideal(scores.further, ratio, is_signal) > SHARE
@@ -150,18 +184,91 @@ def test_no_event_is_scored_by_what_saw_it():
 def test_every_method_says_what_it_is(name):
     method = METHODS[name]
     assert method.title
-    assert method.paper.startswith("arXiv:") or name == "mean_rank"
+    assert method.paper.startswith("arXiv:") or name in {"mean_rank", "handed_in"}
     assert type(method).__module__.startswith("dimuon.methods.kinds.")
 
 
 def test_what_is_not_there_is_said(known):
     without = replace(known[0], truth=None, simulation=None)
-    for name in ("idealised", "supervised", "salad"):
-        with pytest.raises(AnalysisError, match="no (event of known origin|simulation)"):
+    for name in ("idealised", "supervised", "salad", "quak", "handed_in"):
+        with pytest.raises(AnalysisError, match="no (event of known origin|simulation|scores were handed in)"):
             scored(name, without)
     far = known[0].events[np.abs(known[0].events.mass - 9.8) > 2]
     with pytest.raises(AnalysisError, match="0 events below the SR within 0.8"):
         scored("cwola", replace(known[0], events=far))
+
+
+def test_scores_that_are_handed_in_are_those_of_their_rows(known):
+    table = known[0].events
+    own, chosen = np.random.default_rng(1).uniform(size=len(table)), np.array([70, 3, 15_000])
+    table = replace(table, row=np.random.default_rng(2).permutation(len(table)) + 5)
+    there = replace(known[0], events=table, handed_in=own, further=table[chosen])
+    scores = scored("handed_in", there)
+    np.testing.assert_array_equal(scores.further, own[chosen])
+    np.testing.assert_array_equal(scores.events, own)
+
+
+def test_what_is_shared_is_learned_once_and_charged_to_each():
+    shared, calls = Shared(Stream(1)), []
+
+    def base():
+        calls.append("base")
+        sum(range(2_000_000))
+        return 1
+
+    first = shared.once("first", lambda: 1 + shared.once("base", base))
+    second = shared.once("second", lambda: 2 + shared.once("base", base))
+    assert (first, second, calls) == (2, 3, ["base"])
+    for clock in (0, 1):
+        assert shared.seconds("first")[clock] >= shared.seconds("base")[clock] > 0
+        assert shared.seconds("second")[clock] >= shared.seconds("base")[clock]
+        assert shared.seconds("first")[clock] < 2 * shared.seconds("base")[clock]  # and not twice
+
+
+def test_other_classifiers_see_the_very_same_template():
+    events, _ = given(estimator=MixtureSettings(), members=1)
+    names = ("cathode", "cathode_hist_gradient_boosting")
+    one, other = (scores_by(events, name, learned_by(events, name)) for name in names)
+    assert one.template is other.template
+    assert np.corrcoef(one.further, other.further)[0, 1] > 0.8
+    assert (one.further != other.further).mean() > 0.9
+    assert one.members.shape == (len(events.events), 1)
+
+
+def test_objects_are_the_muons_and_what_is_of_both_goes_to_the_smaller_one():
+    names = ["dimu_pt", "mu0_ip3d", "mu1_ip3d", "mu1_iso04", "noise_0"]
+    first, second = objects(names)
+    assert [names[place] for place in first] == ["dimu_pt", "mu0_ip3d", "noise_0"]
+    assert [names[place] for place in second] == ["mu1_ip3d", "mu1_iso04"]
+    with pytest.raises(AnalysisError, match="two objects need at least two features, found dimu_pt"):
+        objects(["dimu_pt"])
+
+
+def test_the_own_test_of_nplm_is_calibrated_and_its_statistic_the_best_of_all():
+    """Without a signal its p-values are as often small as they say; t is that of the function that it fits."""
+    rng = np.random.default_rng(9)
+    test = Nplm.of(rng.normal(size=(2000, 2)), rng.normal(size=(40, 400, 2)), 2.0, rng)
+    found = np.array([test.significance(rng.normal(size=(400, 2))) for _ in range(60)])
+    assert 0.25 < (found > 0).mean() < 0.75  # half of them, +- 4 standard errors
+    assert (found > 1.0).mean() < 0.16 + 4 * np.sqrt(0.16 * 0.84 / 60)
+    shifted = rng.normal(size=(400, 2)) + 0.5
+    exact = 0.5 * (shifted - 0.25).sum(axis=1)  # log of the ratio
+    assert test.significance(shifted) > 4
+    assert test.statistic(shifted) > 0.9 * 2 * exact.sum()  # the term of the reference vanishes on the mean
+
+
+def test_what_is_carried_follows_features_that_drift_with_the_mass():
+    """CURTAINs' map on flows that know the drift; where a mass is carried to itself nothing moves."""
+    events, _ = given(Gaussians(slope=0.3), n_signal=0, members=1)
+    learned = METHODS["curtains"].learn(events)
+    template = METHODS["curtains"].score(events, learned).template
+    assert events.window.in_sr(template.mass).all()
+    drift = 0.3 * (template.mass[:, None] - 9.8)
+    np.testing.assert_allclose((template.features - drift).mean(axis=0), 0, atol=0.15)
+    np.testing.assert_allclose((template.features - drift).std(axis=0), 1, atol=0.15)
+    x = events.prepared(events.sidebands[:100])
+    mass = events.sidebands.mass[:100]
+    np.testing.assert_allclose(learned.carry(x, mass, mass), x, atol=1e-5)
 
 
 def test_what_is_made_of_flows_takes_the_settings_of_the_configured_one():

@@ -149,6 +149,16 @@ def test_the_command_plans_a_scan_that_is_due(inside, monkeypatch, caplog):
     assert "learned (retrain)" in caplog.text
 
 
+def test_a_bench_is_its_cells_its_null_datasets_and_the_flows_of_its_samples(inside, monkeypatch, caplog):
+    """Four samples; the flow of cathode, one of another kind, and ANODE's folds."""
+    monkeypatch.setattr(speeds, "measure", lambda *_: SPEEDS)
+    caplog.set_level("INFO", "dimuon")
+    chosen = "{methods: [cathode, spline_coupling, anode, cwola], injected: [0, 50], seeds: 2, nulls: 30}"
+    (inside / "b.yaml").write_text(f"{CONFIG}bdt: {{folds: 3}}\nbench: {chosen}\n")
+    assert main(["plan", "b.yaml"]) == 0
+    assert "16 cells of 4 samples, 240 null datasets, 20 trainings" in caplog.text
+
+
 @pytest.mark.parametrize(
     ("options", "line"),
     [

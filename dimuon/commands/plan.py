@@ -8,6 +8,7 @@ import argparse
 import logging
 import os
 import re
+from dataclasses import replace
 
 import numpy as np
 
@@ -17,14 +18,21 @@ from dimuon.commands.needed import Analysis
 from dimuon.commands.needed import plan as needed
 from dimuon.errors import UserError
 from dimuon.events import Events
+from dimuon.methods.kinds.cathode import Cathode
+from dimuon.methods.protocol import METHODS
 from dimuon.planning.costs import Costs, studies
 from dimuon.planning.sizes import sizes
 from dimuon.planning.speeds import speeds
 from dimuon.planning.work import Work
 from dimuon.screen import aligned
+from dimuon.studies.bench.matrix import Bench, cells
+from dimuon.studies.bench.products import CELLS
 from dimuon.studies.learned_windows import JOINT
 from dimuon.studies.scan_results import SCAN
 from dimuon.workflow import cli, products
+from dimuon.workflow.config import Config
+from dimuon.workflow.executor import AtOnce
+from dimuon.workflow.products import Maker, Product
 
 log = logging.getLogger("dimuon")
 
@@ -66,8 +74,11 @@ def works(analysis: Analysis, arguments: argparse.Namespace) -> list[Work]:
     """All that is to be done, in its order."""
     steps = [each for each in needed(analysis, list(analysis.steps)) if arguments.all or each.reason]
     asked = bool(arguments.study or arguments.nulls or arguments.windows)
-    scan = analysis.config.scan if arguments.all or _scan_is_due(analysis) else None
-    if not steps and not asked and scan is None:
+    scan = analysis.config.scan if arguments.all or _is_due(analysis, products.SCAN_MAKER, SCAN) else None
+    with_bench = "bench" in analysis.config.model_fields_set and (
+        arguments.all or _is_due(analysis, products.BENCH_MAKER, CELLS)
+    )
+    if not steps and not asked and scan is None and not with_bench:
         return []
     found, events = sizes(analysis.run(products.STEP_7))
     measured, place = speeds(analysis.config, events, arguments.again)
@@ -76,6 +87,8 @@ def works(analysis: Analysis, arguments: argparse.Namespace) -> list[Work]:
     planned = [costs.step(each.step, each.reason or "asked for") for each in steps]
     if scan is not None:
         planned.append(scan_work(costs, scan, events))
+    if with_bench:
+        planned.append(bench_work(costs, Bench(analysis.run(products.BENCH_MAKER), "bench", AtOnce())))
     planned += studies(costs, arguments.study)
     members = analysis.config.studies.members
     if arguments.nulls:
@@ -87,11 +100,11 @@ def works(analysis: Analysis, arguments: argparse.Namespace) -> list[Work]:
     return planned
 
 
-def _scan_is_due(analysis: Analysis) -> bool:
-    """Whether there is a scan that was not done, or not so."""
-    run = analysis.run(products.SCAN_MAKER)
-    path = run.path(SCAN)
-    return analysis.config.scan is not None and (not path.exists() or run.stale(path) is not None)
+def _is_due(analysis: Analysis, maker: Maker, product: Product) -> bool:
+    """Whether a command's table was not made, or not so."""
+    run = analysis.run(maker)
+    path = run.path(product)
+    return not path.exists() or run.stale(path) is not None
 
 
 def scan_work(costs: Costs, scan: ScanSettings, events: Events) -> Work:
@@ -137,6 +150,29 @@ def scan_work(costs: Costs, scan: ScanSettings, events: Events) -> Work:
         shared_mb=1.0,
         task_mb=0.03,
     )
+
+
+def bench_work(costs: Costs, bench: Bench) -> Work:
+    """All of the bench's matrix: a search for each cell and null dataset, a training for each flow of a sample."""
+    config, listed, found = bench.config, list(cells(bench)), costs.sizes
+    samples, names = {each.key.rpartition("/")[0] for each in listed}, {str(each.labels["method"]) for each in listed}
+    largest = max(found.charges, key=lambda charge: found.charges[charge])
+    share = found.in_sr[largest] / found.charges[largest]
+    n_events = max([config.bench.events] * ("simulated" in config.bench.samples) + [*found.charges.values()])
+    own = replace(found, charges={"bench": n_events}, in_sr={"bench": round(share * n_events)})
+    n_nulls = config.bench.nulls * sum(each.labels["n_injected"] == 0 for each in listed)
+    fits = len(samples) * (1 + sum(trainings(name, config) for name in names))  # one is the configured flow's
+    reason = f"{len(listed):,} cells of {len(samples):,} samples, {n_nulls:,} null datasets, {fits:,} trainings"
+    of_bench = Costs(config, own, costs.speeds)
+    return of_bench.nulls("bench", len(listed) + n_nulls, config.bdt.members, reason, fits)
+
+
+def trainings(name: str, config: Config) -> int:
+    """How many flows a method of the bench trains beside the configured one, each taken to be as long as that."""
+    method = METHODS[name]
+    if isinstance(method, Cathode):
+        return int(bool(method.kind))
+    return config.bdt.folds if name == "anode" else 0
 
 
 def _three(text: str) -> tuple[int, int, int]:

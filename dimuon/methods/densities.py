@@ -10,34 +10,35 @@ from dimuon.background.estimators.flows import Flow
 from dimuon.background.protocol import BackgroundModel, HasDensity
 from dimuon.errors import AnalysisError
 from dimuon.events import Events
-from dimuon.methods.protocol import Given
+from dimuon.methods.protocol import Given, background_model
 from dimuon.random import Stream
 
+SMALLEST_BATCH = 32  # of which a batch norm still knows mean and variance
 N_MASSES = 5  # at which a density given the mass is looked at, of equal shares of the background in the SR
 
 
-def trained_density(given: Given, events: Events, stream: Stream) -> BackgroundModel:
+def trained_density(given: Given, events: Events, stream: Stream) -> HasDensity:
     """The configured estimator, trained on some events. `AnalysisError` where it has no density, or for too few.
 
-    A flow sees fewer events than the sidebands as many times more often: its training has as many steps.
+    A flow of fewer events than the sidebands has batches as many times smaller: its training has as many steps.
     """
     settings = given.chain.estimator
     if isinstance(settings, Flow):
-        epochs = round(settings.epochs * max(1.0, len(given.sidebands) / max(len(events), 1)))
-        settings = settings.model_copy(update={"epochs": epochs})
-    model = settings.estimator(given.scaler).fit(events, stream, pool=given.pool)
+        batch = round(settings.batch_size * min(1.0, len(events) / len(given.sidebands)))
+        settings = settings.model_copy(update={"batch_size": max(SMALLEST_BATCH, batch)})
+    return with_density(settings.estimator(given.scaler).fit(events, stream, pool=given.pool))
+
+
+def background_density(given: Given) -> HasDensity:
+    """The density given the mass that the sideband events have. `AnalysisError` where the estimator has none."""
+    return with_density(background_model(given))
+
+
+def with_density(model: BackgroundModel) -> HasDensity:
+    """The model, where it has a density; `AnalysisError` where it has none."""
     if not isinstance(model, HasDensity):
         raise AnalysisError(f"an estimator of kind {model.kind} has no density; take a flow", setting="kind")
     return model
-
-
-def background_densities(given: Given) -> list[BackgroundModel]:
-    """Of each fold, the density given the mass that the sideband events of the other folds have."""
-    outside, fold = ~given.in_sr, given.folds
-    return [
-        trained_density(given, given.events[outside & (fold != test)], given.stream.child("sidebands", test).rooted())
-        for test in range(given.chain.folds)
-    ]
 
 
 def masses_of_sr(given: Given) -> FloatArray:
@@ -47,15 +48,14 @@ def masses_of_sr(given: Given) -> FloatArray:
     return masses
 
 
-def log_density(model: BackgroundModel, given: Given, events: Events, masses: FloatArray) -> FloatArray:
+def log_density(model: HasDensity, given: Given, events: Events, masses: FloatArray) -> FloatArray:
     """log p(features) of the SR: (n_events,), the mean of p(features | mass) over its masses.
 
     In prepared features (`Given.prepared`), dimensionless. The mass of the events themselves does not enter.
     """
     inside = given.within(events)
     parts: Sequence[FloatArray] = [
-        model.log_prob(Events.of(np.full(len(inside), mass), inside.features, inside.names))  # type: ignore[attr-defined]
-        for mass in masses
+        model.log_prob(Events.of(np.full(len(inside), mass), inside.features, inside.names)) for mass in masses
     ]
     mean: FloatArray = logsumexp(parts, axis=0) - np.log(len(parts))
     return mean - given.scaler.log_jacobian(inside.features)

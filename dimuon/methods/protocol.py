@@ -22,6 +22,7 @@ from dimuon.background.scaler import LogitScaler
 from dimuon.classifiers import cross_validation
 from dimuon.classifiers.protocol import ClassifierSettings
 from dimuon.events import Events
+from dimuon.methods.shared import Shared
 from dimuon.random import Stream
 from dimuon.regions import MassWindow
 from dimuon.registry import Registry
@@ -32,7 +33,8 @@ class Needs(StrEnum):
     """What a method takes beside the events."""
 
     EVENTS = "events"  # no more than those
-    SIMULATION = "simulation"  # a simulation of the background
+    SIMULATION = "simulation"  # a simulation of the background, or of signals that there may be
+    SCORES = "scores"  # a score of each event that the user brings along
     TRUTH = "truth"  # events of known origin: it is a bound, no method of a search
 
 
@@ -64,8 +66,10 @@ class Given:
     """What a method is given.
 
     events: of the whole window, SR and sidebands. further: scored too, by all models; none of them was trained on it.
-    masses: the fit to the sideband masses. scaler: how the features are prepared for densities. truth, simulation:
-    None where there is none; the simulation is of the background in the whole window.
+    masses: the fit to the sideband masses. scaler: how the features are prepared for densities. stream: of the method.
+    shared: what the methods of this very sample share, its folds among it. truth, simulation, prior, handed_in: None
+    where there is none. simulation: of the background in the whole window. prior: of a signal that there may be, not
+    the one that there is. handed_in: (n_events,) a score that the user brings along.
     """
 
     events: Events
@@ -75,9 +79,12 @@ class Given:
     scaler: LogitScaler
     chain: Chain
     stream: Stream
+    shared: Shared
     pool: Executor
     truth: Truth | None = None
     simulation: Events | None = None
+    prior: Events | None = None
+    handed_in: FloatArray | None = None
 
     @property
     def in_sr(self) -> BoolArray:
@@ -91,8 +98,8 @@ class Given:
 
     @property
     def folds(self) -> IntArray:
-        """(n_events,) the fold of each event, for every model of this method."""
-        return cross_validation.event_folds(self.in_sr, self.chain.folds, self.stream.child("bdt"))
+        """(n_events,) the fold of each event, for every model of every method."""
+        return cross_validation.event_folds(self.in_sr, self.chain.folds, self.shared.stream)
 
     def within(self, events: Events) -> Events:
         """Events for a density: a feature beyond the range that the scaler was fitted to is taken at its end."""
@@ -119,8 +126,9 @@ class Scores:
 
     events, further: (n_events,) each, of the two sets of `Given`. probability: the score is p_data / (p_data +
     p_background) in the SR, of which a likelihood can be made. template: the background events of the SR that it was
-    compared with, closure: what the same model gives at the masses of the sidebands, an event each; None where there is
-    none.
+    compared with, closure: what the same model gives at the masses of the sidebands, an event each. members:
+    (n_events, n_members) the scores of an ensemble's members, of which `events` is the mean. own_z: the significance by
+    the method's own test of the whole SR. None where there is none.
     """
 
     events: FloatArray
@@ -128,6 +136,8 @@ class Scores:
     probability: bool = False
     template: Events | None = None
     closure: Events | None = None
+    members: FloatArray | None = None
+    own_z: float | None = None
 
 
 class Method(Protocol):
@@ -160,48 +170,95 @@ class Method(Protocol):
 METHODS: Registry[Method] = Registry("dimuon.methods.kinds")
 
 
-def against(given: Given, template: Events, background_fold: IntArray | None = None) -> Scores:
+def learned_by(given: Given, name: str) -> Any:
+    """What a method learns, as its cell of the bench has it; shared by methods."""
+    return given.shared.once(("learned", name), lambda: METHODS[name].learn(_of_method(given, name)))
+
+
+def scores_by(given: Given, name: str, learned: Any) -> Scores:
+    """The scores of a method, as its cell of the bench has them; shared by methods. learned: of `learned_by`."""
+    return given.shared.once(("scores", name), lambda: METHODS[name].score(_of_method(given, name), learned))
+
+
+def _of_method(given: Given, name: str) -> Given:
+    return replace(given, stream=given.shared.stream.child("method", name))
+
+
+def against(
+    given: Given,
+    template: Events,
+    background_fold: IntArray | None = None,
+    classifier: ClassifierSettings | None = None,
+) -> Scores:
     """The scores of classifiers that tell the SR events from a template of their background, in cross-validation.
 
-    background_fold: (n_template,) where the template was made from the events, see `Given.folds`.
+    background_fold: (n_template,) where the template was made from the events, see `Given.folds`. classifier: settings;
+    None: the configured ones.
     """
-    chain = given.chain
+    chain, stream = given.chain, given.stream.child("bdt")
+    if background_fold is None:
+        at_random = stream.child("folds", "background").generator()
+        background_fold = cross_validation.assign_folds(len(template), chain.folds, at_random)
     ensemble = cross_validation.train(
         given.events,
         given.in_sr,
         template,
-        settings=chain.classifier,
+        settings=classifier or chain.classifier,
         n_members=chain.members,
         n_folds=chain.folds,
-        stream=given.stream.child("bdt"),
+        stream=stream,
         pool=given.pool,
         others={"further": given.further},
-        folds=None if background_fold is None else (given.folds, background_fold),
+        folds=(given.folds, background_fold),
     )
-    return Scores(ensemble.data.mean, ensemble.others["further"].mean, probability=True, template=template)
+    own = ensemble.data
+    further = ensemble.others["further"].mean
+    return Scores(own.mean, further, probability=True, template=template, members=own.members)
 
 
 def background_model(given: Given, settings: EstimatorSettings | None = None) -> BackgroundModel:
-    """The background model, of the events that `background.protocol.trained` lets its estimator see.
+    """The background model, of the events that `background.protocol.trained` lets its estimator see; shared by methods.
 
     settings: of the estimator; None: the configured ones.
     """
-    estimator = (settings or given.chain.estimator).estimator(given.scaler)
-    return trained(estimator, given.events, given.window, given.stream.child("background").rooted(), pool=given.pool)
+    chosen = settings or given.chain.estimator
+    stream = given.shared.stream.child("background", chosen.kind).rooted()
+
+    def make() -> BackgroundModel:
+        return trained(chosen.estimator(given.scaler), given.events, given.window, stream, pool=given.pool)
+
+    return given.shared.once(("background", chosen.model_dump_json()), make)
 
 
-def against_model(given: Given, model: BackgroundModel) -> Scores:
+@dataclass(frozen=True, eq=False)
+class Sampled:
+    """What a model gives: background of the SR, and at the masses of the sidebands, an event each."""
+
+    sr: Events
+    sidebands: Events
+
+
+def sampled(given: Given, model: BackgroundModel) -> Sampled:
+    """Samples of a model, shared by methods."""
+    own = given.shared.stream.child("sample", model.kind)
+
+    def make() -> Sampled:
+        in_sr = model.sample(given.sr_masses(given.n_sampled, own.child("mass")), own.rooted())
+        return Sampled(in_sr, model.sample(given.sidebands.mass, own.child("closure").rooted()))
+
+    return given.shared.once(("sampled", model), make)
+
+
+def against_model(given: Given, model: BackgroundModel, classifier: ClassifierSettings | None = None) -> Scores:
     """`against` what a model samples in the SR."""
-    own = given.stream.child("sample")
-    sampled = model.sample(given.sr_masses(given.n_sampled, own.child("mass")), own.rooted())
-    closure = model.sample(given.sidebands.mass, own.child("closure").rooted())
-    return replace(against(given, sampled), closure=closure)
+    samples = sampled(given, model)
+    return replace(against(given, samples.sr, classifier=classifier), closure=samples.sidebands)
 
 
 class Scorer(Protocol):
     """Scores events by what was learned from others."""
 
-    def __call__(self, events: Events) -> FloatArray:
+    def __call__(self, events: Events, /) -> FloatArray:
         """(n_events,)."""
         ...
 
@@ -209,7 +266,7 @@ class Scorer(Protocol):
 class Trainer(Protocol):
     """Learns a `Scorer` from some of the events."""
 
-    def __call__(self, events: Events, stream: Stream) -> Scorer:
+    def __call__(self, events: Events, stream: Stream, /) -> Scorer:
         """events: of the whole window, without those of one fold."""
         ...
 

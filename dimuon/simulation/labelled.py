@@ -18,6 +18,7 @@ from dimuon.simulation.processes import (
     DRELL_YAN_ISOLATED,
     HADRON_DECAYS,
     HADRON_PAIRS,
+    UPSILON_IN_JETS,
     Process,
     Spectrum,
     generate,
@@ -26,6 +27,8 @@ from dimuon.simulation.processes import (
 BACKGROUNDS = (DRELL_YAN_ISOLATED, DRELL_YAN_IN_JETS, HADRON_DECAYS, HADRON_PAIRS)
 CHUNK = 4000  # dimuons drawn at a time
 WRONG_PT, WRONG_FLIGHT = 1.15, 0.8  # factors on the scale of the pT spectra and on the decays' impact parameters
+SIGNAL_PT = 0.5, 2.0  # factors on the scale of the pT spectrum of the Upsilons
+SIGNAL_FLIGHT = ((1.0, 0.005),)  # cm; the decays of b hadrons are six times as far
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,27 @@ def mismodelled(process: Process) -> Process:
     """A process as a simulation may have it wrong: harder in pT, its decays closer to the vertex."""
     flight = tuple((share, WRONG_FLIGHT * mean) for share, mean in process.flight)
     return replace(process, pt=replace(process.pt, scale=WRONG_PT * process.pt.scale), flight=flight)
+
+
+def other_signals(n: int, rng: np.random.Generator, anti_isolation: float = 0.55) -> pd.DataFrame:
+    """`n` dimuons of signals that there may be: resonances at the mass of the Upsilon, from fragmentation.
+
+    None is the Upsilon: they are softer and harder than it, in equal parts, and some fly. Columns as of
+    `background_events`.
+    """
+    kinds = [
+        replace(UPSILON_IN_JETS, pt=replace(UPSILON_IN_JETS.pt, scale=factor * UPSILON_IN_JETS.pt.scale), flight=flight)
+        for factor in SIGNAL_PT
+        for flight in ((), SIGNAL_FLIGHT)
+    ]
+    parts: list[pd.DataFrame] = []
+    for kind in kinds:
+        events: list[pd.DataFrame] = []
+        while sum(map(len, events)) * len(kinds) < n:
+            drawn = features_of(generate(kind, CHUNK, "os", rng))
+            events.append(drawn[(drawn[["mu0_iso04", "mu1_iso04"]] > anti_isolation).all(axis=1)])
+        parts.append(pd.concat(events)[: n // len(kinds)])
+    return pd.concat(parts, ignore_index=True)
 
 
 def background_events(

@@ -116,20 +116,28 @@ def work_off(ledger: Ledger, tasks: Mapping[str, Task], pool: Executor, label: s
     A task is (function, *arguments); the function returns its record, of JSON values. The record of a task that failed
     is {"failed": reason}.
     """
-    missing = {key: task for key, task in tasks.items() if key not in ledger.records}
+    return work_off_together(ledger, {(key,): (_alone, key, task) for key, task in tasks.items()}, pool, label)
+
+
+def work_off_together(
+    ledger: Ledger, tasks: Mapping[tuple[str, ...], Task], pool: Executor, label: str
+) -> dict[str, Record]:
+    """As `work_off`, for tasks that have several keys and return a record for each of them: {key: record}."""
+    missing = {keys: task for keys, task in tasks.items() if not all(key in ledger.records for key in keys)}
     if len(missing) < len(tasks):
         log.info("%s: %d of %d were done before", label, len(tasks) - len(missing), len(tasks))
-    futures = {pool.submit(_attempt, *task): key for key, task in missing.items()}
+    futures = {pool.submit(_quietly, *task): keys for keys, task in missing.items()}
     try:
         for future in follow(as_completed(futures), label, "searches", len(futures)):
-            ledger.add(futures[future], future.result())
+            for key, record in future.result().items():
+                ledger.add(key, record)
     finally:
         for future in futures:
             future.cancel()
-    records = {key: ledger.records[key] for key in tasks}
+    records = {key: ledger.records[key] for keys in tasks for key in keys}
     reasons = [record["failed"] for record in records.values() if "failed" in record]
     if reasons:
-        log.warning("%s: %d of %d failed, the first with: %s", label, len(reasons), len(tasks), reasons[0])
+        log.warning("%s: %d of %d failed, the first with: %s", label, len(reasons), len(records), reasons[0])
     return records
 
 
@@ -138,10 +146,19 @@ def fail(error: Exception) -> Record:
     raise error
 
 
-def _attempt(function: Callable[..., Record], *arguments: Any) -> Record:
-    """The record of a task, in a worker. The progress bars of the steps inside are not for the terminal."""
+def attempt(function: Callable[..., Record], *arguments: Any) -> Record:
+    """The record of a task, or why there is none."""
     try:
-        with progress.silent(), contextlib.redirect_stderr(io.StringIO()):
-            return function(*arguments)
+        return function(*arguments)
     except FAILURES as error:
         return {"failed": f"{type(error).__name__}: {error}"}
+
+
+def _alone(key: str, task: Task) -> dict[str, Record]:
+    return {key: attempt(*task)}
+
+
+def _quietly(function: Callable[..., dict[str, Record]], *arguments: Any) -> dict[str, Record]:
+    """Work in a worker. The progress bars of the steps inside are not for the terminal."""
+    with progress.silent(), contextlib.redirect_stderr(io.StringIO()):
+        return function(*arguments)

@@ -4,30 +4,36 @@ As the analysis does it, with each kind of background estimator that there is a 
 `dimuon.background.estimators`: "cathode" takes the estimator of the configuration, the others are called by their kind
 and take its settings as far as they have them. It departs from the paper in the classifiers (the analysis's own) and in
 how often they are trained; the flows see all of the sidebands, as in the paper.
+
+"cathode" and "cathode_<classifier>" differ by the kind of classifier alone: they share the very samples.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from dimuon.background.estimators.flows import Flow
 from dimuon.background.kinds import ESTIMATORS, EstimatorSettings
 from dimuon.background.protocol import BackgroundModel
+from dimuon.classifiers.protocol import CLASSIFIERS
 from dimuon.methods.protocol import METHODS, Given, Needs, Scores, against_model, background_model
 
+FEW = {"dense": 2}  # members of classifiers that take long
 OF_ANOTHER_NAME = {"sigma": ("SIGMA", "arXiv:2410.20537")}  # kinds of estimator: title and paper
 
 
 @dataclass(frozen=True)
 class Cathode:
-    """A background estimator and the classifiers. kind: of the estimator, "" for that of the configuration."""
+    """A background estimator and the classifiers. kind, classifier: theirs, "" for those of the configuration."""
 
     kind: str = ""
+    classifier: str = ""
     needs: Needs = Needs.EVENTS
 
     @property
     def title(self) -> str:
-        """With the estimator's kind, where it is not that of the configuration and has no name of its own."""
-        usual = f"CATHODE, {self.kind.replace('_', ' ')}" if self.kind else "CATHODE"
+        """With the kinds that are not those of the configuration, unless they have a name of their own."""
+        kinds = [kind.replace("_", " ") for kind in (self.kind, self.classifier) if kind]
+        usual = ", ".join(["CATHODE", *kinds])
         return OF_ANOTHER_NAME.get(self.kind, (usual, ""))[0]
 
     @property
@@ -41,7 +47,10 @@ class Cathode:
 
     def score(self, given: Given, learned: BackgroundModel) -> Scores:
         """SR events against what the model samples there."""
-        return against_model(given, learned)
+        classifier = CLASSIFIERS[self.classifier].Settings(kind=self.classifier) if self.classifier else None
+        members = min(given.chain.members, FEW.get(self.classifier, given.chain.members))
+        given = replace(given, chain=replace(given.chain, members=members))
+        return against_model(given, learned, classifier)
 
     def _settings(self, configured: EstimatorSettings) -> EstimatorSettings:
         return derived(self.kind, configured) if self.kind else configured
@@ -77,3 +86,5 @@ def _flow_of(settings: EstimatorSettings) -> Flow | None:
 METHODS.register("cathode", Cathode())
 for _kind in ESTIMATORS:
     METHODS.register(_kind, Cathode(_kind))
+for _kind in CLASSIFIERS:
+    METHODS.register(f"cathode_{_kind}", Cathode(classifier=_kind))

@@ -10,8 +10,9 @@ from typing import Any, Literal
 import numpy as np
 
 from dimuon.arrays import FloatArray
-from dimuon.methods.protocol import METHODS, Given, Needs, Scores
+from dimuon.methods.protocol import METHODS, Given, Needs, Scores, learned_by, scores_by
 
+PARTS = ("cathode", "rad_ot", "residual_anode")
 SIDES: tuple[Literal["left", "right"], ...] = ("left", "right")
 
 
@@ -19,18 +20,18 @@ SIDES: tuple[Literal["left", "right"], ...] = ("left", "right")
 class MeanRank:
     """Methods by their names in the registry."""
 
-    parts: tuple[str, ...] = ("cathode", "rad_ot", "residual_anode")
+    parts: tuple[str, ...] = PARTS
     title: str = "mean rank of three"
     needs: Needs = Needs.EVENTS
     paper: str = "no paper's"
 
     def learn(self, given: Given) -> dict[str, Any]:
         """What each of them learns."""
-        return {name: METHODS[name].learn(given) for name in self.parts}
+        return {name: learned_by(given, name) for name in self.parts}
 
     def score(self, given: Given, learned: dict[str, Any]) -> Scores:
-        """The mean rank, 0 to 1; no probability."""
-        ranks = [self._ranked(given, METHODS[name].score(given, learned[name])) for name in self.parts]
+        """The mean rank of the very scores that they have by themselves, 0 to 1; no probability."""
+        ranks = [self._ranked(given, scores_by(given, name, learned[name])) for name in self.parts]
         events, further = (np.mean(each, axis=0) for each in zip(*ranks, strict=True))
         return Scores(events, further)
 

@@ -1,23 +1,23 @@
 """R-ANODE: the data in the SR as a frozen background density and a signal that is fitted (arXiv:2312.11629).
 
 p_data = w p_signal + (1 - w) p_background, by maximum likelihood in the signal and its fraction w together. The
-background is as in ANODE here (`dimuon.methods.kinds.anode`: in folds, of the features alone). The signal is a few
-Gaussians in the prepared features in place of a flow, so that the likelihood is raised by expectation maximisation,
-with no step size and no validation set; several starts are averaged, as the paper averages its trainings. Gaussians
+background is as in ANODE here (`dimuon.methods.kinds.anode`), the signal is fitted in folds. It is a few Gaussians in
+the prepared features in place of a flow, so that the likelihood is raised by expectation maximisation, with no step
+size and no validation set; several starts are averaged, as the paper averages its trainings. Gaussians
 cannot become narrower than `NARROWEST`, which keeps them from single events.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import expit, logsumexp
+from scipy.special import logsumexp
 
 from dimuon.arrays import FloatArray
-from dimuon.background.protocol import BackgroundModel
+from dimuon.background.protocol import HasDensity
 from dimuon.events import Events
-from dimuon.methods.densities import background_densities, log_density, masses_of_sr
-from dimuon.methods.kinds.anode import BELOW_ONE
-from dimuon.methods.protocol import METHODS, Given, Needs, Scores
+from dimuon.methods.densities import background_density, log_density, masses_of_sr
+from dimuon.methods.kinds.anode import probability
+from dimuon.methods.protocol import METHODS, Given, Needs, Scorer, Scores, cross_fitted
 from dimuon.random import Stream
 
 N_GAUSSIANS, N_STARTS, N_KEPT = 2, 10, 5  # of the starts, those of the largest likelihood
@@ -92,30 +92,27 @@ class ResidualAnode:
     needs: Needs = Needs.EVENTS
     paper: str = "arXiv:2312.11629"
 
-    def learn(self, given: Given) -> list[BackgroundModel]:
-        """The background's densities, one for each fold."""
-        return background_densities(given)
+    def learn(self, given: Given) -> HasDensity:
+        """The background's density."""
+        return background_density(given)
 
-    def score(self, given: Given, learned: list[BackgroundModel]) -> Scores:
+    def score(self, given: Given, learned: HasDensity) -> Scores:
         """p_data / (p_data + p_background), the log of the ratio a mean over the fits."""
-        masses, in_sr, fold = masses_of_sr(given), given.in_sr, given.folds
-        score, further = np.empty(len(in_sr)), []
-        for test in range(given.chain.folds):
-            model = learned[test]
+        masses = masses_of_sr(given)
 
-            def known(events: Events, model: BackgroundModel = model) -> tuple[FloatArray, FloatArray]:
-                return given.prepared(events), log_density(model, given, events, masses)
+        def known(events: Events) -> tuple[FloatArray, FloatArray]:
+            return given.prepared(events), log_density(learned, given, events, masses)
 
-            fits = fit_excess(*known(given.events[in_sr & (fold != test)]), given.stream.child("fit", test))
+        def train(events: Events, stream: Stream) -> Scorer:
+            fits = fit_excess(*known(events[given.window.in_sr(events.mass)]), stream)
 
-            def ratio(events: Events, fits: list[Excess] = fits) -> FloatArray:
-                x, log_background = known(events)
-                log_ratio = np.mean([fit.log_ratio(x, log_background) for fit in fits], axis=0)
-                return np.asarray(np.minimum(expit(log_ratio), BELOW_ONE), dtype=float)
+            def score(asked: Events) -> FloatArray:
+                x, log_background = known(asked)
+                return probability(np.mean([fit.log_ratio(x, log_background) for fit in fits], axis=0))
 
-            score[fold == test] = ratio(given.events[fold == test])
-            further.append(ratio(given.further))
-        return Scores(score, np.asarray(np.mean(further, axis=0)), probability=True)
+            return score
+
+        return Scores(*cross_fitted(given, train), probability=True)
 
 
 METHODS.register("residual_anode", ResidualAnode())

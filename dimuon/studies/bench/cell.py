@@ -1,8 +1,9 @@
-"""One cell of the bench: a method, a sample, a feature set and a seed; what is read off it."""
+"""The cells of the bench at one place, a sample with a feature set and a seed: what is read off each method there."""
 
-import time
-from collections.abc import Mapping
-from dataclasses import replace
+import contextlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +15,18 @@ from dimuon.background.scaler import LogitScaler
 from dimuon.bumphunt import steps
 from dimuon.bumphunt.result import ScanPoint, Statistic
 from dimuon.data.samples import Sample
+from dimuon.errors import AnalysisError
 from dimuon.events import Events
-from dimuon.methods.protocol import METHODS, Chain, Given, Scores
+from dimuon.methods.protocol import Chain, Given, Scores, learned_by, scores_by
+from dimuon.methods.shared import Shared
 from dimuon.random import Stream
-from dimuon.statistics import sculpting
+from dimuon.statistics import model_choice, sculpting
 from dimuon.statistics.improvement import argos, improvement
+from dimuon.statistics.member_median import median_spectra
 from dimuon.statistics.working_points import CutVariable, nearest, rates
 from dimuon.studies.bench.samples import N_PROBE, BenchSource, Drawn
-from dimuon.studies.scenarios import Row, Scenario
+from dimuon.studies.ledger import FAILURES, Record, attempt, fail
+from dimuon.studies.scenarios import Scenario
 from dimuon.workflow.config import Config
 from dimuon.workflow.executor import AtOnce
 
@@ -30,35 +35,76 @@ SCULPTING_TOYS = 200
 HIGH_WATER = Path("/proc/self/status"), Path("/proc/self/clear_refs")  # of the memory, and what sets it back
 
 
-def read(scenario: Scenario) -> list[Row]:
-    """The reading of a cell, its method by its label: a row of "cell", "curve", "nulls", "cost", "probe"."""
-    config, source, name = scenario.config, scenario.source, str(scenario.labels["method"])
-    if not isinstance(source, BenchSource):
-        raise TypeError(f"{scenario.key}: no sample of the bench")
-    drawn, method, own = source.drawn(scenario), METHODS[name], scenario.stream.child("method", name)
-    given = given_of(config, drawn, own)
-    with_memory, start = _reset_memory(), (time.perf_counter(), time.process_time())
-    learned = method.learn(given)
-    scores = method.score(given, learned)
-    spent = {"seconds": time.perf_counter() - start[0], "cpu_seconds": time.process_time() - start[1]}
-    cost = {**spent, "peak_mb": _peak_memory() if with_memory else None}
-    nulls = []
-    for number in range(config.bench.nulls if scenario.labels["n_injected"] == 0 else 0):
-        events = source.null(scenario, number)
-        if events is not None:
-            again = own.child("null", number)
-            null = given_of(config, replace(drawn, events=events), again, given.scaler)
-            nulls.append(significances(config, events, method.score(null, learned), again))
-    found = significances(config, given.events, scores, own)
-    return [
-        {
-            "cell": {"n_events": len(given.events), **found, **quality(config, given, scores, drawn)},
-            "curve": _curve(scores, drawn),
-            "nulls": nulls,
-            "cost": cost,
-            "probe": _probe(scores, drawn),
-        }
-    ]
+def read(scenarios: Sequence[Scenario]) -> dict[str, Record]:
+    """The records of the cells of one sample, {key: record}, their methods by their labels; what they share is done
+    once. A record has a row of "cell", "curve", "nulls", "cost", "probe".
+    """
+    first = scenarios[0]
+    try:
+        place = Place.of(first)
+    except FAILURES as error:
+        return {each.key: attempt(fail, error) for each in scenarios}
+    records = {each.key: attempt(_record, each, place) for each in scenarios}
+    for number in range(first.config.bench.nulls if first.labels["n_injected"] == 0 else 0):
+        null = place.null(number)
+        for each in scenarios:
+            if null is not None and "failed" not in records[each.key]:
+                found = attempt(_of_null, each, place, null)
+                if "failed" in found:
+                    records[each.key] = found
+                else:
+                    records[each.key]["rows"][0]["nulls"].append(found)
+    return records
+
+
+@dataclass(frozen=True, eq=False)
+class Place:
+    """A sample of a scenario at work."""
+
+    scenario: Scenario
+    drawn: Drawn
+    given: Given
+
+    @classmethod
+    def of(cls, scenario: Scenario) -> "Place":
+        """Raises TypeError for a scenario that is none of the bench, `UserError` for a sample that cannot be used."""
+        if not isinstance(scenario.source, BenchSource):
+            raise TypeError(f"{scenario.key}: no sample of the bench")
+        drawn = scenario.source.drawn(scenario)
+        return cls(scenario, drawn, given_of(scenario.config, drawn, scenario.stream))
+
+    def null(self, number: int) -> Given | None:
+        """A further sample without a signal, its features prepared as those of this one; None where there is none."""
+        events = self.scenario.source.null(self.scenario, number)  # type: ignore[attr-defined]  # see `of`
+        if events is None:
+            return None
+        stream = self.scenario.stream.child("null", number)
+        return given_of(self.scenario.config, replace(self.drawn, events=events), stream, self.given.scaler)
+
+
+def _record(scenario: Scenario, place: Place) -> Record:
+    name, given, drawn, shared = str(scenario.labels["method"]), place.given, place.drawn, place.given.shared
+    with_memory = _reset_memory()
+    done = "learned and scored", name
+    scores = shared.once(done, lambda: scores_by(given, name, learned_by(given, name)))
+    seconds, cpu_seconds = shared.seconds(done)
+    peak = _peak_memory() if with_memory else None
+    found = significances(scenario.config, given.events, scores, shared.stream.child("method", name))
+    row = {
+        "cell": {"n_events": len(given.events), **found, **quality(scenario.config, given, scores, drawn)},
+        "curve": _curve(scores, drawn),
+        "nulls": [],
+        "cost": {"seconds": seconds, "cpu_seconds": cpu_seconds, "peak_mb": peak},
+        "probe": _probe(scores, drawn),
+    }
+    return {"seed": scenario.stream.seed, "rows": [row]}
+
+
+def _of_null(scenario: Scenario, place: Place, null: Given) -> Record:
+    """The significances of a sample without signal, by what was learned from another."""
+    name = str(scenario.labels["method"])
+    scores = scores_by(null, name, learned_by(place.given, name))
+    return dict(significances(scenario.config, null.events, scores, null.shared.stream.child("method", name)))
 
 
 def quality(config: Config, given: Given, scores: Scores, drawn: Drawn) -> dict[str, float | bool | None]:
@@ -80,36 +126,68 @@ def quality(config: Config, given: Given, scores: Scores, drawn: Drawn) -> dict[
     for name, (real, sampled) in compared.items():
         if sampled is not None:
             n_events = min(len(real), len(sampled))
-            auc, error = closure.classifier_auc(real[:n_events], sampled[:n_events], given.stream.child(name).rooted())
+            pair, stream = (real[:n_events], sampled[:n_events]), given.shared.stream.child("closure", name).rooted()
+            auc, error = given.shared.once(
+                ("closure", name, id(sampled)),
+                partial(closure.classifier_auc, *pair, stream),  # kept with the scores
+            )
             said |= {f"{name}_auc": auc, f"{name}_auc_err": error}
     return said
 
 
 def given_of(config: Config, drawn: Drawn, stream: Stream, scaler: LogitScaler | None = None) -> Given:
-    """What a method is given of a sample. scaler: how the features are prepared; None: as these events say."""
+    """What methods are given of a sample. scaler: how the features are prepared; None: as these events say."""
     events = drawn.events
     steps.require_enough(config, events)
-    scaler = steps.scaler_of(config, {"os": events}) if scaler is None else scaler
-    chain = Chain(
-        config.estimator, config.bdt.classifier, config.bdt.members, config.bdt.folds, config.background.oversampling
-    )
-    masses = steps.fit_masses(config, events)
     return Given(
-        events, drawn.further, config.window, masses, scaler, chain, stream, AtOnce(), drawn.truth, drawn.simulation
+        events,
+        drawn.further,
+        config.window,
+        steps.fit_masses(config, events),
+        steps.scaler_of(config, {"os": events}) if scaler is None else scaler,
+        Chain(
+            config.estimator,
+            config.bdt.classifier,
+            config.bdt.members,
+            config.bdt.folds,
+            config.background.oversampling,
+        ),
+        stream,
+        Shared(stream),
+        AtOnce(),
+        drawn.truth,
+        drawn.simulation,
+        drawn.prior,
+        drawn.handed_in,
     )
 
 
 def significances(config: Config, events: Events, scores: Scores, stream: Stream) -> dict[str, float | None]:
-    """Z0 at the fixed cuts, at the best one, and of the likelihood where the score is a probability."""
+    """Z0 at the fixed cuts (of an ensemble by the median of its members' histograms, too), at the best one, of the
+    likelihood where the score is a probability, and by the method's own test where it has one."""
     result = steps.measure(config, Sample("bench", "bench", events, scores.events), stream.child("measure"))
     cuts = result.curves[result.curves["variable"] == Statistic.WORKING_POINT]
     points = {name: ScanPoint.of(cuts.iloc[nearest(cuts["fpr"], fpr)]) for name, fpr in FIXED.items()}
     likelihood = getattr(result.found, result.found.quoted_likelihood) if scores.probability else None
     return {
         **{name: point.z0 for name, point in points.items()},
+        **_by_median(config, events, scores),
         "z0_max": result.found.cathode_max.z0,
         "z0_likelihood": None if likelihood is None else likelihood.z0,
+        "z0_own": scores.own_z,
     }
+
+
+def _by_median(config: Config, events: Events, scores: Scores) -> dict[str, float | None]:
+    """Of each fixed cut, by the median of the histograms; None without members, and where it is empty."""
+    model, found = model_choice.model_of(config.significance, config.window), dict[str, float | None]()
+    for name, fpr in FIXED.items():
+        found[f"{name}_median"] = None
+        if scores.members is not None:
+            with contextlib.suppress(AnalysisError):  # of an empty median
+                spectra, _ = median_spectra(events.mass, scores.members, [fpr], model.bins)
+                found[f"{name}_median"] = float(model.discoveries(spectra).z0[0])
+    return found
 
 
 def _sculpted(config: Config, given: Given, score: FloatArray) -> bool:

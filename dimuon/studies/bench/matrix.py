@@ -1,7 +1,9 @@
 """The cells of the bench: which there are, in which order, done one by one and kept in a ledger."""
 
+import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +12,9 @@ from dimuon.methods.kinds.cathode import Cathode
 from dimuon.methods.protocol import METHODS, Needs
 from dimuon.methods.settings import FeatureSet, label_of
 from dimuon.random import Stream
-from dimuon.studies import scenarios
 from dimuon.studies.bench.cell import read
 from dimuon.studies.bench.samples import BenchSource, Data, Simulated, require_simulated
-from dimuon.studies.ledger import Ledger, settings_of
+from dimuon.studies.ledger import FAILURES, Ledger, Record, Task, attempt, fail, settings_of, work_off_together
 from dimuon.studies.scenarios import Outcome, Scenario, vary
 from dimuon.studies.study import Study
 from dimuon.workflow.config import Config
@@ -88,10 +89,14 @@ def places(bench: Bench) -> Iterator[Place]:
 
 
 def methods(config: Config, sample: str) -> list[str]:
-    """The methods that a sample allows. The configured estimator stands for its kind."""
-    known = {Needs.EVENTS, *([Needs.SIMULATION, Needs.TRUTH] if sample == "simulated" else [])}
+    """The methods that a sample allows. The configured estimator and classifier stand for their kinds."""
+    handed_in = [Needs.SCORES] if config.input.scores is not None else []
+    known = {Needs.EVENTS, *([Needs.SIMULATION, Needs.TRUTH] if sample == "simulated" else handed_in)}
+    of_config = {(config.estimator.kind, ""), ("", config.bdt.classifier.kind)}
     same = [
-        name for name, method in METHODS.items() if isinstance(method, Cathode) and method.kind == config.estimator.kind
+        name
+        for name, method in METHODS.items()
+        if isinstance(method, Cathode) and (method.kind, method.classifier) in of_config
     ]
     chosen = [name for name in config.bench.chosen if not (name in same and "cathode" in config.bench.chosen)]
     return [name for name in chosen if METHODS[name].needs in known]
@@ -121,4 +126,36 @@ def run(bench: Bench) -> list[Outcome]:
     listed = list(cells(bench))
     if not listed:
         raise UserError("bench.methods: none of them can be done on data alone; add simulated to bench.samples")
-    return scenarios.run(bench, listed, read)
+    ledger = bench.ledger()
+    missing = [each for each in listed if each.key not in ledger.records]
+    tasks = [_task(bench, part) for part in parts(missing, config.execution.workers or os.cpu_count() or 1)]
+    work_off_together(ledger, dict(tasks), bench.pool, bench.name)
+    records = [ledger.records[each.key] for each in listed]
+    return [
+        Outcome(each, record.get("rows", ()), record.get("failed"))
+        for each, record in zip(listed, records, strict=True)
+    ]
+
+
+def parts(listed: Sequence[Scenario], n_workers: int) -> Iterator[Sequence[Scenario]]:
+    """The cells that one worker does one after the other: all of a sample, whose methods share what they learn.
+
+    Where there are fewer samples than workers, the methods of each are dealt out.
+    """
+    samples = [list(group) for _, group in groupby(listed, lambda each: each.key.rpartition("/")[0])]
+    hands = max(1, n_workers // max(len(samples), 1))
+    for sample in samples:
+        yield from filter(None, (sample[hand::hands] for hand in range(hands)))
+
+
+def _task(bench: Bench, part: Sequence[Scenario]) -> tuple[tuple[str, ...], Task]:
+    keys = tuple(each.key for each in part)
+    try:
+        source = part[0].source.prepared(bench, part[0])
+    except FAILURES as error:
+        return keys, (_failed, keys, error)
+    return keys, (read, [replace(each, source=source) for each in part])
+
+
+def _failed(keys: Sequence[str], error: Exception) -> dict[str, Record]:
+    return {key: attempt(fail, error) for key in keys}

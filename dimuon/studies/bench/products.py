@@ -13,6 +13,9 @@ SHARED = ("method", "n_injected", "repeat")
 STATISTICS = {
     "z0_loose": Column("sigma", "significance at the fixed cut that keeps 10 % of the sideband events"),
     "z0_tight": Column("sigma", "significance at the fixed cut that keeps 1 % of the sideband events"),
+    "z0_loose_median": Column("sigma", "z0_loose by the median of the histograms of the members; missing: no ensemble"),
+    "z0_tight_median": Column("sigma", "z0_tight by that median; missing: no ensemble, or the median is empty"),
+    "z0_own": Column("sigma", "significance by the method's own test of the whole SR; missing: it has none"),
 }
 
 CELLS = PRODUCTS.declare(

@@ -8,20 +8,23 @@ import numpy as np
 import pandas as pd
 
 from dimuon.arrays import BoolArray, FloatArray
+from dimuon.data import samples
 from dimuon.errors import UserError
 from dimuon.events import Events
 from dimuon.methods.protocol import Truth
 from dimuon.random import Stream
 from dimuon.regions import MassWindow
-from dimuon.simulation.labelled import BACKGROUNDS, background_events, mismodelled
+from dimuon.simulation.labelled import BACKGROUNDS, background_events, mismodelled, other_signals
 from dimuon.simulation.nanoaod_files import upsilon_events
 from dimuon.studies.scenarios import Scenario, Source
 from dimuon.studies.study import Study
+from dimuon.workflow import provenance
 from dimuon.workflow.config import Config
 
 MASS = "dimu_mass"  # of the simulation
 N_FURTHER = {"signal": 3000, "background": 10_000}  # labelled events of the SR that show the improvement
 N_TRUTH = {"signal": 5000, "background": 10_000}  # the same for the bounds
+N_PRIOR = 5000  # events of signals that there are not
 SIMULATED = 3  # events of the simulation for each of the sample
 EDGE = 1e-6  # GeV: a window has sidebands
 N_PROBE = 200  # signal and background events, or SR events, of which the scores are kept to compare methods
@@ -31,7 +34,8 @@ N_PROBE = 200  # signal and background events, or SR events, of which the scores
 class Drawn:
     """A sample with all that is known of it.
 
-    events: searched. further: scored too. is_signal: (n_further,); None where nothing is labelled.
+    events: searched. further: scored too. is_signal: (n_further,); None where nothing is labelled. The others: as of
+    `dimuon.methods.protocol.Given`.
     """
 
     events: Events
@@ -39,6 +43,8 @@ class Drawn:
     is_signal: BoolArray | None = None
     truth: Truth | None = None
     simulation: Events | None = None
+    prior: Events | None = None
+    handed_in: FloatArray | None = None
 
 
 class BenchSource(Source):
@@ -63,6 +69,7 @@ class Frames:
 
     background: pd.DataFrame
     simulation: pd.DataFrame
+    prior: pd.DataFrame
     further: dict[str, pd.DataFrame]
     truth: dict[str, pd.DataFrame]
 
@@ -78,7 +85,8 @@ def _frames(stream: Stream, window: MassWindow, n_events: int) -> Frames:
         for use, sizes in (("further", N_FURTHER), ("truth", N_TRUTH))
     }
     background = _background(window, n_events, stream.child("background"))
-    return Frames(background, wrong, labelled["further"], labelled["truth"])
+    prior = other_signals(N_PRIOR, stream.child("prior").generator())
+    return Frames(background, wrong, prior, labelled["further"], labelled["truth"])
 
 
 def _background(window: MassWindow, n_events: int, stream: Stream) -> pd.DataFrame:
@@ -122,6 +130,7 @@ class Simulated(BenchSource):
             np.repeat([True, False], [len(further["signal"]), len(further["background"])]),
             Truth(truth["signal"], truth["background"]),
             self._of(config, frames.simulation, own.child("noise", "simulation")),
+            self._of(config, frames.prior, own.child("noise", "prior")),
         )
 
     def null(self, scenario: Scenario, number: int) -> Events:
@@ -157,10 +166,19 @@ class Data(BenchSource):
 
     noise: int
     observed: Events | None = None  # filled in by `prepared`
+    handed_in: FloatArray | None = None  # the same, where the user brings scores along
 
     def prepared(self, study: Study, scenario: Scenario) -> "Data":
-        """With the data as the scenario sees them."""
-        return replace(self, observed=study.read(scenario.config, scenario.charge))
+        """With the data as the scenario sees them. `UserError` for a feature that a table of scores does not have."""
+        config = scenario.config
+        if config.input.scores is None:
+            return replace(self, observed=study.read(config, scenario.charge))
+        varied = provenance.Run(config, study.run.step, study.run.config_path)
+        sample = next(each for each in samples.read(varied) if each.train == scenario.charge)
+        if missing := [name for name in config.features.names if name not in sample.events.names]:
+            raise UserError(f"{config.input.scores}: no column {missing[0]}, which the methods of the bench train on")
+        inside = config.window.in_window(sample.mass)
+        return replace(self, observed=sample.events[inside], handed_in=sample.score[inside])
 
     def drawn(self, scenario: Scenario) -> Drawn:
         """The data; of those in the SR the first are what methods are compared on. ValueError before `prepared`."""
@@ -170,7 +188,8 @@ class Data(BenchSource):
         noise = scenario.stream.child("noise").generator().normal(size=(len(events), self.noise))
         names = [*events.names, *noise_names(self.noise)]
         events = Events.of(events.mass, np.column_stack([events.features, noise]), names, row=events.row)
-        return Drawn(events, events[scenario.config.window.in_sr(events.mass)][: 2 * N_PROBE])
+        in_sr = np.flatnonzero(scenario.config.window.in_sr(events.mass))
+        return Drawn(events, events[in_sr[: 2 * N_PROBE]], handed_in=self.handed_in)
 
 
 def noise_names(n: int) -> list[str]:
