@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from dimuon.random import Stream
-from dimuon.workflow import executor
+from dimuon.workflow import executor, machine
 from dimuon.workflow.executor import AtOnce
 
 
@@ -55,3 +55,14 @@ def test_work_at_once_gives_the_result_or_the_error_of_the_task():
     assert list(pool.map(draw, range(3))) == [draw(seed) for seed in range(3)]
     future = pool.submit(draw, "no seed")
     assert isinstance(future.exception(), TypeError | ValueError)
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="this system keeps no process to some of its cores")
+def test_a_worker_for_each_core_that_this_process_may_use():
+    """Not for each that the machine has: a batch system may have given it one."""
+    allowed = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(allowed)})
+    try:
+        assert machine.cores() == 1
+    finally:
+        os.sched_setaffinity(0, allowed)

@@ -6,7 +6,6 @@ for the next time (~/.cache/dimuon). What is already done and fresh costs nothin
 
 import argparse
 import logging
-import os
 import re
 from dataclasses import replace
 
@@ -29,7 +28,7 @@ from dimuon.studies.bench.matrix import Bench, cells
 from dimuon.studies.bench.products import CELLS
 from dimuon.studies.learned_windows import JOINT
 from dimuon.studies.scan_results import SCAN
-from dimuon.workflow import cli, products
+from dimuon.workflow import cli, machine, products
 from dimuon.workflow.config import Config
 from dimuon.workflow.executor import AtOnce
 from dimuon.workflow.products import Maker, Product
@@ -66,7 +65,7 @@ def workers_of(analysis: Analysis, arguments: argparse.Namespace) -> list[int]:
     """The numbers of workers: those of this machine, then those asked for. `UserError` for less than one."""
     if any(n < 1 for n in arguments.workers or ()):
         raise UserError(f"--workers {min(arguments.workers)}: at least one worker is needed")
-    here = analysis.config.execution.workers or os.cpu_count() or 1
+    here = analysis.config.execution.workers or machine.cores()
     return list(dict.fromkeys([here, *(arguments.workers or ())]))
 
 

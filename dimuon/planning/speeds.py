@@ -30,7 +30,7 @@ from dimuon.random import Stream
 from dimuon.records import Record
 from dimuon.simulation import nanoaod_files
 from dimuon.simulation.settings import Simulation
-from dimuon.workflow import provenance
+from dimuon.workflow import machine, provenance
 from dimuon.workflow.config import Config
 from dimuon.workflow.executor import AtOnce
 
@@ -95,7 +95,7 @@ def _place(config: Config, events: Events) -> Path:
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     sections = ("window", "features", "estimator", "background", "bdt", "significance")
     settings = provenance.chosen_settings(config, sections)
-    asked = [settings, len(events), os.cpu_count(), provenance.versions(), provenance.sources_hash()]
+    asked = [settings, len(events), machine.cores(), provenance.versions(), provenance.sources_hash()]
     digest = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:12]
     return home / "dimuon" / f"speeds_{platform.node() or 'machine'}_{digest}.json"
 

@@ -19,7 +19,7 @@ import dask
 import distributed
 
 from dimuon.errors import UserError
-from dimuon.workflow import dask_pool
+from dimuon.workflow import dask_pool, machine
 from dimuon.workflow.dask_pool import DaskPool
 from dimuon.workflow.execution import QUEUES, Cluster, Execution
 from dimuon.workflow.executor import undisturbed
@@ -198,7 +198,7 @@ def _started(settings: Cluster, cores: int | None) -> Iterator[tuple[str, str]]:
         cluster = _jobs(settings) if settings.is_queue else _local(settings, cores)
     try:
         if settings.adaptive:
-            cluster.adapt(minimum=1, maximum=settings.workers or cores or os.cpu_count())
+            cluster.adapt(minimum=1, maximum=settings.workers or cores or machine.cores())
         elif settings.is_queue:
             cluster.sync(_submit, cluster, settings)
         remedy = (
@@ -215,7 +215,7 @@ def _started(settings: Cluster, cores: int | None) -> Iterator[tuple[str, str]]:
 def _local(settings: Cluster, cores: int | None) -> Any:
     with undisturbed():
         return DASK.LocalCluster(
-            n_workers=1 if settings.adaptive else settings.workers or cores or os.cpu_count(),
+            n_workers=1 if settings.adaptive else settings.workers or cores or machine.cores(),
             threads_per_worker=1,
             processes=True,
             host="127.0.0.1",

@@ -42,7 +42,7 @@ class Cluster(Section):
 class Execution(Section):
     """Where the work runs; nothing here changes a result."""
 
-    workers: Positive | None = None  # None: every core
+    workers: Positive | None = None  # None: every core it may use
     scheduler: str | None = None  # address of a Dask scheduler that runs already; None: local processes
     cluster: Cluster | None = None  # of Dask, started for each step; None: local processes
     attempts: Positive = 5  # tries per remote file, with growing pauses between them

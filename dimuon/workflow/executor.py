@@ -15,6 +15,7 @@ import threadpoolctl
 
 from dimuon import progress
 from dimuon.errors import UserError
+from dimuon.workflow import machine
 from dimuon.workflow.execution import Execution
 
 P = ParamSpec("P")
@@ -45,16 +46,16 @@ def executor(
 ) -> Iterator[Executor]:
     """A `concurrent.futures.Executor`: local processes, or a Dask cluster where `scheduler` names its address.
 
-    workers: processes (None: every core). Each worker computes with one thread, so results do not depend on the
-    machine's thread count. preload: modules to import once, before the first local worker starts, instead of in
-    each of them.
+    workers: processes (None: every core that this process may use). Each computes with one thread, so results do not
+    depend on the machine's thread count. preload: modules to import once, before the first local worker starts, instead
+    of in each of them.
     """
     _require_no_worker()
     if scheduler is not None:
         with _cluster().connected(Execution(scheduler=scheduler)) as pool:
             yield pool
         return
-    pool, reports = _local(workers or os.cpu_count() or 1, preload)
+    pool, reports = _local(workers or machine.cores(), preload)
     with progress.receive(reports), pool:
         try:
             yield pool

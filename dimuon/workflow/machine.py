@@ -53,6 +53,13 @@ def require_folder(folder: Path) -> None:
             return
 
 
+def cores() -> int:
+    """The cores that this process may use: fewer than the machine has where a batch system or a container says so."""
+    from joblib import cpu_count
+
+    return int(cpu_count())
+
+
 def is_program() -> bool:
     """Whether one of the seven scripts, or the command, is what runs in this process, and not a library's user."""
     name = Path(sys.argv[0]).name if sys.argv else ""

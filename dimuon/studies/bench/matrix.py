@@ -1,6 +1,5 @@
 """The cells of the bench: which there are, in which order, done one by one and kept in a ledger."""
 
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
@@ -17,6 +16,7 @@ from dimuon.studies.bench.samples import BenchSource, Data, Simulated, require_s
 from dimuon.studies.ledger import FAILURES, Ledger, Record, Task, attempt, fail, settings_of, work_off_together
 from dimuon.studies.scenarios import Outcome, Scenario, vary
 from dimuon.studies.study import Study
+from dimuon.workflow import machine
 from dimuon.workflow.config import Config
 
 WHICH = ("methods", "features", "samples", "injected", "leak", "noise", "seeds")  # say which cells, not what is in one
@@ -128,7 +128,7 @@ def run(bench: Bench) -> list[Outcome]:
         raise UserError("bench.methods: none of them can be done on data alone; add simulated to bench.samples")
     ledger = bench.ledger()
     missing = [each for each in listed if each.key not in ledger.records]
-    tasks = [_task(bench, part) for part in parts(missing, config.execution.workers or os.cpu_count() or 1)]
+    tasks = [_task(bench, part) for part in parts(missing, config.execution.workers or machine.cores())]
     work_off_together(ledger, dict(tasks), bench.pool, bench.name)
     records = [ledger.records[each.key] for each in listed]
     return [
