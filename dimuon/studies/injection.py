@@ -28,7 +28,6 @@ from dimuon.events import Events
 from dimuon.random import Stream
 from dimuon.records import Record
 from dimuon.screen import aligned
-from dimuon.simulation.nanoaod_files import upsilon_events
 from dimuon.statistics import model_choice
 from dimuon.statistics.likelihood_ratio import Discovery
 from dimuon.statistics.working_points import CutVariable, nearest, rates
@@ -83,7 +82,7 @@ def run(study: Study) -> str:
     config = study.config
     if "os" not in study.events:
         raise UserError("selection.charges: there are no os dimuons, and the signal to inject has opposite charges")
-    known = upsilon_events(1, np.random.default_rng(0)).columns
+    known = simulated_signal(1, np.random.default_rng(0)).columns
     if missing := [name for name in config.features.names if name not in known]:
         raise UserError(f"features.set: the simulated signal has no {missing[0]}; it has {', '.join(known)}")
     null = NullModel.of(config, "os", study.events["os"], study.background("os"))
@@ -107,6 +106,13 @@ def with_signal(config: Config, null: NullModel) -> Iterator[Scenario]:
             yield Scenario(f"{n_injected}/{repeat}", null.charge, searched, stream, source, labels)
 
 
+def simulated_signal(n: int, rng: np.random.Generator) -> pd.DataFrame:
+    """Anti-isolated Upsilons of the simulation (`upsilon_events`)."""
+    from dimuon.simulation.nanoaod_files import upsilon_events  # slow to import: no figure needs it
+
+    return upsilon_events(n, rng)
+
+
 @dataclass(frozen=True)
 class Injected(Null):
     """A null dataset with prompt Upsilons of the simulation: with `row` -1, and weight 1."""
@@ -118,7 +124,7 @@ class Injected(Null):
         null, window = super().events(scenario), scenario.config.window
         if not self.n_injected:
             return null
-        drawn = upsilon_events(self.n_injected, scenario.stream.child("signal").generator())
+        drawn = simulated_signal(self.n_injected, scenario.stream.child("signal").generator())
         mass, features = drawn["dimu_mass"].to_numpy(float), drawn.reindex(columns=list(null.names)).to_numpy(float)
         signal = Events.of(mass, features, null.names, row=np.full(len(drawn), INJECTED))
         return null + signal[window.in_window(signal.mass)]
@@ -138,7 +144,7 @@ class Ideal:
         rng = stream.child("truth").generator()
         mass = sample_masses(null.fit, window.sr_low, window.sr_high, N_TRUTH, rng)
         background = sample_data(null.background, mass, stream.child("truth features").rooted()).features
-        signal = upsilon_events(N_TRUTH, rng)[config.features.names].to_numpy(dtype=float)
+        signal = simulated_signal(N_TRUTH, rng)[config.features.names].to_numpy(dtype=float)
         truth = [Events.of(np.full(N_TRUTH, np.nan), x, config.features.names) for x in (signal, background)]
         half = N_TRUTH // 2
         training = TrainingSet.of(*(Split(events[:half], events[half:]) for events in truth))
