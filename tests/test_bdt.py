@@ -83,15 +83,18 @@ class Memory:
         return [b"" for _ in self.seeds]
 
 
-def test_no_event_is_scored_by_a_model_that_saw_it(monkeypatch):
+@pytest.mark.parametrize(("n_folds", "others"), [(5, 0.8), (2, 0.5)])
+def test_no_event_is_scored_by_a_model_that_saw_it(monkeypatch, n_folds, others):
     monkeypatch.setitem(CLASSIFIERS._parts, "memory", Memory)
     data, in_sr, background, _ = toy()
-    ensemble = train(data, in_sr, background, settings=ClassifierSettings(kind="memory"), others={"copy": data})
+    ensemble = train(
+        data, in_sr, background, settings=ClassifierSettings(kind="memory"), n_folds=n_folds, others={"copy": data}
+    )
     assert (ensemble.data.members == 0).all()
     assert (ensemble.background.members == 0).all()
-    # the same events as a foreign table: every SR event was seen by the models of the other four folds, so the
+    # the same events as a foreign table: every SR event was seen by the models of the other folds, so the
     # zeros above are the folds' doing; sideband events were seen by none
-    assert ensemble.others["copy"].mean[in_sr] == pytest.approx(0.8)
+    assert ensemble.others["copy"].mean[in_sr] == pytest.approx(others)
     assert (ensemble.others["copy"].mean[~in_sr] == 0).all()
 
 
@@ -101,11 +104,41 @@ def test_folds_are_random_equal_and_rotate():
     assert np.abs(np.corrcoef(fold, np.arange(1003))[0, 1]) < 0.1
     tested = np.zeros(1003)
     for test in range(5):
-        masks = np.array(cross_validation.roles(fold, test))
+        masks = np.array(cross_validation.roles(fold, test, STREAM))
         assert (masks.sum(axis=0) == 1).all()
         assert masks.sum(axis=1) == pytest.approx([3 / 5 * 1003, 1003 / 5, 1003 / 5], abs=3)
         tested += masks[2]
     assert (tested == 1).all()
+
+
+def test_two_halves_train_for_each_other_and_stop_on_a_quarter_of_their_own():
+    fold = cross_validation.assign_folds(1003, 2, np.random.default_rng(0))
+    stopped_on = []
+    for test in range(2):
+        train_on, stop_on, tested = np.array(cross_validation.roles(fold, test, STREAM))
+        assert (tested == (fold == test)).all()
+        assert (train_on + stop_on == (fold != test)).all()
+        assert not (train_on & stop_on).any()
+        assert stop_on.sum() == pytest.approx(0.25 * (fold != test).sum(), abs=1)
+        stopped_on.append(np.flatnonzero(stop_on))
+    assert len(set(stopped_on[0]) | set(stopped_on[1])) == sum(map(len, stopped_on))
+    assert not np.array_equal(stop_on, cross_validation.roles(fold, 1, Stream(7))[1])
+
+
+@pytest.mark.parametrize("n_folds", [2, 3])
+def test_the_least_events_have_every_role(n_folds):
+    for offset in range(n_folds):
+        fold = (np.arange(cross_validation.least_events(n_folds)) + offset) % n_folds
+        assert all(mask.any() for test in range(n_folds) for mask in cross_validation.roles(fold, test, STREAM))
+
+
+def test_scores_alone_are_the_same_as_of_the_whole_ensemble():
+    data, in_sr, background, _ = toy()
+    whole, alone = (train(data, in_sr, background, n_members=2, n_folds=2, whole=whole) for whole in (True, False))
+    np.testing.assert_array_equal(alone.data.members, whole.data.members)
+    assert [len(models) for models in alone.models.values()] == [0, 0]
+    assert len(alone.background.fold) == 0
+    assert [len(models) for models in whole.models.values()] == [2, 2]
 
 
 def test_folds_share_sr_and_sidebands_evenly():
@@ -153,7 +186,7 @@ def test_members_are_those_of_xgbclassifier():
     )
     sr = data[in_sr]
     for test in range(5):
-        (a, b, c), (d, e, _) = cross_validation.roles(fold, test), cross_validation.roles(background_fold, test)
+        (a, b, c), (d, e, _) = (cross_validation.roles(each, test, STREAM) for each in (fold, background_fold))
         samples = [(sr[a], background[d]), (sr[b], background[e])]
         x = [np.concatenate(pair) for pair in samples]
         y = [np.r_[np.ones(len(s)), np.zeros(len(t))] for s, t in samples]

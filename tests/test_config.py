@@ -64,7 +64,7 @@ def test_every_config_of_the_project_loads(path, monkeypatch):
         (SMALLEST + "flow: {}\nestimator: {}", "flow is the earlier name of the section estimator; keep one"),
         (SMALLEST + "backgroud: {}", ":4: unknown key backgroud; did you mean 'background'?"),
         (SMALLEST + "flow: {epochs: ten}", ":4: flow.epochs = 'ten': input should be a valid integer"),
-        (SMALLEST + "bdt: {folds: 2}", ":4: bdt.folds = 2: input should be greater than or equal to 3"),
+        (SMALLEST + "bdt: {folds: 1}", ":4: bdt.folds = 1: input should be greater than or equal to 2"),
         (SMALLEST + "bdt: {subsample: 1.5}", ":4: bdt.subsample = 1.5: input should be less than or equal to 1"),
         (SMALLEST + "bdt: {max_dept: 4}", ":4: unknown key bdt.max_dept; did you mean 'max_depth'?"),
         (SMALLEST + "bdt:\n  classifier: xgboost\n  max_depth: 0", ":6: bdt.max_depth = 0: input should be greater"),

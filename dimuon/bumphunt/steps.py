@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from dimuon.arrays import FloatArray
+from dimuon.arrays import BoolArray, FloatArray
 from dimuon.background import closure, mass_model, protocol, saved
 from dimuon.background.closure import ClosureRecord
 from dimuon.background.held_out import HeldOut
@@ -83,9 +83,9 @@ def preparation_of(config: Config, events: Events) -> Preparation:
 def require_enough(config: Config, events: Events) -> None:
     """`AnalysisError` where a later step could not do its work with so few events: said before anything is trained."""
     bins, n_sr = config.window.binning(config.background.n_bins_sr), int(config.window.in_sr(events.mass).sum())
-    if n_sr < config.bdt.folds:
+    if n_sr < (n_least := cross_validation.least_events(config.bdt.folds)):
         raise AnalysisError(
-            f"{n_sr} events in the SR for {config.bdt.folds} folds: at least one per fold is needed; widen the window, "
+            f"{n_sr} events in the SR for {config.bdt.folds} folds: at least {n_least} are needed; widen the window, "
             "loosen the selection or lower bdt.folds"
         )
     counts = bins.counts(events.mass)
@@ -268,10 +268,12 @@ def classify(
     stream: Stream,
     pool: Executor,
     others: Mapping[str, Events] | None = None,
+    whole: bool = True,
 ) -> Ensemble:
     """Step 5: the classifiers of one charge, and the score of every event by models that never saw it.
 
-    background: sampled SR events. others: events of other charges, scored by every model.
+    background: sampled SR events. others: events of other charges, scored by every model. whole: as of
+    `cross_validation.train`.
     """
     return cross_validation.train(
         events,
@@ -283,6 +285,7 @@ def classify(
         stream=stream.child("bdt", charge),
         pool=pool,
         others=others or {},
+        whole=whole,
     )
 
 
@@ -331,7 +334,8 @@ class SearchResult:
 
     curves: of `cut_and_count.cut_and_count`. found: the headline numbers. score: (n_events,), mean of the classifiers.
     tables: {product: DataFrame} for the figures, where they were asked for. weights: (n_events,) of the likelihood,
-    None where they are not defined.
+    None where they are not defined. searched: of the events handed to `search`, those that were searched; (n_events,)
+    are their number.
     """
 
     curves: pd.DataFrame
@@ -339,6 +343,7 @@ class SearchResult:
     score: FloatArray
     tables: Mapping[Product, pd.DataFrame] = field(default_factory=dict)
     weights: FloatArray | None = None
+    searched: BoolArray | slice = field(default_factory=lambda: slice(None))
 
     @property
     def summary(self) -> dict[str, Any]:
@@ -437,10 +442,16 @@ def search(
 ) -> SearchResult:
     """Steps 4 to 6 in memory, without toys: on the same events the outcome is that of the scripts, to the last bit."""
     sampled = sample_background(config, charge, fit_masses(config, events), model, stream)
-    scores = classify(config, charge, events, sampled.events, stream, pool).data
+    scores = classify(config, charge, events, sampled.events, stream, pool, whole=False).data
+    return measure_scored(config, charge, events, scores, stream)
+
+
+def measure_scored(config: Config, charge: str, events: Events, scores: Scores, stream: Stream) -> SearchResult:
+    """Step 6 without toys on events as step 5 scored them, combined and restricted as the settings say."""
     members = scores.members if config.bdt.combination == "median" else None
-    sample = Sample(charge, charge, events, scores.mean, members=members)
-    return measure(config, sample, stream)
+    searched = config.bdt.searches(scores.fold)
+    sample = Sample(charge, charge, events, scores.mean, members=members).only(searched)
+    return replace(measure(config, sample, stream), searched=searched)
 
 
 def headline(result: SearchResult) -> list[dict[str, Any]]:

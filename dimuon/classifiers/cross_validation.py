@@ -1,8 +1,9 @@
 """The classifier ensemble: cross-validation folds, training in parallel, application (the paper's step 3).
 
 Every event of the training charge has a fold. The models of fold k never see an event of fold k: they train on the
-other folds but one and stop early on that one. An event is scored by the models of its own fold, an event of the other
-charge by the models of all folds. Members differ by their seed alone, so the result does not depend on the workers.
+other folds but one and stop early on that one; of two folds, on three quarters of the other and a quarter. An event is
+scored by the models of its own fold, an event of the other charge by the models of all folds. Members differ by their
+seed alone, so the result does not depend on the workers.
 """
 
 from collections.abc import Mapping
@@ -19,6 +20,7 @@ from dimuon.progress import Progress
 from dimuon.random import Stream
 
 MEMBERS_PER_TASK = 20  # members that share one quantised matrix; small enough to keep every worker busy to the end
+STOPPING = 0.25  # of what two folds leave to train on, to stop early on: one in four, as five folds have it
 DATA, BACKGROUND = "data", "background"  # the training charge's own events, each scored by its own fold's models
 
 
@@ -66,6 +68,7 @@ class _Task:
     training: TrainingSet
     seeds: list[int]
     score: dict[str, FloatArray]
+    keep_models: bool
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,14 +92,24 @@ def event_folds(in_sr: BoolArray, n_folds: int, stream: Stream) -> IntArray:
     return fold
 
 
-def roles(fold: IntArray, test: int) -> tuple[BoolArray, BoolArray, BoolArray]:
+def roles(fold: IntArray, test: int, stream: Stream) -> tuple[BoolArray, BoolArray, BoolArray]:
     """Masks (train, validation, test) of the events where fold `test` is held out for testing.
 
-    fold: (n_events,). The fold before it (cyclically) is for early stopping, all others are for training.
+    fold: (n_events,). The fold before it (cyclically) is for early stopping, all others are for training. Of two folds
+    none is left: `STOPPING` of the one that is not tested is for early stopping, at random. stream: of this choice.
     """
     n_folds = fold.max() + 1
     is_test, is_validation = fold == test, fold == (test - 1) % n_folds
+    if n_folds == 2:
+        others = stream.child("stopping", test).generator().permutation(np.flatnonzero(~is_test))
+        is_validation = np.zeros(len(fold), dtype=bool)
+        is_validation[others[: max(1, round(STOPPING * len(others)))]] = True
     return ~(is_test | is_validation), is_validation, is_test
+
+
+def least_events(n_folds: int) -> int:
+    """The smallest number of events of a class with which every role of every fold has one."""
+    return n_folds if n_folds > 2 else 4
 
 
 def worker_modules(settings: ClassifierSettings) -> list[str]:
@@ -116,17 +129,19 @@ def train(
     pool: Executor,
     others: Mapping[str, Events] | None = None,
     folds: tuple[IntArray, IntArray] | None = None,
+    whole: bool = True,
 ) -> Ensemble:
     """Train an ensemble on the SR events against sampled background and score everything.
 
     events: all dimuons of one charge. in_sr: (n_events,) of them. background: sampled SR events; a factor common to
     all their weights changes nothing. settings: of the classifier's kind. others: further tables by name, scored by
     every model. folds: of the events and of the background, (n_events,) and (n_background,), where the background was
-    made from the events: what was made from one has its fold. None: at random.
+    made from the events: what was made from one has its fold. None: at random. whole: False where only the scores of
+    the events are asked for; the ensemble has no models then, and no scores of the background.
 
     SR and sideband events are split over the folds separately, so every fold has its share of both.
-    Raises `AnalysisError` with fewer SR or background events than folds, for values that are not finite, and for
-    weights that are negative.
+    Raises `AnalysisError` with too few SR or background events (`least_events`), for values that are not finite, and
+    for weights that are negative.
     """
     others = others or {}
     in_sr = np.asarray(in_sr, dtype=bool)
@@ -134,33 +149,39 @@ def train(
     for name, table in {**classes, "events": events, **others}.items():
         _check(name, table)
     for name, table in classes.items():
-        if len(table) < n_folds:
+        if len(table) < least_events(n_folds):
             raise AnalysisError(
-                f"{len(table)} {name} for {n_folds} folds: at least one per fold is needed", setting="folds"
+                f"{len(table)} {name} for {n_folds} folds: at least {least_events(n_folds)} are needed", setting="folds"
             )
     background = _of_mean_weight_one(background)
     if folds is None:
         at_random = assign_folds(len(background), n_folds, stream.child("folds", "background").generator())
         folds = event_folds(in_sr, n_folds, stream), at_random
     fold, background_fold = folds
+    sr, sr_fold = classes["SR events"], fold[in_sr]
 
     tasks = []
     for test in range(n_folds):
-        sr_train, sr_validation, _ = roles(fold, test)
-        background_train, background_validation, background_test = roles(background_fold, test)
+        sr_train, sr_validation, _ = roles(sr_fold, test, stream.child("folds", "sr"))
+        background_train, background_validation, background_test = roles(
+            background_fold, test, stream.child("folds", "background")
+        )
         training = TrainingSet.of(
-            Split(events[sr_train & in_sr], events[sr_validation & in_sr]),
+            Split(sr[sr_train], sr[sr_validation]),
             Split(background[background_train], background[background_validation]),
         )
-        to_score = {DATA: events.features[fold == test], BACKGROUND: background.features[background_test]}
+        to_score = {DATA: events.features[fold == test]}
+        if whole:
+            to_score[BACKGROUND] = background.features[background_test]
         to_score |= {name: table.features for name, table in others.items()}
         for first in range(0, n_members, MEMBERS_PER_TASK):
             members = range(first, min(first + MEMBERS_PER_TASK, n_members))
             seeds = [stream.child(test, member).integer() for member in members]
-            tasks.append(_Task(test, members, settings, training, seeds, to_score))
+            tasks.append(_Task(test, members, settings, training, seeds, to_score, whole))
     results = _run(tasks, pool)
 
-    scores, models = _scores_by_fold(tasks, results, {DATA: fold, BACKGROUND: background_fold}), _models(tasks, results)
+    of_folds = {DATA: fold, BACKGROUND: background_fold if whole else background_fold[:0]}
+    scores, models = _scores_by_fold(tasks, results, of_folds), _models(tasks, results)
     of_others = _scores_by_all(tasks, results, {name: len(table) for name, table in others.items()})
     return Ensemble(settings.kind, models, scores[DATA], scores[BACKGROUND], of_others)
 
@@ -190,7 +211,8 @@ def _train_members(task: _Task) -> _Result:
     except AnalysisError as error:  # the classifier's settings are a section of the ensemble's
         setting = None if error.setting is None else f"classifier.{error.setting}"
         raise AnalysisError(error.message, setting) from error
-    return _Result(classifier.to_bytes(), {name: classifier.score(table) for name, table in task.score.items()})
+    models = classifier.to_bytes() if task.keep_models else []
+    return _Result(models, {name: classifier.score(table) for name, table in task.score.items()})
 
 
 def _run(tasks: list[_Task], pool: Executor) -> list[_Result]:
@@ -220,7 +242,8 @@ def _scores_by_fold(tasks: list[_Task], results: list[_Result], folds: Mapping[s
     members = {name: np.empty((len(fold), n_members), dtype=np.float32) for name, fold in folds.items()}
     for task, result in zip(tasks, results, strict=True):
         for name, fold in folds.items():
-            members[name][fold == task.fold, _columns(task)] = result.scores[name]
+            if len(fold):
+                members[name][fold == task.fold, _columns(task)] = result.scores[name]
     return {name: Scores(fold, members[name], members[name].std(axis=1, dtype=float)) for name, fold in folds.items()}
 
 

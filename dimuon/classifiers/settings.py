@@ -4,8 +4,10 @@ from functools import reduce
 from operator import or_
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
+import numpy as np
 from pydantic import Field, ValidationError, model_validator
 
+from dimuon.arrays import BoolArray, IntArray
 from dimuon.classifiers.kinds.dense import DenseSettings
 from dimuon.classifiers.kinds.xgboost import XGBoostSettings
 from dimuon.classifiers.protocol import CLASSIFIERS, ClassifierSettings
@@ -31,7 +33,12 @@ class Bdt(Section):
     former_keys: ClassVar[dict[str, Any]] = {**TREE_KEYS, "dense": DenseSettings}
 
     members: Positive = 100  # per fold
-    folds: Annotated[int, Field(ge=3)] = 5
+    folds: Annotated[int, Field(ge=2)] = (
+        5  # 2: trained on one half of the events, searched in the other, and vice versa
+    )
+    # one: only the events of one fold are searched, so no event that is counted has trained a model of the search; with
+    # two folds it is the split of one half and the other
+    searched_folds: Literal["all", "one"] = "all"
     classifier: AnyClassifier = XGBoostSettings()
     combination: Literal["mean", "median"] = "mean"  # of scores (the paper), or of the members' histograms (ATLAS)
     keep_members: bool = False  # write every member's scores, for the ensemble-size study; median does so anyway
@@ -40,6 +47,10 @@ class Bdt(Section):
     def keeps_members(self) -> bool:
         """Whether step 5 writes the scores of every member of the ensemble."""
         return self.keep_members or self.combination == "median"
+
+    def searches(self, fold: IntArray) -> BoolArray:
+        """(n_events,) whether each event is searched. fold: of each, -1 of a sample that no model was trained on."""
+        return fold <= 0 if self.searched_folds == "one" else np.ones(len(fold), dtype=bool)
 
     @model_validator(mode="before")
     @classmethod

@@ -1,13 +1,13 @@
 """The scored samples that step 6 tests: dimuons with their classifier scores, or a table that a user hands in."""
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from dimuon.arrays import FloatArray
+from dimuon.arrays import BoolArray, FloatArray
 from dimuon.data import scores, tables
 from dimuon.data.dimuons import Dimuons, require_regions
 from dimuon.data.finite import require_finite
@@ -38,6 +38,12 @@ class Sample:
     sources: tuple[Path, ...] = ()
     members: FloatArray | None = None
     sampled: tuple[Events, FloatArray] | None = None
+
+    def only(self, chosen: BoolArray) -> "Sample":
+        """The chosen events alone, (n_events,), with what belongs to them."""
+        members = None if self.members is None else self.members[chosen]
+        weight = None if self.weight is None else self.weight[chosen]
+        return replace(self, events=self.events[chosen], score=self.score[chosen], weight=weight, members=members)
 
     @property
     def name(self) -> str:
@@ -82,7 +88,7 @@ def _read(run: Run, train: str, test: str, events: Events, before: Events, file:
     matched = scores.read(run, train, test, events.row)
     by_median = run.config.bdt.combination == "median"
     sources = [file, scores.path(run, train, test), *([scores.members_path(run, train, test)] if by_median else [])]
-    return Sample(
+    whole = Sample(
         train=train,
         test=test,
         events=events,
@@ -91,6 +97,7 @@ def _read(run: Run, train: str, test: str, events: Events, before: Events, file:
         sources=tuple(sources),
         members=scores.read_members(run, train, test, events.row) if by_median else None,
     )
+    return whole.only(run.config.bdt.searches(matched["fold"].to_numpy()))
 
 
 def _read_handed_in(run: Run, path: Path) -> list[Sample]:

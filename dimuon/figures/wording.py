@@ -67,6 +67,7 @@ def settings_in_words(config: Config) -> list[str]:
         f"{config.background.n_bins_sr} bins over the signal region, {config.background.oversampling:g} sampled events "
         "per expected one.",
         f"Classifier ({bdt.classifier.kind.replace('_', ' ')}): {bdt.members} members in each of {bdt.folds} folds; "
+        f"{'the events of one fold are searched; ' if bdt.searched_folds == 'one' else ''}"
         "the mass is never given to it.",
         f"Test: {model_choice.describe(test)}, {test.n_bins_sr} bins over the signal region, "
         f"{test.n_working_points} working points from FPR 1 to {test.fpr_min:g}.",

@@ -40,8 +40,10 @@ def run(study: Study) -> str:
         mass = table[study.config.mass_axis.column].to_numpy(dtype=float)
         for train in study.dimuons.charges:
             members = scores.read_members(study.run, train, test, table["row"])
+            fold = scores.read(study.run, train, test, table["row"])["fold"].to_numpy()
+            searched = config.bdt.searches(fold)
             rng = Stream(config.seed).child("convergence", train, test).generator()
-            frame = convergence(mass, members, fprs, model, rng)
+            frame = convergence(mass[searched], members[searched], fprs, model, rng)
             frames.append(frame.assign(train=train, test=test))
             sources.append(scores.members_path(study.run, train, test))
     spread = pd.concat(frames, ignore_index=True)

@@ -212,7 +212,7 @@ class Methods:
 
 def _of_search(config: Config, is_signal: BoolArray, result: steps.SearchResult) -> Iterator[MethodOutcome]:
     """The methods of steps 4 to 6. is_signal: (n_events,) True for injected events in the SR."""
-    cathode = result.curves[result.curves["variable"] == Statistic.WORKING_POINT]
+    is_signal, cathode = is_signal[result.searched], result.curves[result.curves["variable"] == Statistic.WORKING_POINT]
     fixed = ScanPoint.of(cathode.iloc[nearest(cathode["fpr"], FIXED_FPR)])
     by_mean = config.bdt.combination == "mean"  # otherwise no single cut says which events are kept
     passes = (is_signal & (result.score >= fixed.cut)).sum() if by_mean else None

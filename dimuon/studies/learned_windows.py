@@ -175,7 +175,7 @@ def read_learned(scenario: Scenario) -> list[Row]:
     verdict = {
         "variable": "window",
         **closure_of(scenario, events, source.placed, model),
-        **sculpting_of(scenario, events, source.placed, found.score),
+        **sculpting_of(scenario, events[found.searched], source.placed, found.score),
         "train_s": trained - began,
         "search_s": ended - trained,
     }

@@ -86,9 +86,7 @@ def one_by_one(dimuons, in_sr, background, result, *, n_members=N_MEMBERS, watch
     fold, background_fold = result.data.fold, result.background.fold
     watched = slice(0 if watch_training else 1, None)
     for test in range(N_FOLDS):
-        masks = zip(
-            cross_validation.roles(fold, test)[:2], cross_validation.roles(background_fold, test)[:2], strict=True
-        )
+        masks = zip(*(cross_validation.roles(each, test, STREAM)[:2] for each in (fold, background_fold)), strict=True)
         samples = [_labelled(features[a & in_sr], background[b]) for a, b in masks]
         (x, y, w), watched_samples = samples[0], samples[watched]
         watch = {
