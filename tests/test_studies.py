@@ -17,6 +17,7 @@ from dimuon.background import saved
 from dimuon.bumphunt import steps
 from dimuon.bumphunt.result import TestResult
 from dimuon.classifiers.kinds.dense import DenseSettings
+from dimuon.data.samples import Sample
 from dimuon.errors import UserError
 from dimuon.random import Stream
 from dimuon.regions import MassWindow
@@ -30,13 +31,14 @@ from dimuon.studies import (
     nulls,
     pseudoexperiments,
     scenarios,
+    splits,
     standing,
     study,
     trained,
     variations,
 )
 from dimuon.studies.registry import STUDIES
-from dimuon.studies.scenarios import Scenario
+from dimuon.studies.scenarios import Scenario, vary
 from dimuon.workflow import config, executor, products, provenance
 from tests.conftest import ROOT
 
@@ -342,6 +344,90 @@ def test_origins_differ_by_what_their_errors_do_not_explain():
     assert np.mean(found) == pytest.approx(shifts.var(ddof=1), rel=0.05)
     alike = [null_origins.OfOrigin(100, 0, mean, 0.2, 1.0, ()) for mean in (0.1, 0.0, -0.1)]
     assert null_origins.difference(alike) == 0.0
+
+
+def z0_rows(split, at_fpr, no_cut=0.5):
+    """Rows of one dataset searched with one split."""
+    cuts = [{"split": split, "variable": "cathode", "fpr": fpr, "z0": z0} for fpr, z0 in at_fpr.items()]
+    others = {"cathode_max": max(at_fpr.values()), "likelihood_pooled": None, "no_cut": no_cut}
+    return [*cuts, *({"split": split, "variable": name, "fpr": 1.0, "z0": z0} for name, z0 in others.items())]
+
+
+def split_outcome(number, n_injected, rows, failed=None):
+    labels = {"charge": "OS", "experiment": number, "seed": number, "n_injected": n_injected}
+    return scenarios.Outcome(Scenario(f"os/{n_injected}/{number}", "os", None, None, None, labels), rows, failed)
+
+
+def test_splits_are_compared_at_equal_false_alarms():
+    """Of a split that claims twice too much nothing more is found: the level rises with the nulls."""
+    rng = np.random.default_rng(3)
+    nulls, signal = np.abs(rng.normal(size=1000)), 2 + rng.normal(size=400)
+    outcomes = []
+    for n_injected, values in ((0, nulls), (50, signal)):
+        for number, z0 in enumerate(values):
+            factor = dict.fromkeys(splits.SPLITS, 1.0) | {"5 folds": 2.0}
+            rows = [row for name in splits.SPLITS for row in z0_rows(name, {1.0: 0.1, 0.1: factor[name] * z0})]
+            outcomes.append(split_outcome(number, n_injected, rows))
+    outcomes.append(split_outcome(1000, 0, (), "AnalysisError: no fit"))
+    median = [{"split": "5 folds, median", "variable": splits.IMPOSSIBLE, "reason": "empty"}]
+    rest = [row for name in [*splits.SPLITS][:3] for row in z0_rows(name, {1.0: 0.1, 0.1: 0.2})]
+    outcomes.append(split_outcome(1001, 0, [*rest, *median]))
+    summary = splits.summarise("os", outcomes)
+    one = {name: next(each for each in listed if each.fpr == 0.1) for name, listed in summary.items()}
+    assert {name: (each.n, each.n_failed) for name, each in one.items()} == {
+        "one half": (1002, 1),
+        "both halves": (1002, 1),
+        "5 folds": (1002, 1),
+        "5 folds, median": (1002, 2),
+    }
+    fair, doubled = one["one half"], one["5 folds"]
+    assert fair.coverage[1].fraction == pytest.approx((np.sum(nulls > 2) + 1) / 1002)
+    assert doubled.coverage[1].fraction == pytest.approx((np.sum(nulls > 1) + 1) / 1002)
+    assert doubled.level == pytest.approx(2 * fair.level)
+    above = np.sum(np.append(nulls, [0.2, np.inf]) > fair.level) / 1002
+    assert above == pytest.approx(0.0228, abs=0.001)
+    assert doubled.with_signal[0].power == fair.with_signal[0].power == np.mean(signal > fair.level)
+    assert doubled.with_signal[0].median == pytest.approx(2 * fair.with_signal[0].median)
+    assert "5 folds, median" in "\n".join(splits.report("os", summary))
+
+
+@pytest.mark.slow
+def test_every_split_searches_the_same_datasets(inside):
+    path = write_config(inside, "splits.yaml", experiments=2)
+    told = make_study("splits", path)
+    report = splits.run(told)
+    table = pd.read_parquet("results/tiny/studies/splits.parquet")
+    whole = table[table["variable"] == "no_cut"].set_index(["charge", "n_injected", "experiment", "split"])["n_obs"]
+    by_split = whole.unstack()
+    assert set(by_split.index) == {
+        ("OS", 0, 0),
+        ("OS", 0, 1),
+        ("OS", 150, 0),
+        ("OS", 150, 1),
+        ("SS", 0, 0),
+        ("SS", 0, 1),
+    }
+    assert (by_split["both halves"] == by_split["5 folds"]).all()
+    assert (abs(by_split["one half"] - by_split["5 folds"] / 2) <= 0.5).all()  # half of the SR
+    written = json.loads(open("results/tiny/studies/splits.json").read())
+    assert set(written["os"]) == set(splits.SPLITS)
+    assert "one half" in report
+
+
+def test_one_half_is_searched_alone_and_by_the_other(inside):
+    """The chain with one half searched gives what a search of that half with its scores does."""
+    config_, study_ = config.load(inside / "tiny.yaml"), make_study("splits", inside / "tiny.yaml")
+    halves = vary(config_, {"bdt.folds": 2, "bdt.searched_folds": "one"})
+    events, stream = study_.events["os"], Stream(3)
+    result = steps.search(halves, "os", events, study_.background("os"), stream, executor.AtOnce())
+    fold = result.searched
+    assert fold.sum() == len(result.score) == pytest.approx(len(events) / 2, abs=1)
+    both = steps.search(
+        vary(halves, {"bdt.searched_folds": "all"}), "os", events, study_.background("os"), stream, executor.AtOnce()
+    )
+    np.testing.assert_array_equal(both.score[fold], result.score)
+    sample = Sample("os", "os", events[fold], result.score)
+    assert steps.measure(halves, sample, stream).summary == result.summary
 
 
 @pytest.mark.slow
@@ -656,7 +742,16 @@ def test_what_null_datasets_cannot_say_is_said_with_the_remedy():
 
 
 def test_studies_are_found_by_being_there():
-    known = {"variations", "pseudoexperiments", "null_origins", "cut_scan", "controls", "injection", "convergence"}
+    known = {
+        "variations",
+        "pseudoexperiments",
+        "null_origins",
+        "splits",
+        "cut_scan",
+        "controls",
+        "injection",
+        "convergence",
+    }
     assert set(STUDIES) == known
     for name, declared in STUDIES.items():
         assert declared.maker.command == f"-m dimuon study {name}"

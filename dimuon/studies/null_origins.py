@@ -14,6 +14,7 @@ null_origins.json (their means, spreads and coverage by origin, and the differen
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,8 +22,10 @@ import numpy as np
 from dimuon.arrays import FloatArray
 from dimuon.background import saved
 from dimuon.background.protocol import BackgroundModel
+from dimuon.background.scaler import LogitScaler
 from dimuon.bumphunt.result import Statistic
 from dimuon.columns import Column
+from dimuon.events import Events
 from dimuon.random import Stream
 from dimuon.records import Record
 from dimuon.screen import aligned
@@ -34,6 +37,7 @@ from dimuon.studies.pseudoexperiments import FIXED, statistics
 from dimuon.studies.registry import study
 from dimuon.studies.scenarios import Outcome, Scenario, vary
 from dimuon.studies.study import Study
+from dimuon.workflow.config import Config
 from dimuon.workflow.products import FOUND, PRODUCTS, Product, study_maker
 
 MEMBER, OTHER, DOWN_UP = "member", "other_model", "down_up_sampling"
@@ -123,11 +127,15 @@ def run(study: Study) -> str:
 
 def of_charge(study: Study, charge: str) -> Iterator[Scenario]:
     """The null datasets of every origin, each with a stream of its own."""
-    config = study.config
-    null = NullModel.of(config, charge, study.events[charge], study.background(charge))
-    searched = vary(config, {"bdt.members": config.studies.members})
+    config, model = study.config, study.background(charge)
     others = {OTHER: from_sidebands(study, charge), DOWN_UP: from_a_share(study, charge)}
-    for origin in ORIGINS:
+    yield from of_models(config, NullModel.of(config, charge, study.events[charge], model), others)
+
+
+def of_models(config: Config, null: NullModel, others: Mapping[str, bytes]) -> Iterator[Scenario]:
+    """The same. others: {origin: the trained model that its null datasets take their features from}."""
+    charge, searched = null.charge, vary(config, {"bdt.members": config.studies.members})
+    for origin in (MEMBER, *others):
         for number in range(config.studies.null_origins):
             stream = Stream(config.seed).child("null origin", charge, origin, number).rooted()
             labels: dict[str, str | int] = {
@@ -147,11 +155,15 @@ def from_sidebands(study: Study, charge: str) -> bytes:
 
 def from_a_share(study: Study, charge: str) -> bytes:
     """The model of another kind, trained on a random share of all events in the window."""
-    settings, stream = study.config.studies, Stream(study.config.seed).child("down-sampling", charge)
-    events = study.events[charge]
+    return share_of(study.config, charge, study.events[charge], study.background(charge).scaler, study.pool)
+
+
+def share_of(config: Config, charge: str, events: Events, scaler: LogitScaler, pool: Executor) -> bytes:
+    """The same of given events. scaler: how the features are prepared."""
+    settings, stream = config.studies, Stream(config.seed).child("down-sampling", charge)
     few = stream.child("events").generator().random(len(events)) < settings.down_sampling
-    estimator = settings.null_estimator.estimator(study.background(charge).scaler)
-    return saved.to_bytes(estimator.fit(events[few], stream.child("flows").rooted(), pool=study.pool))
+    estimator = settings.null_estimator.estimator(scaler)
+    return saved.to_bytes(estimator.fit(events[few], stream.child("flows").rooted(), pool=pool))
 
 
 def summarise(charge: str, outcomes: Sequence[Outcome]) -> dict[str, dict[str, OfOrigin]]:

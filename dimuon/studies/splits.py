@@ -43,6 +43,7 @@ from dimuon.studies.pseudoexperiments import FIXED, statistics
 from dimuon.studies.registry import study
 from dimuon.studies.scenarios import Outcome, Row, Scenario, vary
 from dimuon.studies.study import Study
+from dimuon.workflow.config import Config
 from dimuon.workflow.executor import AtOnce
 from dimuon.workflow.products import FOUND, PRODUCTS, Product, study_maker
 
@@ -81,7 +82,10 @@ SUMMARY = PRODUCTS.declare(
 @study(MAKER, "half and half, five folds, or their median histogram? Calibration and cost of each split")
 def run(study: Study) -> str:
     """Do the study."""
-    listed = [each for charge in study.events for each in of_charge(study, charge)]
+    nulls = [
+        NullModel.of(study.config, charge, events, study.background(charge)) for charge, events in study.events.items()
+    ]
+    listed = [each for null in nulls for each in of_null_model(study.config, null)]
     outcomes = scenarios.run(study, listed, by_split, ["studies.pseudoexperiments", "studies.repeats"])
     study.write_table(TABLE, table(outcomes))
     summary = {charge: summarise(charge, outcomes) for charge in study.events}
@@ -89,13 +93,12 @@ def run(study: Study) -> str:
     return "\n".join(line for charge, by_name in summary.items() for line in report(charge, by_name))
 
 
-def of_charge(study: Study, charge: str) -> Iterator[Scenario]:
+def of_null_model(config: Config, null: NullModel) -> Iterator[Scenario]:
     """The null datasets of one charge, and those with signal: of OS dimuons with the features that the simulation has.
 
     A dataset has the stream of its number: those with signal are null datasets of their own.
     """
-    config, null = study.config, NullModel.of(study.config, charge, study.events[charge], study.background(charge))
-    searched = vary(config, {"bdt.members": config.studies.members})
+    charge, searched = null.charge, vary(config, {"bdt.members": config.studies.members})
     simulated = upsilon_events(1, np.random.default_rng(0)).columns
     possible = charge == "os" and set(config.features.names) <= {*simulated}
     numbers = [n for n in config.studies.injected if n > 0] if possible else []
