@@ -12,11 +12,12 @@ from scipy.stats import cauchy, chi2, crystalball, norm
 
 from dimuon.errors import AnalysisError
 from dimuon.regions import MassWindow
-from dimuon.statistics import peak_shapes, peaks
+from dimuon.statistics import peak_shapes
 from dimuon.statistics.families import make
 from dimuon.statistics.mass_scale import mass_scale, matched
+from dimuon.statistics.peak_model import PeakModel, PeakSpectrum
 from dimuon.statistics.peak_shapes import CRYSTAL_BALL, GAUSSIAN, PSEUDO_VOIGT, SHAPES
-from dimuon.statistics.peaks import PeakFit, find_peaks, p_values
+from dimuon.statistics.peaks import TOLERANCE, PeakFit, find_peaks, p_values
 
 WINDOW = MassWindow(5.0, 9.0, 10.6, 16.0)
 UPSILONS = {"Y(1S)": 9.4604, "Y(2S)": 10.0234, "Y(3S)": 10.3551}  # GeV, Review of Particle Physics 2024
@@ -64,8 +65,8 @@ def test_shapes_are_scipys(shape, tail):
 def test_derivatives_of_the_model_are_its_differences(name):
     family = make(name, WINDOW.binning(50), 3)
     counts = family.bins.counts(sample(np.random.default_rng(1)))
-    spectrum = peaks._Spectrum(family, counts)
-    model = peaks._Model(spectrum, CRYSTAL_BALL, 2)
+    spectrum = PeakSpectrum(family, counts)
+    model = PeakModel(spectrum, CRYSTAL_BALL, 2)
     theta = np.concatenate([spectrum.sidebands, [400.0, 250.0, 9.5, 10.2, 0.0095, 1.4]])
     slope = model.parts(theta)[2]
     for i in range(len(theta)):
@@ -193,7 +194,7 @@ def test_few_events_and_a_steep_background(n_events):
     rng = np.random.default_rng(4)
     for _ in range(3):
         fit = find_peaks(background(n_events, rng, decay=1.5), polynomial(5), most=2).fit
-        assert fit.gap < peaks.TOLERANCE
+        assert fit.gap < TOLERANCE
         assert fit.n_bkg >= 0
 
 

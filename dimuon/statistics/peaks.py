@@ -1,8 +1,7 @@
 """What peaks stand in the signal region: how many, where, how wide, how many events each.
 
 The whole window is fitted at once, in bins narrower than those of the test: the background's own family of functions,
-and n peaks of one shape that share one relative resolution. A sum of Poisson deviances is a sum of squares, so
-`scipy.optimize.least_squares` finds its minimum within the bounds of the parameters; each minimum has a certificate.
+and n peaks of one shape that share one relative resolution. Each minimum has a certificate.
 
 How many: one more peak is taken as long as its likelihood ratio has a p-value below `ONE_MORE`. Where a peak would
 stand is not known before, and of the first not how wide it is; the p-value counts all places and widths that were
@@ -22,33 +21,27 @@ masses differ by less than their errors. A free power of the tail, or tails on b
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.optimize import least_squares
-from scipy.special import chdtrc, ndtr, xlogy
+from scipy.special import chdtrc, ndtr
 
-from dimuon.arrays import BoolArray, FloatArray
+from dimuon.arrays import FloatArray
 from dimuon.errors import AnalysisError
 from dimuon.records import Record
-from dimuon.regions import MassBins, MassWindow
-from dimuon.statistics.families import Family, LinearFamily
-from dimuon.statistics.likelihood_ratio import pearson
+from dimuon.regions import MassWindow
+from dimuon.statistics.families import Family
+from dimuon.statistics.peak_minimum import Minimum, covariance_of, merged_chi2, minimum
+from dimuon.statistics.peak_model import PeakModel, PeakSpectrum, Templates
 from dimuon.statistics.peak_shapes import SHAPES, Shape
-from dimuon.statistics.poisson_fits import FitError, deviance
+from dimuon.statistics.poisson_fits import FitError
 
 ONE_MORE = 1.35e-3  # p-value below which one more peak is taken: 3 sigma, what the field calls evidence
 SUPPORT = 10.0  # above the smallest Akaike criterion, beyond which a form has no support (Burnham & Anderson 2002)
 FINER = 5  # bins to one of the test's, so that a peak as wide as that has several
 MIN_BINS_SR = 50
-N_WIDTHS = 6  # resolutions looked at, and of them those that a fit is begun with
-N_STARTS = 2
-NEAR = 1e-4  # of what is allowed: a parameter this close to a bound, and pushed there, is at it
-WIDEST = 0.25  # of the SR: a wider peak is not inside it
+N_STARTS = 2  # of the resolutions looked at, those that a fit is begun with
 TOLERANCE = 1e-4  # a certified fit is no further than this from its minimum, in ln L
-MIN_EXPECTED = 5.0  # events, of the bins of Pearson's chi2
-FLOOR = 1e-3  # events in a bin at which a background that would turn negative is held, smoothly
 
 
 @dataclass(frozen=True)
@@ -88,9 +81,9 @@ class PeakFit(Record):
 
     shape: of every peak. peaks: by mass. mass_covariance: (n, n) of their masses. resolution: width over mass, common
     to all, with its standard error; NaN without a peak. tail: parameters of the shape's tail. n_bkg: fitted background
-    in the SR. chi2, ndf, p_chi2: Pearson's, in bins merged until each expects `MIN_EXPECTED` events. gap: bound on the
-    distance from the minimum in ln L. at_bound: parameters at a bound of what was allowed; their errors are NaN, those
-    of the others hold with them fixed. tried: the tests that led here. threshold: of p_global.
+    in the SR. chi2, ndf, p_chi2: Pearson's, in bins merged until each expects `peak_minimum.MIN_EXPECTED` events. gap:
+    bound on the distance from the minimum in ln L. at_bound: parameters at a bound of what was allowed; their errors
+    are NaN, those of the others hold with them fixed. tried: the tests that led here. threshold: of p_global.
     """
 
     shape: str
@@ -150,7 +143,7 @@ def find_peaks(
     counts = fine.counts(mass)
     if not counts[~fine.is_sr].any():
         raise AnalysisError("no event in the sidebands: there is nothing to fit the background to")
-    spectrum = _Spectrum(replace(family, bins=fine), counts)
+    spectrum = PeakSpectrum(replace(family, bins=fine), counts)
     chains = [_chain(spectrum, SHAPES[shapes[0]], most, threshold)]
     if chains[0][0].model.n_peaks:
         chains += [_chain(spectrum, SHAPES[name], most, threshold) for name in shapes[1:]]
@@ -161,162 +154,7 @@ def find_peaks(
     return _result(best, tried, threshold)
 
 
-@dataclass(frozen=True, eq=False)
-class _Spectrum:
-    """Counts in fine bins, and the background function that goes with them."""
-
-    family: Family
-    counts: FloatArray
-
-    @property
-    def bins(self) -> MassBins:
-        return self.family.bins
-
-    def background(self, coefficients: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """(n_bins,) events and their derivatives (n_bins, k). coefficients: (k,)."""
-        if self._design is not None:
-            return self._design @ coefficients, self._design
-        low, high = self.bins.edges[:-1], self.bins.edges[1:]
-        expected = self.family.expected(coefficients[None], low, high)[0, :]
-        return expected, self.family.jacobian(coefficients[None], low, high)[0, :]
-
-    @cached_property
-    def _design(self) -> FloatArray | None:
-        """(n_bins, k) events for unit coefficients, where the function is a sum with them."""
-        if not isinstance(self.family, LinearFamily):
-            return None
-        nothing = np.zeros((1, self.family.n_coefficients))
-        return self.family.jacobian(nothing, self.bins.edges[:-1], self.bins.edges[1:])[0, :]
-
-    @cached_property
-    def sidebands(self) -> FloatArray:
-        """(k,) coefficients of the background fitted to the sidebands, where every other fit begins."""
-        low, high = self.bins.edges[:-1][~self.bins.is_sr], self.bins.edges[1:][~self.bins.is_sr]
-        return self.family.fit(low, high, self.counts[None, ~self.bins.is_sr]).coefficients[0, :]
-
-    @property
-    def widths(self) -> tuple[float, float]:
-        """Width over mass: the smallest that the bins tell from a line, the largest of a peak inside the SR."""
-        window = self.bins.window
-        return self.bins.width / 2 / window.sr_high, WIDEST * (window.sr_high - window.sr_low) / window.sr_high
-
-    def resolutions(self) -> FloatArray:
-        """(N_WIDTHS,) from the smallest to the largest."""
-        return np.geomspace(*self.widths, N_WIDTHS)
-
-
-@dataclass(frozen=True, eq=False)
-class _Model:
-    """Background and n peaks. Parameters: the background's coefficients, then events, masses, resolution, tail."""
-
-    spectrum: _Spectrum
-    shape: Shape
-    n_peaks: int
-
-    @property
-    def n_background(self) -> int:
-        return self.spectrum.family.n_coefficients
-
-    @property
-    def n_parameters(self) -> int:
-        return self.n_background + (2 * self.n_peaks + 1 + len(self.shape.start) if self.n_peaks else 0)
-
-    @property
-    def names(self) -> list[str]:
-        peaks = [f"{what} {i + 1}" for what in ("n_events", "mass") for i in range(self.n_peaks)]
-        shared = ["resolution", *(f"tail {i + 1}" for i in range(len(self.shape.start)))] if self.n_peaks else []
-        return [f"background {i}" for i in range(self.n_background)] + peaks + shared
-
-    def bounds(self) -> tuple[FloatArray, FloatArray]:
-        window, n = self.spectrum.bins.window, self.n_peaks
-        most = max(self.spectrum.counts.sum(), 1.0)
-        low = [-np.inf] * self.n_background + [0.0] * n + [window.sr_low] * n
-        high = [np.inf] * self.n_background + [most] * n + [window.sr_high] * n
-        if n:
-            low += [self.spectrum.widths[0], *self.shape.low]
-            high += [self.spectrum.widths[1], *self.shape.high]
-        return np.array(low), np.array(high)
-
-    def split(self, theta: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray, float, tuple[float, ...]]:
-        """(coefficients of the background, events, masses, resolution, tail)."""
-        k, n = self.n_background, self.n_peaks
-        shared = theta[k + 2 * n :]
-        resolution = float(shared[0]) if n else np.nan
-        tail = tuple(float(value) for value in shared[1:])
-        return theta[:k], theta[k : k + n], theta[k + n : k + 2 * n], resolution, tail
-
-    def parts(self, theta: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """Background (n_bins,), peaks (n, n_bins) and the derivatives of their sum (n_bins, n_parameters)."""
-        edges = self.spectrum.bins.edges
-        coefficients, events, masses, resolution, tail = self.split(theta)
-        bare, slope = self.spectrum.background(coefficients)
-        root = np.sqrt(bare**2 + 4 * FLOOR**2)
-        background = np.where(bare > 0, (bare + root) / 2, 2 * FLOOR**2 / (root - np.minimum(bare, 0.0)))
-        columns = [slope * (background / root)[:, None]]
-        if not self.n_peaks:
-            return background, np.zeros((0, len(bare))), columns[0]
-        spectra = _Templates.of(edges, self.shape, masses, resolution, tail)
-        by_events, by_mass = spectra.shape.T, (events[:, None] * spectra.by_mass).T
-        shared = np.einsum("n,pnb->bp", events, np.stack([spectra.by_resolution, *spectra.by_tail]))
-        return background, events[:, None] * spectra.shape, np.hstack([*columns, by_events, by_mass, shared])
-
-
-@dataclass(frozen=True, eq=False)
-class _Templates:
-    """Peaks of one event each in the window, (n, n_bins), and their derivatives; by_tail: one for each parameter."""
-
-    shape: FloatArray
-    by_mass: FloatArray
-    by_resolution: FloatArray
-    by_tail: list[FloatArray]
-
-    @classmethod
-    def of(
-        cls, edges: FloatArray, shape: Shape, masses: FloatArray, resolution: float, tail: tuple[float, ...]
-    ) -> "_Templates":
-        """masses: (n,). edges: (n_bins + 1,)."""
-        widths = (resolution * masses)[:, None]
-        z = (edges - masses[:, None]) / widths
-        below, density = shape.cdf(z, *tail), shape.pdf(z, *tail)
-        total = below[:, -1:] - below[:, :1]
-        template = np.diff(below) / total
-
-        def slope(change: FloatArray) -> FloatArray:
-            """Of the template, where the distribution function changes so at the edges."""
-            derivative: FloatArray = (np.diff(change) - template * (change[:, -1:] - change[:, :1])) / total
-            return derivative
-
-        by_tail = []
-        for i, value in enumerate(tail):
-            step = 1e-5 * value
-            up, down = (shape.cdf(z, *tail[:i], value + sign * step, *tail[i + 1 :]) for sign in (1, -1))
-            by_tail.append(slope((up - down) / (2 * step)))
-        by_mass = slope(density * -(z + 1 / resolution) / masses[:, None])
-        return cls(template, by_mass, slope(density * -z / resolution), by_tail)
-
-
-@dataclass(frozen=True, eq=False)
-class _Fitted:
-    """A model at its minimum. height: the deviance. free: (n_parameters,) False at a bound. gap: see `PeakFit`."""
-
-    model: _Model
-    theta: FloatArray
-    height: float
-    free: BoolArray
-    gap: float
-
-    @property
-    def akaike(self) -> float:
-        """-2 ln L + 2 (parameters), up to a constant of the spectrum."""
-        return self.height + 2 * self.model.n_parameters
-
-    @property
-    def resolution(self) -> float:
-        """Width over mass of the peaks."""
-        return self.model.split(self.theta)[3]
-
-
-def _chain(spectrum: _Spectrum, shape: Shape, most: int, threshold: float) -> tuple[_Fitted, list[OneMore]]:
+def _chain(spectrum: PeakSpectrum, shape: Shape, most: int, threshold: float) -> tuple[Minimum, list[OneMore]]:
     """Peaks of one shape added one by one, as long as each is worth it; and the tests."""
     now, tried = _without_peaks(spectrum, shape), list[OneMore]()
     while now.model.n_peaks < most:
@@ -348,12 +186,12 @@ def p_values(
     return p_local, min(p_local + float(density * (half_round + area * u / np.sqrt(2 * np.pi))), 1.0)
 
 
-def _without_peaks(spectrum: _Spectrum, shape: Shape) -> _Fitted:
+def _without_peaks(spectrum: PeakSpectrum, shape: Shape) -> Minimum:
     """The background alone."""
-    return _minimum(_Model(spectrum, shape, 0), spectrum.sidebands)
+    return minimum(PeakModel(spectrum, shape, 0), spectrum.sidebands)
 
 
-def _one_more(now: _Fitted) -> _Fitted:
+def _one_more(now: Minimum) -> Minimum:
     """The best fit with one peak more: begun afresh at the likeliest widths, and from the fit so far."""
     model = replace(now.model, n_peaks=now.model.n_peaks + 1)
     chosen = sorted((_pursuit(model, resolution) for resolution in model.spectrum.resolutions()), key=lambda p: p.chi2)
@@ -363,7 +201,7 @@ def _one_more(now: _Fitted) -> _Fitted:
         pursuits.append(_pursuit(model, resolution, tail, masses))
     low, high = model.bounds()
     starts = [np.clip(pursuit.start(model), low, high) for pursuit in pursuits]
-    return min((_minimum(model, start) for start in starts), key=lambda fitted: fitted.height)
+    return min((minimum(model, start) for start in starts), key=lambda fitted: fitted.height)
 
 
 @dataclass(frozen=True, eq=False)
@@ -380,13 +218,13 @@ class _Pursuit:
     tail: tuple[float, ...]
     chi2: float
 
-    def start(self, model: _Model) -> FloatArray:
+    def start(self, model: PeakModel) -> FloatArray:
         """Where a fit of that model begins."""
         return np.concatenate([self.background, self.events, self.masses, [self.resolution], self.tail])
 
 
 def _pursuit(
-    model: _Model, resolution: float, tail: tuple[float, ...] | None = None, given: FloatArray | None = None
+    model: PeakModel, resolution: float, tail: tuple[float, ...] | None = None, given: FloatArray | None = None
 ) -> _Pursuit:
     """Places for the peaks of a model. given: those that are known."""
     spectrum, window = model.spectrum, model.spectrum.bins.window
@@ -394,7 +232,7 @@ def _pursuit(
     step = resolution * window.sr_low / 2
     masses = np.linspace(window.sr_low, window.sr_high, int((window.sr_high - window.sr_low) / step) + 2)[1:-1]
     masses = np.concatenate([[] if given is None else given, masses])
-    templates = _Templates.of(spectrum.bins.edges, model.shape, masses, resolution, tail).shape
+    templates = Templates.of(spectrum.bins.edges, model.shape, masses, resolution, tail).shape
     bare = replace(model, n_peaks=0)
     background, _, slope = bare.parts(spectrum.sidebands)
     error = np.sqrt(np.maximum(np.maximum(background, spectrum.counts), 1.0))
@@ -418,82 +256,13 @@ def _pursuit(
     return _Pursuit(coefficients, events, masses[chosen][order], resolution, tail, float(left @ left))
 
 
-def _minimum(model: _Model, start: FloatArray) -> _Fitted:
-    """The minimum of the deviance within the bounds, from a start within them. Raises `FitError` where it is none."""
-    counts, (low, high) = model.spectrum.counts, model.bounds()
-
-    last: list[tuple[FloatArray, FloatArray, FloatArray]] = []  # residuals and slopes where they were last asked for
-
-    def evaluate(theta: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
-        if not (last and np.array_equal(last[0][0], theta)):
-            expected, derivatives = _expected(model, theta)
-            values, by_expected = _residuals(counts, expected)
-            last[:] = [(theta.copy(), values, by_expected[:, None] * derivatives)]
-        return last[0]
-
-    options = {"ftol": 1e-10, "xtol": 1e-10, "gtol": 1e-10, "max_nfev": 100}
-    theta = least_squares(
-        lambda at: evaluate(at)[1], start, lambda at: evaluate(at)[2], bounds=(low, high), x_scale="jac", **options
-    ).x
-    expected, derivatives = _expected(model, theta)
-    gradient = derivatives.T @ (1 - counts / expected)
-    near = np.where(gradient > 0, theta - low, high - theta)
-    free = ~(near < NEAR * np.where(np.isfinite(high - low), high - low, np.inf))
-    inside = derivatives[:, free]
-    curvature = inside.T @ (inside / expected[:, None])
-    gap = float(gradient[free] @ np.linalg.lstsq(curvature, gradient[free], rcond=None)[0]) / 2
-    gap += float(np.sum(np.abs(gradient[~free]) * near[~free]))
-    return _Fitted(model, theta, float(deviance(counts, expected)), free, gap)
-
-
-def _expected(model: _Model, theta: FloatArray) -> tuple[FloatArray, FloatArray]:
-    background, peaks, derivatives = model.parts(theta)
-    return background + peaks.sum(axis=0), derivatives
-
-
-def _residuals(counts: FloatArray, expected: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """(n_bins,) whose squares sum to the deviance, and their derivatives by the expected counts."""
-    filled = np.where(counts > 0, counts, 1.0)
-    size = np.sqrt(np.maximum(2 * (expected - counts + xlogy(counts, filled / expected)), 0.0))
-    same = size < 1e-5
-    slope = np.where(same, 1 / np.sqrt(expected), (1 - counts / expected) / np.where(same, 1.0, size))
-    return np.sign(expected - counts) * size, np.abs(slope)
-
-
-def _covariance(fitted: _Fitted) -> FloatArray:
-    """(n_parameters, n_parameters), from the curvature of ln L in the free ones; NaN for those at a bound."""
-    model, counts, free = fitted.model, fitted.model.spectrum.counts, np.flatnonzero(fitted.free)
-
-    def gradient(theta: FloatArray) -> FloatArray:
-        expected, derivatives = _expected(model, theta)
-        downhill: FloatArray = derivatives[:, free].T @ (1 - counts / expected)
-        return downhill
-
-    expected, derivatives = _expected(model, fitted.theta)
-    inside = derivatives[:, free]
-    information = inside.T @ (inside / expected[:, None])
-    steps = 1e-3 / np.sqrt(np.diag(information))
-    curvature = np.empty_like(information)
-    for i, (place, step) in enumerate(zip(free, steps, strict=True)):
-        move = np.zeros(len(fitted.theta))
-        move[place] = step
-        curvature[i] = (gradient(fitted.theta + move) - gradient(fitted.theta - move)) / (2 * step)
-    curvature = (curvature + curvature.T) / 2
-    scale = np.outer(steps, steps) * 1e6
-    if np.linalg.eigvalsh(curvature * scale)[0] <= 0:
-        raise FitError("the errors of the peaks are not defined: the likelihood is flat or not at a minimum")
-    covariance = np.full((len(fitted.theta),) * 2, np.nan)
-    covariance[np.ix_(free, free)] = np.linalg.inv(curvature * scale) * scale
-    return covariance
-
-
-def _result(fitted: _Fitted, tried: tuple[OneMore, ...], threshold: float) -> FittedPeaks:
+def _result(fitted: Minimum, tried: tuple[OneMore, ...], threshold: float) -> FittedPeaks:
     model, theta, bins = fitted.model, fitted.theta, fitted.model.spectrum.bins
     if not fitted.gap < TOLERANCE:
         raise FitError(f"the fit of {model.n_peaks} peaks stays {fitted.gap:.2g} in ln L away from its minimum")
     background, peaks, _ = model.parts(theta)
     _, events, masses, resolution, tail = model.split(theta)
-    covariance = _covariance(fitted)
+    covariance = covariance_of(fitted)
     n, k = model.n_peaks, model.n_background
     order = np.argsort(masses)
     place = k + n + order
@@ -504,7 +273,7 @@ def _result(fitted: _Fitted, tried: tuple[OneMore, ...], threshold: float) -> Fi
         squares = resolution**2 * np.diag(covariance)[place] + masses[order] ** 2 * covariance[r, r]
         width_err[order] = np.sqrt(squares + 2 * resolution * masses[order] * covariance[place, r])
     expected = background + peaks.sum(axis=0)
-    chi2, ndf = _chi2(model.spectrum.counts, expected, model.n_parameters)
+    chi2, ndf = merged_chi2(model.spectrum.counts, expected, model.n_parameters)
     fit = PeakFit(
         shape=model.shape.name,
         peaks=tuple(
@@ -527,17 +296,3 @@ def _result(fitted: _Fitted, tried: tuple[OneMore, ...], threshold: float) -> Fi
         threshold=threshold,
     )
     return FittedPeaks(fit, bins.edges, model.spectrum.counts, background, peaks[order])
-
-
-def _chi2(counts: FloatArray, expected: FloatArray, n_parameters: int) -> tuple[float, int]:
-    """Pearson's chi2 in neighbouring bins merged until each expects enough, and its degrees of freedom."""
-    starts, room = [0], 0.0
-    for i, value in enumerate(expected):
-        if room >= MIN_EXPECTED:
-            starts.append(i)
-            room = 0.0
-        room += float(value)
-    if room < MIN_EXPECTED and len(starts) > 1:
-        starts.pop()
-    n, lam = np.add.reduceat(counts, starts), np.add.reduceat(expected, starts)
-    return float(pearson(n, lam)), max(len(starts) - n_parameters, 0)
