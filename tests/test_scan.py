@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+from dataclasses import astuple
 from pathlib import Path
 
 import numpy as np
@@ -90,7 +91,28 @@ def test_masked_windows_are_skipped_by_name():
     masked = [each for each in windows if each.known]
     assert masked
     assert {each.skipped for each in masked} == {"it overlaps Y, which is masked"}
-    assert len(windows) == len(scan_windows(ScanSettings(**FLAT)))
+    assert len(windows) == len(scan_windows(ScanSettings(**FLAT))) + 1  # that of Y itself
+
+
+def test_a_known_resonance_has_a_window_of_its_own():
+    """Its range for the SR, its sidebands ended at the others; after those that slide, which stay as they are."""
+    known = {"Y": [9.0, 10.0], "W": [10.6, 10.9], "X": [15.8, 17.0], "V": [5.2, 5.9]}
+    windows = scan_windows(ScanSettings(**FLAT, known=known))
+    sliding, own = [[each for each in windows if (each.of is None) == slides] for slides in (True, False)]
+    assert [each.of for each in own] == ["Y", "W", "V"]  # X is not inside the range
+    assert windows == [*sliding, *own]
+    assert astuple(own[0].window) == pytest.approx((6.0, 9.0, 10.0, 10.6))
+    assert astuple(own[1].window) == pytest.approx((10.0, 10.6, 10.9, 11.8))
+    settings = ScanSettings(**FLAT, known=known, binnings=[2, 4])
+    assert settings.binnings_of(own[0]) == [10, 20]  # of 0.1 and 0.05 GeV, like the others
+    assert settings.binnings_of(sliding[0]) == [2, 4]
+    assert [each.skipped for each in own[:2]] == [None, None]
+    assert own[2].skipped == (
+        "the range or a known resonance leaves 0.286 widths of its low sideband, at least 0.5 is needed"
+    )
+    assert [each.window.sr_low for each in sliding] == [
+        each.window.sr_low for each in scan_windows(ScanSettings(**FLAT))
+    ]
 
 
 def test_windows_with_few_events_say_so():

@@ -42,7 +42,10 @@ if TYPE_CHECKING:
 def window_config(config: "Config", placed: ScanWindow) -> "Config":
     """The analysis in one window: its edges, and the bins and the background function of the scan."""
     scan = _scan(config)
-    n_bins_sr, tested = scan.binnings[0], {"family": scan.family, "degree": scan.degree, "choice": scan.choice}
+    n_bins_sr, tested = (
+        scan.binnings_of(placed)[0],
+        {"family": scan.family, "degree": scan.degree, "choice": scan.choice},
+    )
     return config.model_copy(
         update={
             "window": placed.window,

@@ -2,7 +2,8 @@
 
 A signal region (SR) is some standard deviations of the mass resolution wide, and each begins a share of its width
 after the one before. Events of a known resonance are no background: the sidebands of a window end where one begins,
-unless its SR overlaps it.
+unless its SR overlaps it. So that a known resonance is not in the sidebands of its own test, as one wider than an SR
+is, it has a window of its own, its range for the SR, after those that slide.
 """
 
 from collections.abc import Sequence
@@ -19,6 +20,7 @@ from dimuon.regions import MassWindow
 from dimuon.settings import Positive, Section
 
 MIN_SIDEBAND = 1.0  # least length of a sideband, in widths of the SR
+OWN_SIDEBAND = 0.5  # the same for a known resonance's own window, whose SR is wider than what it holds
 REACH = 0.5 + MIN_SIDEBAND  # from the middle of a window to its nearest end, in widths
 MAX_WINDOWS = 10_000
 GRID = 4001  # masses at which the resolution is looked at
@@ -101,14 +103,27 @@ class ScanSettings(Section):
         """(n,) width of an SR with its middle at each mass. mass: (n,)."""
         return self.width * self.resolution_at(mass)
 
+    def binnings_of(self, placed: "ScanWindow") -> list[int]:
+        """Bins over the SR of a window: as fine as those of one that slides, in a wider SR more of them."""
+        if placed.of is None:
+            return self.binnings
+        width = placed.window.sr_high - placed.window.sr_low
+        ratio = width / float(self.width_at([placed.middle])[0])
+        return sorted({max(1, round(n * ratio)) for n in self.binnings})
+
 
 @dataclass(frozen=True)
 class ScanWindow:
-    """One window of a scan. known: resonances that its SR overlaps. skipped: why it is not searched; None: it is."""
+    """One window of a scan.
+
+    known: resonances that its SR overlaps. skipped: why it is not searched; None: it is. of: the known resonance whose
+    own window it is; None: it slides.
+    """
 
     window: MassWindow
     known: tuple[str, ...] = ()
     skipped: str | None = None
+    of: str | None = None
 
     @property
     def label(self) -> str:
@@ -122,13 +137,17 @@ class ScanWindow:
 
 
 def scan_windows(settings: ScanSettings, mass: ArrayLike | None = None) -> list[ScanWindow]:
-    """All windows of a scan from low to high mass, those that cannot be searched with the reason.
+    """All windows of a scan, those that cannot be searched with the reason.
+
+    From low to high mass those that slide, then those of the known resonances that lie in the range.
 
     mass: (n_events,) of the data, by which windows with too few events are known; None: that is not looked at. Raises
     `AnalysisError` where the resolution is not positive everywhere, the range is narrower than a window, or nothing is
     left to search.
     """
-    windows = [_skip_unfit(settings, _placed(settings, middle)) for middle in _middles(settings)]
+    placed = [_placed(settings, middle) for middle in _middles(settings)]
+    placed += [_own(settings, name) for name, span in settings.known.items() if _is_inside(span, settings.range)]
+    windows = [_skip_unfit(settings, each) for each in placed]
     if mass is not None:
         at = np.asarray(mass, dtype=float)
         windows = [each if each.skipped else _skip_empty(settings, each, at) for each in windows]
@@ -198,11 +217,24 @@ def _crossing(settings: ScanSettings, below: float, above: float) -> float:
     return above
 
 
+def _is_inside(span: Sequence[float], whole: Sequence[float]) -> bool:
+    return whole[0] < span[0] and span[1] < whole[1]
+
+
 def _placed(settings: ScanSettings, middle: float) -> ScanWindow:
-    """The window around a middle, its sidebands ended where a known resonance is that its SR does not overlap."""
-    low, high = settings.range
+    """The window around a middle."""
     width = float(settings.width_at([middle])[0])
-    sr_low, sr_high = middle - width / 2, middle + width / 2
+    return _around(settings, middle - width / 2, middle + width / 2)
+
+
+def _own(settings: ScanSettings, name: str) -> ScanWindow:
+    """The window of a known resonance."""
+    return replace(_around(settings, *settings.known[name]), of=name)
+
+
+def _around(settings: ScanSettings, sr_low: float, sr_high: float) -> ScanWindow:
+    """The window with an SR, its sidebands ended where a known resonance is that its SR does not overlap."""
+    (low, high), width = settings.range, sr_high - sr_low
     if settings.sidebands != "whole":
         low, high = max(low, sr_low - settings.sidebands * width), min(high, sr_high + settings.sidebands * width)
     overlapping = tuple(name for name, (first, last) in settings.known.items() if first < sr_high and last > sr_low)
@@ -218,14 +250,15 @@ def _skip_unfit(settings: ScanSettings, placed: ScanWindow) -> ScanWindow:
     """The window, with the reason where it is masked or cannot be fitted."""
     if masked := [name for name in placed.known if name in settings.mask]:
         return replace(placed, skipped=f"it overlaps {masked[0]}, which is masked")
-    window = placed.window
+    window, least = placed.window, MIN_SIDEBAND if placed.of is None else OWN_SIDEBAND
     width = window.sr_high - window.sr_low
     for side, length in (("low", window.sr_low - window.sb_low), ("high", window.sb_high - window.sr_high)):
-        if length < (MIN_SIDEBAND - 1e-6) * width:
-            reason = f"a known resonance leaves {max(length / width, 0):.3g} widths of its {side} sideband"
-            return replace(placed, skipped=f"{reason}, at least {MIN_SIDEBAND:g} is needed")
+        if length < (least - 1e-6) * width:
+            what = "a known resonance leaves" if placed.of is None else "the range or a known resonance leaves"
+            reason = f"{what} {max(length / width, 0):.3g} widths of its {side} sideband"
+            return replace(placed, skipped=f"{reason}, at least {least:g} is needed")
     try:
-        for n_bins_sr in settings.binnings:
+        for n_bins_sr in settings.binnings_of(placed):
             window.binning(n_bins_sr).require_determined(settings.degree)
     except AnalysisError as error:
         return replace(placed, skipped=str(error))

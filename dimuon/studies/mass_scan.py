@@ -31,7 +31,10 @@ NAME = "mass scan"
 BATCH = 500  # toys in one task: fits of fewer at once take longer each
 PEAK = 5.0  # local Z0 of a window, above which its SR is no background for the fit of the whole range
 UNDESCRIBED = 1e-3  # p-value of a sideband fit, below which its window is not quoted
-MAY_CHANGE = ("scan.methods", "scan.mode", "scan.tuning_epochs", "scan.toys", "scan.nulls", "studies.members")
+MAY_CHANGE = (
+    *("scan.methods", "scan.mode", "scan.tuning_epochs", "scan.toys", "scan.nulls"),
+    *("studies.members", "studies.retrain_flows"),
+)
 
 
 class MassScan(Study):
@@ -99,7 +102,7 @@ def bump_scan_of(settings: ScanSettings, windows: Sequence[ScanWindow]) -> BumpS
                 model_choice.make_choice(
                     settings.choice, each.window.binning(n_bins_sr), settings.family, settings.degree, 0.0
                 )
-                for n_bins_sr in settings.binnings
+                for n_bins_sr in settings.binnings_of(each)
             )
             for each in searched(windows)
         )
@@ -136,7 +139,7 @@ def classical(study: MassScan, charge: str) -> ClassicalScan:
     background = range_fit.fit_range(mass, resolutions(settings), [*known, *peaks], rng)
     expected, n_batches = background.expected(scan.edges), -(-settings.toys // BATCH)
     of_toys = {
-        f"{charge}/toys/{number}": (_toys_record, scan, expected, stream.child("toys", number))
+        f"{charge}/toys/{len(kept)} windows/{number}": (_toys_record, scan, expected, stream.child("toys", number))
         for number in range(n_batches)
     }
     toys = work_off(ledger, of_toys, study.pool, f"{label}, toys")

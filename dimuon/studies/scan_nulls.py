@@ -2,8 +2,8 @@
 
 The masses follow the background of the whole range, known resonances left out; the features come from one member of a
 background model of the whole range, trained beside the known resonances. Every window is searched with the other
-members, as `dimuon.studies.nulls` does. The data are searched by the mode of the scan; what distinguishes its models
-from these, no null dataset shows.
+members, as `dimuon.studies.nulls` does; what distinguishes the models of the mode of the scan from these, no null
+dataset shows. With `studies.retrain_flows` each null dataset has trainings of its own, by the mode, as the data have.
 """
 
 from collections.abc import Sequence
@@ -24,6 +24,8 @@ from dimuon.statistics.range_fit import RangeFit
 from dimuon.studies import scenarios
 from dimuon.studies.mass_scan import ClassicalScan, MassScan, bump_scan_of
 from dimuon.studies.scenarios import Outcome, Row, Scenario, Source, vary
+from dimuon.workflow.config import Config
+from dimuon.workflow.executor import AtOnce
 from dimuon.workflow.products import RANGE_FLOWS
 
 TOO_FEW = (
@@ -51,11 +53,30 @@ class NullScan(Source):
         truth = whole.with_members([self.number % whole.members])
         return sample_data(truth, mass, scenario.stream.child("null features").rooted())
 
+    def under(self, placed: ScanWindow, scenario: Scenario, events: Events, model: BackgroundModel) -> BackgroundModel:
+        """The model of one window. model: that of all windows."""
+        config = scenario.config
+        if not config.studies.retrain_flows:
+            return model
+        stream = scenario.stream.child("trained", placed.label)
+        if learned_scan.shared_estimator(config.estimator, _mode(config)) is None:
+            return learned_scan.train_window(config, scenario.charge, events, placed, stream)
+        return learned_scan.put_under(config, events, placed, model, stream)
+
     def model(self, scenario: Scenario, events: Events) -> BackgroundModel:
-        """The other members."""
+        """The other members; where flows are retrained, the model of all windows that the mode has, if it has one."""
+        config = scenario.config
+        if config.studies.retrain_flows and learned_scan.shared_estimator(config.estimator, _mode(config)) is not None:
+            stream = scenario.stream.child("trained").rooted()
+            return learned_scan.train_shared(config, scenario.charge, events, stream, AtOnce())
         whole = saved.from_bytes(self.trained)
         truth = self.number % whole.members
         return whole.with_members([member for member in range(whole.members) if member != truth])
+
+
+def _mode(config: Config) -> str:
+    assert config.scan is not None
+    return config.scan.mode
 
 
 def range_model(study: MassScan, charge: str) -> bytes:
@@ -76,9 +97,10 @@ def nulls(study: MassScan, scan: ClassicalScan) -> list[Outcome]:
     charge, windows = scan.charge, tuple(searched(scan.windows))
     fewer = vary(study.config, {"bdt.members": study.config.studies.members})
     stream = Stream(study.config.seed).child("mass scan", charge, "null")
+    trained_as = f"/retrained {study.settings.mode}" if study.config.studies.retrain_flows else ""
     listed = [
         Scenario(
-            f"{charge}/null/{study.config.studies.members}/{number}",
+            f"{charge}/null{trained_as}/{study.config.studies.members}/{number}",
             charge,
             fewer,
             stream.child(number).rooted(),
@@ -98,7 +120,8 @@ def read_null(scenario: Scenario) -> list[Row]:
     model, rows = source.model(scenario, events), list[Row]()
     for placed, tests in zip(source.windows, bump_scan_of(config.scan, source.windows).tests(events.mass), strict=True):
         stream = scenario.stream.child(placed.label).rooted()
-        found = learned_scan.search_window(config, scenario.charge, events, placed, model, stream)
+        own = source.under(placed, scenario, events, model)
+        found = learned_scan.search_window(config, scenario.charge, events, placed, own, stream)
         headlines = found.headlines()
         likelihood = shown_likelihood([row.variable for row in headlines], config.significance.weight_scales)
         rows.append({

@@ -144,7 +144,8 @@ def significances_table(scan: ClassicalScan, outcomes: Sequence[Outcome]) -> pd.
             values = {name: getattr(test.outcome, name) for name in names}
             rows.append({"window": label, "variable": CLASSICAL, "fpr": 1.0, "n_bins_sr": test.n_bins_sr, **values})
     for each in outcomes:
-        n_bins_sr = each.scenario.config.scan.binnings[0] if each.scenario.config.scan else None
+        settings, own = each.scenario.config.scan, placed[str(each.scenario.labels["window"])]
+        n_bins_sr = settings.binnings_of(own)[0] if settings else None
         for row in each.rows:
             if row["variable"] != "window":
                 label = str(each.scenario.labels["window"])

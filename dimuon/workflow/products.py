@@ -53,7 +53,7 @@ STEP_7 = Maker("07_plots.py", ("name", "figures"))
 STEPS = (STEP_1, STEP_2, STEP_3, STEP_4, STEP_5, STEP_6, STEP_7)
 EXPORT = Maker("-m dimuon export", ("name",))
 LIMITS_MAKER = Maker("-m dimuon limits", ("name", "window", "significance"))
-SCAN_MAKER = Maker("-m dimuon scan", (*CHAIN, "studies.members", "scan"))
+SCAN_MAKER = Maker("-m dimuon scan", (*CHAIN, "studies.members", "studies.retrain_flows", "scan"))
 BENCH_MAKER = Maker("-m dimuon bench", (*CHAIN, "bench"))
 
 

@@ -52,9 +52,18 @@ def main() -> None:
     """Measure what is asked for and save."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("parts", nargs="*", default=["time", "power", "nulls"], help="time, power, nulls, learned")
-    parser.add_argument("--nulls", type=int, default=300, help="null datasets of the part learned")
+    parser.add_argument("--nulls", type=int, default=N_NULLS, help="null datasets of the parts nulls and learned")
+    parser.add_argument("--retrained", action="store_true", help="those of learned with a training of their own")
+    parser.add_argument("--workers", type=int, help="processes, in place of one for each core")
+    parser.add_argument("--folder", type=Path, help="where the part learned keeps what is done, to go on from")
     arguments = parser.parse_args()
-    parts = {"time": timed, "power": power, "nulls": nulls, "learned": partial(learned, arguments.nulls)}
+    workers = arguments.workers
+    parts = {
+        "time": partial(timed, workers),
+        "power": power,
+        "nulls": partial(nulls, arguments.nulls, workers),
+        "learned": partial(learned, arguments),
+    }
     save("scan", [figure for part in arguments.parts for figure in parts[part]()])
 
 
@@ -63,10 +72,10 @@ def masses(rng: np.random.Generator, n: int) -> FloatArray:
     return LOW - SLOPE * np.log1p(-rng.uniform(0, 1 - np.exp(-(HIGH - LOW) / SLOPE), n))
 
 
-def timed() -> list[dict[str, object]]:
+def timed(workers: int | None) -> list[dict[str, object]]:
     """The classical scan and its peer."""
     mass = masses(np.random.default_rng(1), N_EVENTS)
-    with executor.executor() as pool:
+    with executor.executor(workers) as pool:
         list(pool.map(_nothing, range(8)))  # the workers are there
         start = time.perf_counter()
         scan, expected = prepared(SIXTY, mass)
@@ -169,19 +178,22 @@ def power() -> list[dict[str, object]]:
     return [{"name": "scan_planted_found", "value": hits, "unit": f"of {N_SEEDS}"}]
 
 
-def nulls() -> list[dict[str, object]]:
-    """Whether global p-values of background alone are uniform."""
-    with executor.executor() as pool:
-        p, n_windows = zip(*pool.map(_null, range(N_NULLS)), strict=True)
-    test = kstest(p, "uniform")
-    print(
-        f"{N_NULLS} nulls of {min(n_windows)}-{max(n_windows)} windows: mean p {np.mean(p):.3f}, KS p {test.pvalue:.3f}"
-    )
-    shares = {level: float(np.mean(np.array(p) < level)) for level in (0.05, 0.1, 0.5)}
-    print(f"share of p below a level: {shares}")
+def nulls(n: int, workers: int | None) -> list[dict[str, object]]:
+    """Whether global p-values of background alone are uniform: all, and each set of 300."""
+    p = list[float]()
+    with executor.executor(workers) as pool:
+        for value, _ in pool.map(_null, range(n), chunksize=20):
+            p.append(value)
+            if len(p) % N_NULLS == 0:
+                print(f"{len(p)} nulls: KS p of these {N_NULLS} {kstest(p[-N_NULLS:], 'uniform').pvalue:.3f}, of all "
+                      f"{kstest(p, 'uniform').pvalue:.3f}; mean {np.mean(p):.4f}", flush=True)  # fmt: skip
+    sets = [kstest(p[i : i + N_NULLS], "uniform").pvalue for i in range(0, n - N_NULLS + 1, N_NULLS)]
+    shares = {level: float(np.mean(np.array(p) < level)) for level in (0.01, 0.05, 0.1, 0.5)}
+    print(f"share of p below a level: {shares}; KS p of the sets of {N_NULLS}: {np.round(np.sort(sets), 3).tolist()}")
     return [
-        {"name": "scan_nulls_ks_p", "value": float(test.pvalue), "unit": ""},
-        {"name": "scan_nulls_below_0.05", "value": shares[0.05], "unit": ""},
+        {"name": "scan_nulls_ks_p", "value": float(kstest(p, "uniform").pvalue), "unit": ""},
+        {"name": "scan_nulls_sets_below_0.05", "value": float(np.mean(np.array(sets) < 0.05)), "unit": ""},
+        *({"name": f"scan_nulls_below_{level:g}", "value": share, "unit": ""} for level, share in shares.items()),
     ]
 
 
@@ -206,22 +218,24 @@ estimator: {{kind: maf, members: 2, blocks: 2, hidden: 8, epochs: 20}}
 background: {{oversampling: 2.0}}
 bdt: {{members: 1, folds: 3, n_trees: 30}}
 significance: {{n_working_points: 8, fpr_min: 0.02}}
-studies: {{members: 1}}
+studies: {{members: 1, retrain_flows: {retrained}}}
 scan: {{range: [5.0, 16.0], resolution: 0.42 + 0 * mass, width: 3.0, step: 1.0, sidebands: 2.0, degree: 2, toys: 500,
   methods: [classical, learned], mode: one_model, nulls: {nulls}}}
 """
 
 
-def learned(n_nulls: int) -> list[dict[str, object]]:
+def learned(arguments: argparse.Namespace) -> list[dict[str, object]]:
     """Null datasets through every method: time, uniformity, upcrossings beside counting."""
     rng = np.random.default_rng(5)
     n = rng.poisson(N_EVENTS // 2)
     features = {"dimu_pt": rng.exponential(20, n), "mu0_ip3d": rng.exponential(0.01, n)}
-    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
+    with tempfile.TemporaryDirectory() as temporary, contextlib.chdir(arguments.folder or temporary):
         pd.DataFrame({"dimu_mass": masses(rng, n), **features, "charge": "OS"}).to_parquet("dimuons.parquet")
-        Path("learned_nulls.yaml").write_text(CONFIG.format(nulls=n_nulls))
+        Path("learned_nulls.yaml").write_text(
+            CONFIG.format(nulls=arguments.nulls, retrained=str(arguments.retrained).lower())
+        )
         run = Run(config.load("learned_nulls.yaml"), SCAN_MAKER.command, "learned_nulls.yaml")
-        with executor.executor() as pool:
+        with executor.executor(arguments.workers) as pool:
             study = MassScan(run, mass_scan.NAME, pool)
             scan = mass_scan.classical(study, "os")
             start = time.perf_counter()

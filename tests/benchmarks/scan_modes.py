@@ -1,4 +1,4 @@
-"""The three modes of the learned scan on the same windows: closure, significance and time.
+"""The modes of the learned scan on the same windows: closure, significance and time.
 
 python -m tests.benchmarks.scan_modes [--data data/demo/dimuons.parquet] [--epochs 400] [--only 1 4 7 10] [MODE ...]
 
@@ -20,6 +20,7 @@ import argparse
 import time
 from concurrent.futures import Future
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -35,8 +36,8 @@ from dimuon.workflow import config as configuration
 from dimuon.workflow.config import Config
 from dimuon.workflow.executor import executor
 from tests.benchmarks import common
-from tests.conftest import ROOT
 
+PUBLISHED = Path(__file__).resolve().parents[2] / "configs" / "upsilon_published_flow.yaml"
 MODES = ("retrain", "fine_tune", "one_model", "sigma")
 STREAM, COPIES, ALLOWED, N_WORKERS = Stream(2016), 5, 0.01, 2
 SCAN = {"range": [5.0, 16.0], "resolution": 0.015, "step": 1.0, "width": 5.4, "methods": ["learned"]}  # 12 windows
@@ -187,7 +188,7 @@ def main():
     parser.add_argument("--only", nargs="+", type=int, help="windows by their number, from 0")
     parser.add_argument("--no-search", action="store_true", help="training and closure alone")
     arguments = parser.parse_args()
-    config = configuration.load(ROOT / "configs" / "upsilon_published_flow.yaml")
+    config = configuration.load(PUBLISHED)
     if arguments.epochs:
         config = config.model_copy(
             update={"estimator": config.estimator.model_copy(update={"epochs": arguments.epochs})}

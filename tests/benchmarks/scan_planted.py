@@ -1,6 +1,7 @@
 """Resonances planted at random masses, found by the classical and the learned scan or not.
 
 python -m tests.benchmarks.scan_planted [--seeds 10] [--sigma 3] [--config configs/demo.yaml] [--workers N] [MODE ...]
+[--samples FOLDER: where samples are kept, for a machine without awkward and uproot]
 
 Each seed has SIMULATED OS dimuons without a resonance, as many as the published sample, and Upsilons of the simulation
 moved to a mass drawn at random between the first and the last SR: as many as are 3 sigma of the background under them,
@@ -21,14 +22,12 @@ from dimuon.bumphunt.scan_windows import ScanSettings, scan_windows, searched
 from dimuon.events import Events
 from dimuon.random import Stream
 from dimuon.regions import MassWindow
-from dimuon.simulation.labelled import background_events
-from dimuon.simulation.nanoaod_files import upsilon_events
 from dimuon.studies.mass_scan import bump_scan_of
 from dimuon.workflow import config as configuration
 from dimuon.workflow.executor import AtOnce, executor
 from tests.benchmarks import common
-from tests.conftest import ROOT
 
+CONFIG = Path(__file__).resolve().parents[2] / "configs" / "demo.yaml"
 MODES = ("retrain", "fine_tune", "one_model", "sigma")
 N_EVENTS, JOINT = 12_000, 6
 RANGE = MassWindow(5.0, 9.0, 10.6, 16.0)
@@ -38,6 +37,9 @@ STATISTICS = ("classical", "cut", "likelihood")
 
 def sample(seed, features, sigmas, settings):
     """(events, mass of the resonance, number of its events)."""
+    from dimuon.simulation.labelled import background_events
+    from dimuon.simulation.nanoaod_files import upsilon_events
+
     rng = np.random.default_rng([41, seed])
     background = background_events(rng.poisson(N_EVENTS), RANGE, rng, "os")
     windows = scan_windows(settings)
@@ -63,11 +65,22 @@ def models(config, mode, events, windows, stream):
         yield learned_scan.put_under(config, events, each, shared, stream.child(each.label))
 
 
-def scanned(config, mode, seed, sigmas):
+def kept(folder, seed, features, sigmas, settings):
+    """`sample`, kept in a folder."""
+    path = folder / f"sample_{seed}_{sigmas:g}.npz"
+    if not path.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        events, place, n = sample(seed, features, sigmas, settings)
+        np.savez_compressed(path, mass=events.mass, features=events.features, place=place, n=n)
+    saved = np.load(path)
+    return Events.of(saved["mass"], saved["features"], features), float(saved["place"]), int(saved["n"])
+
+
+def scanned(config, mode, seed, sigmas, folder):
     """A row for each window of one sample in one mode, in a worker."""
     settings = ScanSettings.model_validate(SCAN | {"mode": mode})
     config = config.model_copy(update={"scan": settings})
-    events, place, n = sample(seed, config.features.names, sigmas, settings)
+    events, place, n = kept(folder, seed, config.features.names, sigmas, settings)
     windows, stream, rows = searched(scan_windows(settings, events.mass)), Stream(2016).child("planted", seed), []
     tests = bump_scan_of(settings, windows).tests(events.mass)
     trained = models(config, mode, events, windows, stream.child(mode).rooted())
@@ -105,15 +118,19 @@ def main():
     parser.add_argument("modes", nargs="*", default=list(MODES), metavar="MODE")
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--sigma", type=float, default=3.0)
-    parser.add_argument("--config", default=ROOT / "configs" / "demo.yaml")
+    parser.add_argument("--config", default=CONFIG)
     parser.add_argument("--workers", type=int)
+    parser.add_argument("--samples", default=common.FOLDER / "scan_planted", type=Path)
     parser.add_argument("--out", default=common.FOLDER / "scan_planted.csv", type=Path)
     arguments = parser.parse_args()
     config, rows = configuration.load(arguments.config), []
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    settings = ScanSettings.model_validate(SCAN)
+    for seed in range(arguments.seeds):
+        kept(arguments.samples, seed, config.features.names, arguments.sigma, settings)
     with executor(arguments.workers, preload=["torch", "xgboost", "dimuon.background.flow_ensemble"]) as pool:
         tasks = [
-            pool.submit(scanned, config, mode, seed, arguments.sigma)
+            pool.submit(scanned, config, mode, seed, arguments.sigma, arguments.samples)
             for mode in arguments.modes
             for seed in range(arguments.seeds)
         ]

@@ -45,9 +45,10 @@ N_BEST = 4
 CLIPPED = 8.0  # local Z0, from which on the map has one colour
 FAR, FEW = 10.0, ("3", "5")  # local Z0 beyond which only these global significances are marked
 P_VALUES = (
-    "Local p-value of the excess in each window against the middle of its signal region. Open markers: windows whose "
-    "sidebands the fit does not describe. Dashed: the local p-value that is worth so many standard deviations in the "
-    "whole classical scan. Grey: known resonances."
+    "Local p-value of the excess in each window against the middle of its signal region. Bars: windows of known "
+    "resonances, as long as their signal regions. Open markers: windows whose sidebands the fit does not describe. "
+    "Dashed: the local p-value that is worth so many standard deviations in the whole classical scan. Grey: known "
+    "resonances."
 )
 WORTH = (
     "What the largest local significance of the classical scan is worth: the probability that background alone exceeds "
@@ -78,7 +79,7 @@ def _summaries(saved: Saved) -> dict[str, Summary]:
 def drawings(saved: Saved) -> Iterator[Drawing]:
     """Local p-values against the mass, for each charge."""
     path, summaries = saved.run.path(PRODUCTS["scan_windows"]), _summaries(saved)
-    known = {name: (low, high) for name, (low, high) in saved.config.scan.known.items()} if saved.config.scan else {}
+    known = saved.config.scan.known if saved.config.scan else {}
     for charge, windows in saved.by_charge(saved.optional_table(path)):
         if charge in summaries:
             done = windows.dropna(subset="z0").reset_index(drop=True)
@@ -118,7 +119,8 @@ def map_drawings(saved: Saved) -> Iterator[Drawing]:
     """Z0 by mass and false-positive rate, for each charge; where the learned scan was made."""
     path = saved.run.path(PRODUCTS["scan_significances"])
     for charge, table in saved.by_charge(saved.optional_table(path)):
-        cuts = table[table["variable"] == Statistic.WORKING_POINT.value].reset_index(drop=True)
+        sliding = table[~is_own(table, saved.config.scan.known if saved.config.scan else {})]
+        cuts = sliding[sliding["variable"] == Statistic.WORKING_POINT.value].reset_index(drop=True)
         if len(cuts):
             title = f"Significance by mass and cut, {saved.data.short(charge)}"
             yield Drawing(f"scan_map_{charge}", title, [path], cuts, mass_cut_map)
@@ -148,6 +150,7 @@ def p_values(
     """
     figure, axes = panel((13.5, 7.5))
     middle = (table["sr_low"] + table["sr_high"]) / 2
+    own, half = is_own(table, known), (table["sr_high"] - table["sr_low"]) / 2
     drawn = {name: table[column].astype(float) for name, column in COLUMNS.items() if table[column].notna().any()}
     highest = max(float(z0.max()) for z0 in drawn.values())
     p_value_axes(axes, float(norm.sf(highest)))
@@ -156,8 +159,11 @@ def p_values(
         p = pd.Series(ndtr(-z0.clip(lower=0)), index=z0.index)
         described = table["described"].fillna(False).astype(bool)
         label = METHODS[method][0].upper() + METHODS[method][1:]
-        for _, run in p.groupby((table["sr_low"] > table["sr_high"].shift()).cumsum()):  # not across what is skipped
+        for _, run in p[~own].groupby(
+            (table["sr_low"] > table["sr_high"].shift()).cumsum()[~own]
+        ):  # not across what is skipped
             axes.plot(middle[run.index], run, linestyle=line, color=colour, linewidth=1.3)
+        axes.errorbar(middle[own], p[own], xerr=half[own], fmt="none", ecolor=colour, elinewidth=1.3)
         axes.plot(middle[described], p[described], marker, color=colour, linestyle="none", label=label)
         axes.plot(middle[~described], p[~described], marker, color=colour, markerfacecolor="white", linestyle="none")
     bottom = axes.get_ylim()[0]
@@ -172,6 +178,14 @@ def p_values(
         legend_beside(axes, right=BESIDE)
     say_origin(figure, axes, data.origin)
     return figure
+
+
+def is_own(table: pd.DataFrame, known: Mapping[str, Sequence[float]]) -> "pd.Series[bool]":
+    """Which windows are the own ones of known resonances. table: sr_low, sr_high."""
+    own = pd.Series(False, index=table.index)
+    for low, high in known.values():
+        own |= np.isclose(table["sr_low"], low) & np.isclose(table["sr_high"], high)
+    return own
 
 
 def mass_axis(axes: Axes, low: float, high: float, data: Dataset) -> None:
@@ -242,8 +256,8 @@ def best_spectra(table: pd.DataFrame, data: Dataset) -> Figure:
     table: window, its edges, z0, known, and bin_low, bin_high, region, n_obs, n_bkg, n_bkg_err of each.
     """
     groups = sorted(table.groupby("window", sort=False), key=lambda group: -float(group[1]["z0"].iloc[0]))
-    n_rows = -(-len(groups) // 2)
-    figure, grid = panels(n_rows, 2, (13.5, 5.2 * n_rows), squeeze=False)
+    n_rows, n_columns = -(-len(groups) // 2), min(len(groups), 2)
+    figure, grid = panels(n_rows, n_columns, (6.75 * n_columns, 5.2 * n_rows), squeeze=False)
     for axes in grid.flat[len(groups) :]:
         axes.set_visible(False)
     for (_, part), axes in zip(groups, grid.flat, strict=False):
