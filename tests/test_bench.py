@@ -1,6 +1,7 @@
 """The bench: which cells there are, that they go on where they were stopped, what is read off them, what is said."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -205,6 +206,38 @@ def test_labelled_background_has_the_spectrum_of_the_files():
     assert wrong["dimu_pt"].median() > right["dimu_pt"].median()
     narrow = background_events(500, replace(WINDOW, sb_low=9.0 - 1e-6, sb_high=10.6 + 1e-6), rng)
     assert WINDOW.in_sr(narrow["dimu_mass"]).mean() > 0.99
+
+
+@pytest.mark.slow
+def test_scores_of_the_user_stand_among_the_methods(few):
+    """The events are those of the table of scores; its rows may be in any order, and a column may be missing."""
+    config = Config.model_validate({**TINY, "bench": CHOSEN})
+    source = Simulated(200, 0.0, 0)
+    events = source.drawn(Scenario("x", "os", config, Stream(3), source, {})).events
+    frame = pd.DataFrame(events.columns).assign(
+        dimu_mass=events.mass, score=1 / (1 + np.exp(-events.columns["dimu_pt"] / 50))
+    )
+    frame.sample(frac=1.0, random_state=1).to_parquet("scored.parquet")
+    given = {
+        **TINY,
+        "input": {"scores": "scored.parquet"},
+        "bench": {"methods": ["handed_in", "cwola"], "samples": ["data"], "seeds": 1},
+    }
+    bench = Bench(provenance.Run(Config.model_validate(given), BENCH_MAKER.command, "s.yaml"), "bench", AtOnce())
+    table = tables.cells(matrix.run(bench)).set_index("method")
+    assert table.index.tolist() == ["handed_in", "cwola"]
+    assert (table["n_events"] == len(events)).all()
+    assert table.loc["handed_in", "z0_loose"] > 2
+    lacking = Bench(
+        provenance.Run(Config.model_validate({**given, "features": {"set": ["dimu_eta"]}}), BENCH_MAKER.command),
+        "bench",
+        AtOnce(),
+    )
+    shutil.rmtree("results")
+    outcomes = matrix.run(lacking)
+    assert {each.failed for each in outcomes} == {
+        "UserError: scored.parquet: no column dimu_eta, which the methods of the bench train on"
+    }
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from dimuon.commands import bench as command
 from dimuon.studies.bench import matrix, tables
 from dimuon.studies.bench.matrix import Bench
 from dimuon.workflow import config, executor, provenance
+from dimuon.workflow.execution import Execution
 from dimuon.workflow.products import BENCH_MAKER
 from tests.benchmarks import common
 
@@ -30,6 +31,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int)
     options = parser.parse_args()
     chosen, here = config.load(CONFIG), Path.cwd()
+    chosen = chosen.model_copy(update={"execution": Execution(workers=options.workers)})  # a sample is dealt out by it
     FOLDER.mkdir(parents=True, exist_ok=True)
     start = time.perf_counter()
     with executor.executor(options.workers, preload=["torch", "xgboost"]) as pool, threadpool_limits(1):

@@ -2,10 +2,13 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from dimuon.data import samples
+from dimuon.data.samples import Sample
 from dimuon.errors import UserError
 from dimuon.methods.kinds.cathode import Cathode
 from dimuon.methods.protocol import METHODS, Needs
@@ -14,7 +17,7 @@ from dimuon.random import Stream
 from dimuon.studies.bench.cell import read
 from dimuon.studies.bench.samples import BenchSource, Data, Simulated, require_simulated
 from dimuon.studies.ledger import FAILURES, Ledger, Record, Task, attempt, fail, settings_of, work_off_together
-from dimuon.studies.scenarios import Outcome, Scenario, vary
+from dimuon.studies.scenarios import Outcome, Scenario, Source, vary
 from dimuon.studies.study import Study
 from dimuon.workflow import machine
 from dimuon.workflow.config import Config
@@ -31,7 +34,17 @@ class Bench(Study):
     @property
     def inputs(self) -> list[Path]:
         """The tables of the data, where they are searched."""
-        return self.files if "data" in self.config.bench.samples else []
+        if "data" not in self.config.bench.samples:
+            return []
+        scores = self.config.input.scores
+        return self.files if scores is None else [Path(scores)]
+
+    @cached_property
+    def handed_in(self) -> dict[str, Sample]:
+        """The events with scores that the user brings along, by charge; none where there are no such."""
+        if self.config.input.scores is None or "data" not in self.config.bench.samples:
+            return {}
+        return {sample.train: sample for sample in samples.read(self.run)}
 
     def ledger(self, leave_out: Sequence[str] = ()) -> Ledger:
         """The cells that are done. More methods, samples or seeds may be asked for at any time."""
@@ -70,13 +83,13 @@ class Place:
 def places(bench: Bench) -> Iterator[Place]:
     """Every place, sample by sample, so that methods meet the same events one after the other."""
     settings = bench.config.bench
-    charges = {"simulated": ["os"], "data": bench.dimuons.charges}
-    samples = [(kind, charge) for kind in settings.samples for charge in charges[kind]]
+    charges = {"simulated": ["os"], "data": [*bench.handed_in] or bench.dimuons.charges}
+    searched = [(kind, charge) for kind in settings.samples for charge in charges[kind]]
     sets: list[FeatureSet] = settings.features or [bench.config.features.set]
     seeds, noise = settings.seeds, settings.noise
     if bench.small:
-        samples, sets, seeds, noise = samples[:1], sets[:1], min(seeds, SMALL_SEEDS), noise[:1]
-    for kind, charge in samples:
+        searched, sets, seeds, noise = searched[:1], sets[:1], min(seeds, SMALL_SEEDS), noise[:1]
+    for kind, charge in searched:
         name = kind if kind == "simulated" else charge
         signals = [(n, leak) for n in settings.injected for leak in settings.leak if n or leak == settings.leak[0]]
         if bench.small:
@@ -151,10 +164,16 @@ def parts(listed: Sequence[Scenario], n_workers: int) -> Iterator[Sequence[Scena
 def _task(bench: Bench, part: Sequence[Scenario]) -> tuple[tuple[str, ...], Task]:
     keys = tuple(each.key for each in part)
     try:
-        source = part[0].source.prepared(bench, part[0])
+        source = _source(bench, part[0])
     except FAILURES as error:
         return keys, (_failed, keys, error)
     return keys, (read, [replace(each, source=source) for each in part])
+
+
+def _source(bench: Bench, scenario: Scenario) -> Source:
+    if scenario.charge in bench.handed_in and isinstance(scenario.source, Data):
+        return scenario.source.with_scores(bench.handed_in[scenario.charge], scenario.config)
+    return scenario.source.prepared(bench, scenario)
 
 
 def _failed(keys: Sequence[str], error: Exception) -> dict[str, Record]:

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from dimuon.arrays import BoolArray, FloatArray
-from dimuon.data import samples
+from dimuon.data.samples import Sample
 from dimuon.errors import UserError
 from dimuon.events import Events
 from dimuon.methods.protocol import Truth
@@ -18,7 +18,6 @@ from dimuon.simulation.labelled import BACKGROUNDS, background_events, mismodell
 from dimuon.simulation.nanoaod_files import upsilon_events
 from dimuon.studies.scenarios import Scenario, Source
 from dimuon.studies.study import Study
-from dimuon.workflow import provenance
 from dimuon.workflow.config import Config
 
 MASS = "dimu_mass"  # of the simulation
@@ -166,19 +165,21 @@ class Data(BenchSource):
 
     noise: int
     observed: Events | None = None  # filled in by `prepared`
-    handed_in: FloatArray | None = None  # the same, where the user brings scores along
+    handed_in: FloatArray | None = None  # by `with_scores`
 
     def prepared(self, study: Study, scenario: Scenario) -> "Data":
-        """With the data as the scenario sees them. `UserError` for a feature that a table of scores does not have."""
-        config = scenario.config
-        if config.input.scores is None:
-            return replace(self, observed=study.read(config, scenario.charge))
-        varied = provenance.Run(config, study.run.step, study.run.config_path)
-        sample = next(each for each in samples.read(varied) if each.train == scenario.charge)
-        if missing := [name for name in config.features.names if name not in sample.events.names]:
+        """With the data as the scenario sees them."""
+        return replace(self, observed=study.read(scenario.config, scenario.charge))
+
+    def with_scores(self, sample: Sample, config: Config) -> "Data":
+        """With events whose scores the user brings along. `UserError` where they lack a feature."""
+        names, known = config.features.names, sample.events.columns
+        if missing := [name for name in names if name not in known]:
             raise UserError(f"{config.input.scores}: no column {missing[0]}, which the methods of the bench train on")
+        features = np.column_stack([known[name] for name in names])
+        events = Events.of(sample.mass, features, names, row=sample.events.row)
         inside = config.window.in_window(sample.mass)
-        return replace(self, observed=sample.events[inside], handed_in=sample.score[inside])
+        return replace(self, observed=events[inside], handed_in=sample.score[inside])
 
     def drawn(self, scenario: Scenario) -> Drawn:
         """The data; of those in the SR the first are what methods are compared on. ValueError before `prepared`."""
