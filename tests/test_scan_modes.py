@@ -13,7 +13,8 @@ from dimuon.background.estimators.interpolated import Interpolated
 from dimuon.background.estimators.reweighting import Reweighting
 from dimuon.background.estimators.sigma import Sigma
 from dimuon.bumphunt import learned_scan
-from dimuon.bumphunt.scan_windows import scan_windows
+from dimuon.bumphunt.result import Statistic
+from dimuon.bumphunt.scan_windows import scan_windows, searched
 from dimuon.errors import AnalysisError
 from dimuon.studies import learned_windows, mass_scan
 from dimuon.studies.mass_scan import MassScan
@@ -149,3 +150,47 @@ def test_windows_that_are_trained_together_find_what_they_find_alone(scanned, mo
     for one, other in zip(together, alone, strict=True):
         assert [row["n_obs"] for row in one[:-1]] == [row["n_obs"] for row in other[:-1]]
         assert one[-1]["closure_auc"] == pytest.approx(other[-1]["closure_auc"], abs=0.01)
+
+
+class Truth:
+    """A background model that is exact: two independent features, exponential and normal."""
+
+    kind, members, losses, n_parameters = "truth", 1, np.empty((1, 0, 2)), 0
+
+    def member_of(self, n_events):
+        return np.zeros(n_events, dtype=int)
+
+    def sample(self, mass, stream):
+        return background(mass, stream.generator())
+
+
+def background(mass, rng):
+    features = np.column_stack([rng.exponential(20.0, len(mass)), rng.normal(0, 1, len(mass))])
+    return Events.of(mass, features, ["dimu_pt", "dimu_eta"])
+
+
+def test_a_planted_resonance_is_the_largest_excess_of_the_learned_scan():
+    """3 sigma before any cut, at a mass that no setting names; without a cut another window may be the largest."""
+    config = Config.model_validate({
+        "name": "scan", "seed": 1, "input": {"dimuons": "in memory"}, "features": {"set": ["dimu_pt", "dimu_eta"]},
+        "background": {"oversampling": 2.0}, "bdt": {"members": 1, "folds": 3, "classifier": {"n_trees": 30}},
+        "significance": {"n_working_points": 8, "fpr_min": 0.02, "toys": {"local": 0, "scan": 0, "weights": 0}},
+        "scan": {"range": [5.0, 16.0], "resolution": "0.42 + 0 * mass", "width": 3.0, "sidebands": 2.0, "step": 1.0,
+                 "degree": 2, "family": "exponential"},
+    })  # fmt: skip
+    rng = np.random.default_rng(12)
+    events = background(5 - 6 * np.log1p(-rng.uniform(0, 1 - np.exp(-11 / 6), 8000)), rng)
+    windows = searched(scan_windows(config.scan, events.mass))
+    place = rng.uniform(windows[0].window.sr_low, windows[-1].window.sr_high)
+    n = round(3 * np.sqrt(np.sum(np.abs(events.mass - place) < 0.63)))
+    features = np.column_stack([rng.normal(60.0, 10.0, n), rng.normal(0, 0.3, n)])
+    planted = events + Events.of(rng.normal(place, 0.2, n), features, events.names)
+    z0 = {}
+    for number, placed in enumerate(windows):
+        found = learned_scan.search_window(config, "os", planted, placed, Truth(), Stream(number))
+        cuts = [each.z0 or 0.0 for each in found.headlines() if each.variable == Statistic.WORKING_POINT]
+        z0[placed] = max(cuts)
+    best = max(z0, key=z0.get).window
+    assert best.sr_low <= place <= best.sr_high
+    [test] = mass_scan.bump_scan_of(config.scan, [max(z0, key=z0.get)]).tests(planted.mass)[0]
+    assert max(z0.values()) > test.outcome.z0 + 2
