@@ -16,8 +16,9 @@ from dimuon.bumphunt import learned_scan
 from dimuon.bumphunt.result import Statistic
 from dimuon.bumphunt.scan_windows import scan_windows, searched
 from dimuon.errors import AnalysisError
-from dimuon.studies import learned_windows, mass_scan
+from dimuon.studies import learned_windows, mass_scan, scan_nulls
 from dimuon.studies.mass_scan import MassScan
+from dimuon.studies.scenarios import Scenario
 from dimuon.workflow.config import Config, load
 from dimuon.workflow.executor import AtOnce
 from dimuon.workflow.products import SCAN_MAKER
@@ -194,3 +195,40 @@ def test_a_planted_resonance_is_the_largest_excess_of_the_learned_scan():
     assert best.sr_low <= place <= best.sr_high
     [test] = mass_scan.bump_scan_of(config.scan, [max(z0, key=z0.get)]).tests(planted.mass)[0]
     assert max(z0.values()) > test.outcome.z0 + 2
+
+
+@pytest.mark.parametrize(
+    ("mode", "retrained", "expected"),
+    [
+        ("retrain", False, []),
+        ("retrain", True, ["train_window"]),
+        ("one_model", True, ["train_shared", "put_under"]),
+        ("fine_tune", True, ["train_shared", "put_under"]),
+    ],
+)
+def test_null_datasets_are_trained_for_like_the_data(monkeypatch, mode, retrained, expected):
+    """By the mode, once for all windows and once for each, on their own events; else the other members serve."""
+    config = Config.model_validate({
+        "name": "scan", "seed": 1, "input": {"dimuons": "in memory"}, "studies": {"retrain_flows": retrained},
+        "scan": {"range": [5.0, 16.0], "resolution": 0.05, "mode": mode},
+    })  # fmt: skip
+    events, called = Events.of([6.0, 7.0], [[1.0], [2.0]], ["dimu_pt"]), []
+    for name in ("train_window", "train_shared", "put_under"):
+
+        def record(*arguments, name=name):
+            assert any(argument is events for argument in arguments)
+            called.append(name)
+            return name
+
+        monkeypatch.setattr(learned_scan, name, record)
+    placed = searched(scan_windows(config.scan))[0]
+    source = scan_nulls.NullScan((placed,), fit=None, trained=b"", number=0)
+    if not retrained:
+        others = Truth()
+        others.with_members = lambda members: others
+        monkeypatch.setattr(scan_nulls.saved, "from_bytes", lambda content: others)
+    scenario = Scenario("null", "os", config, Stream(1), source)
+    model = source.model(scenario, events) if mode != "retrain" or not retrained else None
+    used = source.under(placed, scenario, events, model)
+    assert called == expected
+    assert used == (expected[-1] if expected else model)
