@@ -13,8 +13,10 @@ import pytest
 from dimuon import MassWindow, Stream
 from dimuon.__main__ import main
 from dimuon.commands import bench as command
+from dimuon.dataset import Dataset
 from dimuon.errors import UserError
 from dimuon.figures.studies import bench as figures
+from dimuon.methods.protocol import METHODS, Needs
 from dimuon.simulation.labelled import background_events, mismodelled
 from dimuon.simulation.processes import DRELL_YAN_IN_JETS, HADRON_DECAYS
 from dimuon.studies.bench import detection, matrix, samples, summary, tables
@@ -169,6 +171,21 @@ def test_figures_of_every_kind(done):
     assert labels[0] == {"cwola": "CWoLa hunting", "supervised": "supervised"}[best]
     for drawing in made.values():
         assert drawing.draw().axes
+
+
+def test_the_figure_of_what_is_seen_names_the_leaders_and_draws_all():
+    names = [*list(METHODS)[:12], detection.BEST]
+    rows = [
+        {"method": name, "n_injected": n, "k": min(place, 10), "n": 10, "low": 0.0, "high": 1.0}
+        for place, name in enumerate(names)
+        for n in (50, 100)
+    ]
+    axes = figures.seen(pd.DataFrame(rows), Dataset()).axes[0]
+    shown = {text.get_text() for text in axes.get_legend().get_texts()}
+    bounds = {METHODS[name].title for name in names[:-1] if METHODS[name].needs == Needs.TRUTH}
+    assert len(shown) == figures.N_LEADERS + len(bounds)
+    assert {"best of three"} | bounds <= shown
+    assert len([line for line in axes.lines if len(line.get_xdata()) == 2]) >= len(names)
 
 
 def test_samples_with_more_signal_have_the_same_background(few):

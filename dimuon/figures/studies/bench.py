@@ -15,16 +15,24 @@ from dimuon.figures.sections import Section
 from dimuon.figures.style import COLOURS, LINES, MARKERS, Look, legend_beside, panel, say_origin, styled
 from dimuon.methods.protocol import METHODS, Needs
 from dimuon.studies.bench import products
+from dimuon.studies.bench.detection import BEST, FALSE_ALARMS
 from dimuon.studies.bench.summary import BAND, BenchSummary
 
 MEASURES = {
     "improvement_max": r"Largest significance improvement $\epsilon_S\,\epsilon_B^{-1/2}$",
     "argos": r"ARGOS, largest $\epsilon_{SR}\,\epsilon_B^{-1/2} - \epsilon_B^{1/2}$",
 }
+PLAIN = [colour for colour in COLOURS if colour != "#9c9ca1"]  # grey is for the others
+N_LEADERS = len(PLAIN)  # methods in colours of their own, where lines would hide each other
 RANKED = "Medians over the samples and their 68 % bands; squares: bounds, which know the truth. "
 CURVES = (
     "Significance improvement against the fraction of the signal that is kept, median over the samples, as far as the "
-    "background count is known to 20 %; band: 68 % of the best method that is no bound. Dotted: a cut at random."
+    "background count is known to 20 %; band: 68 % of the best method that is no bound. Grey: all the others. Dotted: "
+    "a cut at random."
+)
+SEEN = (
+    "Samples of which a method sees the signal, by the cut that keeps 10 % of the sideband events, at a significance "
+    f"that {100 * FALSE_ALARMS:.0f} % of the samples without a signal exceed; 68 % intervals. Grey: all the others."
 )
 COSTS = "What a gain costs: processor time of one sample, learning and scoring, against the largest improvement."
 ALIKE = "Spearman's correlation of the scores that two methods give the same events, mean over the samples."
@@ -65,6 +73,10 @@ def drawings(saved: Saved) -> Iterator[Drawing]:
             yield Drawing(
                 f"bench_costs_{name}", f"Time against gain: {what}", [cells, costs], both, time_and_gain, caption=COSTS
             )
+        found = [each for each in summary.detections if (each.features, each.noise, each.leak) == (features, 0, 0.0)]
+        loose = pd.DataFrame([vars(each) for each in found if each.statistic == "z0_loose"])
+        if sample == "simulated" and len(loose):
+            yield Drawing(f"bench_seen_{name}", f"Signals seen: {features}", [said], loose, seen, caption=SEEN)
         first = rows.iloc[0]
         for alike in summary.correlations:
             if all(getattr(alike, key) == first[key] for key in ("sample", "features", "n_injected", "noise", "leak")):
@@ -105,7 +117,7 @@ def _order(table: pd.DataFrame, value: str) -> list[str]:
 
 
 def _is_bound(method: str) -> bool:
-    return METHODS[method].needs == Needs.TRUTH
+    return method != BEST and METHODS[method].needs == Needs.TRUTH
 
 
 def _looks(methods: list[str]) -> dict[str, Look]:
@@ -117,6 +129,14 @@ def _looks(methods: list[str]) -> dict[str, Look]:
         turn, place = divmod(i, len(COLOURS))
         looks[name] = Look(LINES[turn % len(LINES)], MARKERS[(place + turn) % len(MARKERS)], COLOURS[place])
     return looks
+
+
+def _looks_of_leaders(methods: list[str], leaders: list[str]) -> dict[str, Look]:
+    """`_looks`, those that are neither bounds nor leaders in grey and drawn first."""
+    looks = _looks([name for name in methods if _is_bound(name)])
+    for place, name in enumerate(leaders):
+        looks[name] = Look(LINES[place % 2], MARKERS[place], PLAIN[place])
+    return {name: Look("-", "", "0.8") for name in methods if name not in looks} | looks
 
 
 @styled
@@ -146,12 +166,14 @@ def improvement(table: pd.DataFrame, data: Dataset) -> Figure:
     best = table.groupby(["method", "repeat"])["improvement"].max().reset_index()
     names = _order(best, "improvement")
     leader = next((name for name in names if not _is_bound(name)), names[0])
-    for name, look in _looks(names).items():
+    leaders = [name for name in names if not _is_bound(name)][:N_LEADERS]
+    for name, look in _looks_of_leaders(names, leaders).items():
         points = table[table["method"] == name].assign(eps=lambda rows: rows["eps_signal"].round(3))
         known = points.groupby("eps")[["improvement", "improvement_low", "improvement_high"]].agg(["median", "count"])
         known = known[known["improvement", "count"] >= points["repeat"].nunique()]  # of all samples
+        width = 2.0 if name in leaders or _is_bound(name) else 0.8
         line: dict[str, Any] = {"color": look.colour, "linestyle": look.line, "label": METHODS[name].title}
-        axes.plot(known.index, known["improvement", "median"], **line)
+        axes.plot(known.index, known["improvement", "median"], linewidth=width, **line)
         if name == leader:
             low, high = (known[f"improvement_{end}", "median"] for end in ("low", "high"))
             axes.fill_between(known.index, low, high, color=look.colour, alpha=0.15, linewidth=0)
@@ -165,10 +187,44 @@ def improvement(table: pd.DataFrame, data: Dataset) -> Figure:
     )
     handles, labels = axes.get_legend_handles_labels()
     by_title = dict(zip(labels, handles, strict=True))
-    titles = [METHODS[name].title for name in names]
+    titles = [METHODS[name].title for name in names if name in leaders or _is_bound(name)]
     legend_beside(axes, handles=[by_title[title] for title in titles], labels=titles)
     say_origin(figure, axes, data.origin)
     return figure
+
+
+@styled
+def seen(table: pd.DataFrame, data: Dataset) -> Figure:
+    """Fraction of the samples whose signal is seen. table: method, n_injected, k, n, low, high, one row for each."""
+    figure, axes = panel((12.0, 7.5))
+    shares = table.assign(share=table["k"] / table["n"]).groupby("method")["share"].mean().sort_values(ascending=False)
+    names = [str(name) for name in shares.index]
+    leaders = [name for name in names if not _is_bound(name)][:N_LEADERS]
+    looks, sizes = _looks_of_leaders(names, leaders), sorted(table["n_injected"].unique())
+    coloured = [name for name in looks if name in leaders or _is_bound(name)]
+    for name, look in looks.items():
+        rows = table[table["method"] == name].sort_values("n_injected")
+        share = rows["k"] / rows["n"]
+        if name not in coloured:
+            axes.plot(rows["n_injected"], share, color=look.colour, linewidth=0.8)
+            continue
+        x = rows["n_injected"] + 0.006 * max(sizes) * (coloured.index(name) - len(coloured) / 2)  # beside each other
+        line: dict[str, Any] = {"color": look.colour, "linestyle": look.line, "marker": look.marker, "capsize": 2}
+        axes.errorbar(x, share, yerr=[share - rows["low"], rows["high"] - share], label=_title(name), **line)
+    axes.axhline(FALSE_ALARMS, color="0.6", linestyle=":", linewidth=1)
+    axes.set(
+        xlabel="Signal events in the sample", ylabel="Fraction of the samples seen", xlim=(0, None), ylim=(0, 1.05)
+    )
+    handles, labels = axes.get_legend_handles_labels()
+    by_title = dict(zip(labels, handles, strict=True))
+    titles = [_title(name) for name in names if _title(name) in by_title]
+    legend_beside(axes, handles=[by_title[title] for title in titles], labels=titles)
+    say_origin(figure, axes, data.origin)
+    return figure
+
+
+def _title(name: str) -> str:
+    return "best of three" if name == BEST else METHODS[name].title
 
 
 @styled
