@@ -125,7 +125,7 @@ def scanned(inside, mode, nulls=0):
 
 def test_a_scan_is_planned_by_its_section(inside):
     work, n, (base, events) = scanned(inside, "retrain")
-    assert f"{n} windows, 2 charges, 0 toys; learned (retrain): {2 * n} searches, {2 * n} trainings" in work.reason
+    assert f"{n} windows of os and ss, 0 toys; learned (retrain): {2 * n} searches, {2 * n} trainings" in work.reason
     one, _, _ = scanned(inside, "one_model")
     tuned, _, _ = scanned(inside, "fine_tune")
     assert one.parallel_s < tuned.parallel_s  # the epochs of each window

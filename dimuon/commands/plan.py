@@ -115,7 +115,7 @@ def scan_work(costs: Costs, scan: ScanSettings, events: Events) -> Work:
     shares = [float(np.mean(each.window.in_window(events.mass))) for each in windows]
     n, charges = len(windows), costs.charges
     cpu = len(charges) * n * len(scan.binnings) * scan.toys * CLASSICAL_S
-    tasks, longest, said = len(charges) * n, 0.0, [f"{n} windows, {len(charges)} charges, {scan.toys:,} toys"]
+    tasks, longest, said = len(charges) * n, 0.0, [f"{n} windows of {' and '.join(charges)}, {scan.toys:,} toys"]
     if "learned" in scan.methods:
         kind, share = config.estimator, sum(shares)
         epoch_s = {charge: costs.sizes.charges[charge] * costs.speeds.fit_s for charge in charges}
