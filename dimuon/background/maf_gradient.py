@@ -38,7 +38,7 @@ class Folded:
         members, blocks, hidden, n = model.first_weight.shape
         new = model.first_weight.new_empty
         self.n_features = n
-        self.context = new(blocks, members, hidden, 2)  # of the mass and of 1
+        self.context = new(blocks, members, hidden, 2)  # of the mass and of 1, twice
         self.first = new(blocks, members, hidden, n + 1)  # of the features and of 1
         self.hidden, self.hidden_bias = new(blocks, members, hidden, hidden), new(blocks, members, hidden, 1)
         self.last, self.last_bias = new(blocks, members, 2 * n, hidden), new(blocks, members, 2 * n, 1)
@@ -54,8 +54,8 @@ class Folded:
     def net(self, block: int, mass: Tensor) -> Net:
         """The function from features to (scale, shift) of a block at these masses, (members, 1, n_events)."""
         n, first = self.n_features, self.first[block]
-        context = torch.baddbmm(self.context[block, ..., 1:], self.context[block, ..., :1], mass).mul_(2).sigmoid_()
-        context.mul_(4).add_(first[..., n:], alpha=2)
+        s_context = torch.baddbmm(self.context[block, ..., 1:], self.context[block, ..., :1], mass).sigmoid_()
+        context = torch.add(2 * first[..., n:], s_context, alpha=4, out=s_context)
 
         def net(x: Tensor) -> tuple[Tensor, Tensor]:
             s = torch.baddbmm(context, first[..., :n], x, alpha=2).sigmoid_()
@@ -68,8 +68,8 @@ class Folded:
     def update(self, model: "StackedMaf") -> None:
         """Take the present weights of the model."""
         n = self.n_features
-        self.context[..., 0].copy_(_swapped(model.context_weight)[..., 0])
-        self.context[..., 1].copy_(_swapped(model.context_bias))
+        torch.mul(_swapped(model.context_weight)[..., 0], 2, out=self.context[..., 0])
+        torch.mul(_swapped(model.context_bias), 2, out=self.context[..., 1])
         torch.mul(_swapped(model.first_weight), model.first_mask, out=self.first[..., :n])
         torch.sub(_swapped(model.first_bias), 1, out=self.first[..., n])
         torch.mul(_swapped(model.hidden_weight), model.hidden_mask, out=self.hidden)
@@ -128,6 +128,7 @@ class _Step:
         self.variance, self.inverse_width = new(self.blocks, members, n, 1), new(self.blocks, members, n, 1)
         self.d_output, self.d_a2, self.d_a1 = new(*self.output.shape), new(*of_hidden), new(*of_hidden)
         self.d_hidden, self.d_x = new(*of_hidden[1:]), new(members, n, n_events)
+        self.d_weight = new(*self.folded.hidden.shape)  # of the hidden layer; taken while its factors are in the cache
         self.sum_z, self.sum_normal_z = new(*self.variance.shape), new(*self.variance.shape)
         self.into = {name: torch.empty_like(weight) for name, weight in model.named_parameters()}
 
@@ -136,7 +137,7 @@ class _Step:
         folded, n, n_events = self.folded, self.n_features, self.n_events
         self.mass[:, :, :1] = mass
         self.x[0].copy_(x)
-        torch.matmul(folded.context, self.mass, out=self.s_context).mul_(2).sigmoid_()
+        torch.matmul(folded.context, self.mass, out=self.s_context).sigmoid_()
         scales, biases = folded.norm_scale.flip(2), folded.norm_bias.flip(2)
         for block in range(self.blocks):
             s1, s2, output, normal = self.s1[block], self.s2[block], self.output[block], self.normal[block]
@@ -172,13 +173,14 @@ class _Step:
             of_width = (self.inverse_width[block] - ratio[block] * sum_normal_z) * (1 / (n_events - 1))
             d_y.addcmul_(normal, of_width)
             torch.addcmul(of_scale[block], d_y, x_slope[block], out=d_output[:, :n])
-            torch.bmm(folded.last[block].transpose(1, 2), d_output, out=self.d_hidden)
+            torch.bmm(folded.last[block].mT, d_output, out=self.d_hidden)
             d_a2 = _sigmoid_backward(self.d_hidden, self.s2[block], grad_input=self.d_a2[block])
-            torch.bmm(folded.hidden[block].transpose(1, 2), d_a2, out=self.d_hidden)
+            torch.bmm(d_a2, self.s1[block].mT, out=self.d_weight[block])
+            torch.bmm(folded.hidden[block].mT, d_a2, out=self.d_hidden)
             d_a1 = _sigmoid_backward(self.d_hidden, self.s1[block], grad_input=self.d_a1[block])
             if block:
                 d_x = torch.mul(d_y, self.scale[block], out=self.d_x)
-                d_x.baddbmm_(folded.first[block, ..., :n].transpose(1, 2), d_a1, alpha=16)
+                d_x.baddbmm_(folded.first[block, ..., :n].mT, d_a1, alpha=16)
 
     def gradients(self, model: "StackedMaf") -> dict[str, Tensor]:
         """Of the weights of the model, by name. To be called once, after `backward`."""
@@ -188,7 +190,7 @@ class _Step:
         torch.mul(first[..., n], 16, out=into["first_bias"])
         summed = _swapped(self.d_a2.sum(3))
         torch.mul(summed, 4, out=into["hidden_bias"])
-        hidden = torch.sub(_swapped(self.d_a2 @ self.s1.mT), summed[..., None], alpha=0.5, out=into["hidden_weight"])
+        hidden = torch.sub(_swapped(self.d_weight), summed[..., None], alpha=0.5, out=into["hidden_weight"])
         hidden.mul_(8 * model.hidden_mask)
         summed = self.d_output.sum(3)
         last = (self.d_output @ self.s2.mT).sub_(summed[..., None], alpha=0.5)

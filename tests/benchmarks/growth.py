@@ -42,7 +42,7 @@ def config(n_features=N_FEATURES, members=2):
     return {
         "name": "growth",
         "seed": 1,
-        "input": {"table": {"file": "events.parquet", "mass": "mass"}},
+        "input": {"dimuons": {"os": "events.parquet"}},
         "window": {"sb_low": 5.0, "sr_low": 9.0, "sr_high": 10.6, "sb_high": 16.0},
         "features": {"set": names, "define": {name: {"label": name, "log": True, "side": "above"} for name in names}},
         "estimator": {"members": members, "hidden": 20, "epochs": 2},
@@ -59,7 +59,7 @@ def events(n, n_features=N_FEATURES):
     mass = 5 + 11 * rng.beta(1.0, 1.6, n)
     features = np.exp(rng.normal(size=(n, n_features)) + 0.05 * mass[:, None])
     frame = pd.DataFrame(features, columns=[f"x{k}" for k in range(n_features)])
-    frame.assign(mass=mass).to_parquet("events.parquet")
+    frame.assign(dimu_mass=mass).to_parquet("events.parquet")
 
 
 def steps(given, commands=STEPS):
