@@ -285,9 +285,10 @@ def queue(folder, monkeypatch, **commands):
     monkeypatch.chdir(folder)
 
 
-def test_a_queue_that_refuses(tmp_path, monkeypatch):
+@pytest.mark.parametrize("adaptive", [False, True])
+def test_a_queue_that_refuses(tmp_path, monkeypatch, adaptive):
     queue(tmp_path, monkeypatch, sbatch="echo 'sbatch: error: Invalid account' >&2; exit 1", scancel="")
-    line = refused({"cluster": Cluster(kind="slurm", workers=2, account="nobody")})
+    line = refused({"cluster": Cluster(kind="slurm", workers=2, account="nobody", adaptive=adaptive)})
     assert line.startswith("execution.cluster: slurm refuses the job (sbatch: error: Invalid account)")
 
 

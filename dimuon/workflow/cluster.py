@@ -197,10 +197,10 @@ def _started(settings: Cluster, cores: int | None) -> Iterator[tuple[str, str]]:
     with dask.config.set({"distributed.scheduler.allowed-failures": DEATHS - 1}):
         cluster = _jobs(settings) if settings.is_queue else _local(settings, cores)
     try:
+        if settings.is_queue:
+            cluster.sync(_submit, cluster, settings)
         if settings.adaptive:
             cluster.adapt(minimum=1, maximum=settings.workers or cores or machine.cores())
-        elif settings.is_queue:
-            cluster.sync(_submit, cluster, settings)
         remedy = (
             f"look at `{LISTS[settings.kind]}` and at the logs of its jobs"
             if settings.is_queue
@@ -261,8 +261,8 @@ def _jobs(settings: Cluster) -> Any:
 
 
 async def _submit(cluster: Any, settings: Cluster) -> None:
-    """Submit the jobs; `UserError` where the queue refuses."""
-    n_jobs = -(-(settings.workers or 1) // settings.per_job)
+    """Submit the jobs, the first alone where more come with the work; `UserError` where the queue refuses."""
+    n_jobs = 1 if settings.adaptive else -(-(settings.workers or 1) // settings.per_job)
     try:
         cluster.scale(jobs=n_jobs)
         await asyncio.wait_for(asyncio.shield(cluster._correct_state()), timeout=None)
