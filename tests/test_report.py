@@ -19,6 +19,7 @@ from dimuon.errors import UserError
 from dimuon.figures import drawing as drawing_module
 from dimuon.figures import opening, references, registry, report, style, wording
 from dimuon.figures.saved import Saved
+from dimuon.figures.sections import Section, figure_name
 from dimuon.figures.verdicts import verdicts
 from dimuon.origin import Origin
 from dimuon.statistics.peaks import Peak, PeakFit
@@ -663,6 +664,14 @@ def test_figures_that_are_looked_at_first_are_first(small, tmp_path, monkeypatch
     report.write_unfinished(path, text)
     assert not provenance.sidecar_path(path).exists()
     assert "still being drawn" not in report.page(saved, [one], files)
+
+
+def test_cross_applications_are_not_looked_at_first(small):
+    """Of any section: those of other fits stand beside the matched ones."""
+    saved, (any_drawing, *_) = small
+    own, cross = (replace(any_drawing, name=figure_name("fits", "os", test), section="") for test in ("os", "ss"))
+    kind = registry.Kind(Section.ROBUSTNESS, 1, "", registry.always, lambda _: [own, cross], first=True)
+    assert [drawing.first for drawing in kind.of(saved)] == [True, False]
 
 
 def test_figures_are_chosen_by_name(small):

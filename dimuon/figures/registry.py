@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 from dimuon.figures.drawing import Drawing
 from dimuon.figures.saved import Saved
-from dimuon.figures.sections import Section
+from dimuon.figures.sections import Section, is_cross
 from dimuon.registry import Registry
 from dimuon.statistics import model_choice
 from dimuon.workflow.config import Config
@@ -47,7 +47,7 @@ class Kind:
                 section=drawing.section or self.section or "",
                 caption=(drawing.caption or self.caption).format(model=model, events=saved.data.events),
                 data=saved.data.of(saved.run.origin(drawing.inputs)),
-                first=self.first and drawing.section != Section.CROSS,
+                first=self.first and drawing.section != Section.CROSS and not is_cross(drawing.name),
             )
 
 

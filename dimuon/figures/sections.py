@@ -34,6 +34,9 @@ def paper_panel(panel: str, train: str, test: str) -> str:
     return f"{number}{panel}" if number else ""
 
 
+CROSS = "cross_"  # begins the names of figures whose classifier was trained on another sample
+
+
 def figure_name(content: str, train: str, test: str, number: str = "") -> str:
     """The file name of a figure of one train-test combination. content: what it shows. number: in the paper.
 
@@ -42,4 +45,9 @@ def figure_name(content: str, train: str, test: str, number: str = "") -> str:
     """
     if number:
         return f"{number}_{content}_{train}_on_{test}"
-    return f"{content}_{test}" if train == test else f"cross_{content}_{train}_on_{test}"
+    return f"{content}_{test}" if train == test else f"{CROSS}{content}_{train}_on_{test}"
+
+
+def is_cross(name: str) -> bool:
+    """Whether a figure is of events that a classifier of another sample scored."""
+    return name.startswith(CROSS)
