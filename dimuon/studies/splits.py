@@ -32,12 +32,11 @@ from dimuon.errors import AnalysisError, UserError
 from dimuon.random import Stream
 from dimuon.records import Record
 from dimuon.screen import aligned
-from dimuon.simulation.nanoaod_files import upsilon_events
 from dimuon.statistics import calibration
 from dimuon.statistics.calibration import Coverage
 from dimuon.statistics.intervals import clopper_pearson
 from dimuon.studies import scenarios
-from dimuon.studies.injection import BAND, Injected
+from dimuon.studies.injection import BAND, Injected, simulated_signal
 from dimuon.studies.nulls import Null, NullModel
 from dimuon.studies.pseudoexperiments import FIXED, statistics
 from dimuon.studies.registry import study
@@ -99,9 +98,9 @@ def of_null_model(config: Config, null: NullModel) -> Iterator[Scenario]:
     A dataset has the stream of its number: those with signal are null datasets of their own.
     """
     charge, searched = null.charge, vary(config, {"bdt.members": config.studies.members})
-    simulated = upsilon_events(1, np.random.default_rng(0)).columns
-    possible = charge == "os" and set(config.features.names) <= {*simulated}
-    numbers = [n for n in config.studies.injected if n > 0] if possible else []
+    numbers = [n for n in config.studies.injected if n > 0] if charge == "os" else []
+    if numbers and not set(config.features.names) <= {*simulated_signal(1, np.random.default_rng(0)).columns}:
+        numbers = []
     sources = {0: [Null(null, number) for number in range(config.studies.pseudoexperiments)]}
     sources |= {n: [Injected(null, number, n) for number in range(config.studies.repeats)] for n in numbers}
     for n_injected, datasets in sources.items():

@@ -40,7 +40,7 @@ from tests.conftest import ROOT
 
 CONFIG = ROOT / "configs" / "upsilon_published_flow.yaml"
 CHARGE = "os"
-INJECTED, REPEATS = (100, 200), 250  # signal events of the splits, and datasets with so many
+REPEATS = 250  # datasets of the splits with so many signal events
 
 
 def main() -> None:
@@ -50,12 +50,13 @@ def main() -> None:
     parser.add_argument("--n", type=int, default=1000, help="null datasets (of each origin)")
     parser.add_argument("--seconds", type=float, default=float("inf"), help="no dataset is begun after so many")
     parser.add_argument("--workers", type=int, default=os.cpu_count())
+    parser.add_argument("--injected", type=int, nargs="*", default=[100, 200], help="signal events, of splits")
     parser.add_argument("--epochs", type=int, help="of the flows, for a trial")
     chosen = parser.parse_args()
     start = time.perf_counter()
     varied = vary(config.load(CONFIG), {"studies.pseudoexperiments": chosen.n, "studies.null_origins": chosen.n})
     varied = vary(varied, {"studies.held_out": max(1, 3 * chosen.n // 10), "studies.repeats": REPEATS})
-    varied = vary(varied, {"studies.injected": [0, *INJECTED]})
+    varied = vary(varied, {"studies.injected": [0, *chosen.injected]})
     if chosen.epochs:
         varied = vary(varied, {"estimator.epochs": chosen.epochs})
     events = Dimuons(provenance.Run(varied, "-m tests.benchmarks.nulls", str(CONFIG))).events(CHARGE)
@@ -181,7 +182,7 @@ def origins(work: Work) -> None:
 def split(work: Work) -> None:
     """The study `splits`."""
     listed = list(splits.of_null_model(work.config, work.null))
-    share = {n: len([each for each in listed if each.labels["n_injected"] == n]) for n in (0, *INJECTED)}
+    share = {n: len([each for each in listed if each.labels["n_injected"] == n]) for n in work.config.studies.injected}
     by_share = sorted(listed, key=lambda each: int(each.labels["experiment"]) / share[int(each.labels["n_injected"])])
     outcomes = work.outcomes("splits", by_share, splits.by_split)
     summary = splits.summarise(CHARGE, outcomes)
