@@ -19,6 +19,7 @@ from dimuon.bumphunt.result import TestResult
 from dimuon.classifiers.kinds.dense import DenseSettings
 from dimuon.data.samples import Sample
 from dimuon.errors import UserError
+from dimuon.events import Events
 from dimuon.random import Stream
 from dimuon.regions import MassWindow
 from dimuon.statistics import calibration, trials
@@ -428,6 +429,31 @@ def test_one_half_is_searched_alone_and_by_the_other(inside):
     np.testing.assert_array_equal(both.score[fold], result.score)
     sample = Sample("os", "os", events[fold], result.score)
     assert steps.measure(halves, sample, stream).summary == result.summary
+
+
+def test_same_sign_events_are_weighted_to_the_opposite_ones(inside, caplog):
+    """Where features of the SS events lie elsewhere, and move with the mass otherwise, their nulls follow the OS."""
+    rng, own = np.random.default_rng(5), config.load(inside / "tiny.yaml")
+
+    def events(n, shift, slope):
+        mass = rng.uniform(5, 16, n)
+        place = shift + slope * (mass - 10) / 5
+        return Events.of(mass, np.exp(rng.normal(place, 0.5, (3, n))).T, own.features.names)
+
+    opposite, same = events(6000, 0.15, 0.15), events(7000, 0.0, 0.0)
+    assert null_origins.enough(own, opposite, same)
+    scaler = steps.scaler_of(own, {"os": opposite})
+    null = nulls.NullModel("os", steps.fit_masses(own, opposite), b"")
+    source = null_origins.OtherNull(null, 0, null_origins.from_same_sign(own, opposite, same, scaler))
+    made = source.events(Scenario("os/same_sign/0", "os", own, Stream(1), source))
+    for low, high in ((9, 10.6), (14, 16)):
+        means = [
+            np.log(each.features[(each.mass > low) & (each.mass < high)]).mean() for each in (made, opposite, same)
+        ]
+        assert abs(means[0] - means[1]) < 0.3 * abs(means[2] - means[1]), (low, high)
+    with caplog.at_level("INFO", logger="dimuon"):
+        assert not null_origins.enough(own, opposite, same[:3000])
+    assert "each would be used 2" in caplog.text
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 """A table of simulated events as a background model: at a given mass, an event of a mass nearby. SIMULATED.
 
-As the prior of `estimators.reweighting.reweight` it makes SALAD (arXiv:2001.05001) of it.
+As the prior of `estimators.reweighting.reweight` it makes SALAD (arXiv:2001.05001) of it. Real events without a signal,
+as the same-sign ones, do as well.
 """
 
 from collections.abc import Mapping, Sequence

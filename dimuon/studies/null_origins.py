@@ -1,10 +1,12 @@
 """Study: do null datasets of other origins say the same?
 
 The null datasets of `pseudoexperiments` come from one member of the model that the others of them are searched with, so
-a mistake that all members share shows in none. Here the chain searches, with the same members, null datasets of three
+a mistake that all members share shows in none. Here the chain searches, with the same members, null datasets of these
 origins: that member; a model of another kind (`studies.null_estimator`), trained on the same sidebands; and, with
 down-up-sampling (ATLAS 2025, arXiv:2502.09770, appendix B 3), that model trained on a small random share of all events,
-the SR among them, which dilutes any signal beyond notice. The masses follow the sideband fit in all of them.
+the SR among them, which dilutes any signal beyond notice. For OS dimuons the same-sign ones are a fourth origin where
+there are enough: real events of the SR, in which there is no signal, with the weights that make the SS sidebands those
+of the OS dimuons, interpolated in the mass. The masses follow the sideband fit in all of them.
 
 What the origins differ by, beyond what so few null datasets fluctuate, is a systematic uncertainty of every number that
 null datasets calibrate.
@@ -13,6 +15,7 @@ Writes, under results/<name>/studies/: null_origins.parquet (every significance 
 null_origins.json (their means, spreads and coverage by origin, and the difference).
 """
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
@@ -21,8 +24,10 @@ import numpy as np
 
 from dimuon.arrays import FloatArray
 from dimuon.background import saved
+from dimuon.background.estimators.reweighting import Reweighting, reweight
 from dimuon.background.protocol import BackgroundModel
 from dimuon.background.scaler import LogitScaler
+from dimuon.background.simulated_table import SimulatedTable
 from dimuon.bumphunt.result import Statistic
 from dimuon.columns import Column
 from dimuon.events import Events
@@ -40,16 +45,24 @@ from dimuon.studies.study import Study
 from dimuon.workflow.config import Config
 from dimuon.workflow.products import FOUND, PRODUCTS, Product, study_maker
 
-MEMBER, OTHER, DOWN_UP = "member", "other_model", "down_up_sampling"
+log = logging.getLogger("dimuon")
+
+MEMBER, OTHER, DOWN_UP, SAME_SIGN = "member", "other_model", "down_up_sampling", "same_sign"
 ORIGINS = {
     MEMBER: "one member of the search's own model",
     OTHER: "a model of another kind, from the sidebands",
     DOWN_UP: "the same from a small share of all events (down-up-sampling)",
+    SAME_SIGN: "same-sign events, weighted to the opposite-sign ones in the sidebands",
 }
 STATISTICS = (Statistic.NO_CUT, FIXED, Statistic.BEST_CUT, Statistic.LIKELIHOOD_POOLED)
 
 MAKER = study_maker(
-    "null_origins", "studies.members", "studies.null_origins", "studies.null_estimator", "studies.down_sampling"
+    "null_origins",
+    "studies.members",
+    "studies.null_origins",
+    "studies.null_estimator",
+    "studies.down_sampling",
+    "studies.same_sign_reuse",
 )
 TABLE = PRODUCTS.declare(
     Product(
@@ -129,6 +142,8 @@ def of_charge(study: Study, charge: str) -> Iterator[Scenario]:
     """The null datasets of every origin, each with a stream of its own."""
     config, model = study.config, study.background(charge)
     others = {OTHER: from_sidebands(study, charge), DOWN_UP: from_a_share(study, charge)}
+    if charge == "os" and "ss" in study.events and enough(config, study.events["os"], study.events["ss"]):
+        others[SAME_SIGN] = from_same_sign(config, study.events["os"], study.events["ss"], model.scaler)
     yield from of_models(config, NullModel.of(config, charge, study.events[charge], model), others)
 
 
@@ -164,6 +179,28 @@ def share_of(config: Config, charge: str, events: Events, scaler: LogitScaler, p
     few = stream.child("events").generator().random(len(events)) < settings.down_sampling
     estimator = settings.null_estimator.estimator(scaler)
     return saved.to_bytes(estimator.fit(events[few], stream.child("flows").rooted(), pool=pool))
+
+
+def enough(config: Config, opposite: Events, same: Events) -> bool:
+    """Whether the SR holds enough same-sign events; says where it does not.
+
+    Events that stand in a null dataset several times are learned: copies of one are in several folds.
+    """
+    n_opposite, n_same = (int(config.window.in_sr(events.mass).sum()) for events in (opposite, same))
+    reuse = n_opposite / n_same if n_same else np.inf
+    if reuse > config.studies.same_sign_reuse:
+        log.info(
+            "no null datasets of same-sign events: %d SS for %d OS events in the SR, so that each would be used %.2g "
+            "times where studies.same_sign_reuse = %g is allowed",
+            *(n_same, n_opposite, reuse, config.studies.same_sign_reuse),
+        )
+    return reuse <= config.studies.same_sign_reuse
+
+
+def from_same_sign(config: Config, opposite: Events, same: Events, scaler: LogitScaler) -> bytes:
+    """Same-sign events at masses nearby, with weights that make their sidebands the opposite-sign ones."""
+    sidebands, stream = opposite[config.window.in_sidebands(opposite.mass)], Stream(config.seed).child("same sign")
+    return saved.to_bytes(reweight(SimulatedTable(same, scaler), sidebands, Reweighting(), stream))
 
 
 def summarise(charge: str, outcomes: Sequence[Outcome]) -> dict[str, dict[str, OfOrigin]]:

@@ -157,6 +157,8 @@ class Studies(Section):
     # the model behind those that do not come from the search's own; the paper of the down-up-sampling has this one
     null_estimator: AnyEstimator = Field(default_factory=lambda: ESTIMATORS["flow_matching"].model_validate(DIFFUSION))
     down_sampling: Fraction = 0.1  # of the events, SR included, that it learns from in down-up-sampling
+    # same-sign events make null datasets, too, where each is used no more often than this on the mean
+    same_sign_reuse: Annotated[float, Field(gt=0)] = 1.0
     gate_fprs: list[Annotated[float, Field(gt=0, le=1)]] = [0.1, 0.01]  # working points that a control must pass
     seeds: Annotated[int, Field(ge=2)] = 10  # of each control and of the variations
     variations: list[Variation] = ["fits", "seeds", "sr_edges", "sideband_edges", "preprocessing", "flow"]

@@ -87,6 +87,8 @@ class Work:
                 file.write(json.dumps(record) + "\n")
                 file.flush()
         print(f"{name}: {begun} datasets in {time.perf_counter() - start:.0f} s, {len(records)} in all")
+        if not records:
+            raise SystemExit("the time was up before the first dataset was done")
         return [
             Outcome(each, records[each.key]["rows"], records[each.key]["failed"])
             for each in scenarios_
