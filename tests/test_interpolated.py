@@ -134,6 +134,25 @@ def test_the_velocity_is_a_straight_line_across_the_signal_region():
     torch.testing.assert_close(network.velocity(x, t, both)[..., ::2], at[0.9][..., ::2])
 
 
+def test_a_trained_velocity_is_that_of_the_weights_averaged_over_the_epochs():
+    """The first epoch alone, then a third of it and two thirds of the second; what is trained are the weights."""
+    network = InterpolatedFlowMatching.build(2, Sigma(**TINY, frequencies=1), [1, 2])
+    first, second, seen = [], [], (torch.zeros(2, 2, 3), torch.zeros(2, 1, 3))
+    for weights in (first, second):
+        with torch.no_grad():
+            for parameter in network.parameters():
+                parameter.add_(torch.randn_like(parameter))
+                weights.append(parameter.clone())
+        network.finish_epoch(*seen)
+    x, t, mass = torch.randn(2, 2, 3), torch.full((2, 1, 3), 0.3), torch.full((2, 1, 3), 0.1)
+    trained, averaged = network.train().velocity(x, t, mass), network.eval().velocity(x, t, mass)
+    with torch.no_grad():
+        for parameter, one, two in zip(network.parameters(), first, second, strict=True):
+            parameter.copy_(one / 3 + two * 2 / 3)
+    torch.testing.assert_close(averaged, network.train().velocity(x, t, mass))
+    assert (averaged - trained).abs().max() > 0.01
+
+
 def test_the_network_tells_masses_apart_by_sines_and_cosines_of_octaves():
     network = InterpolatedFlowMatching.build(1, Sigma(**TINY, frequencies=2), [1])
     t, mass = torch.full((1, 1, 3), 0.5), torch.tensor([[[0.0, 0.5, 1.0]]])

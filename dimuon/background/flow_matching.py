@@ -3,6 +3,9 @@
 On the straight path x_t = (1 - t) z + t x from noise z to an event x the velocity is x - z; the network is its mean
 at (x_t, t, mass). Times are drawn logit-normal, as in the diffusion model of the ATLAS dijet search (appendix B).
 Sampling integrates the velocity from t = 0 to 1, the density follows from its divergence.
+
+The loss is over random times and noise, so that the weights never come to rest. Outside the training the network
+computes with their average over the last epochs, as is usual for such models (arXiv:2006.11239, appendix B).
 """
 
 import math
@@ -15,12 +18,15 @@ from torch.nn import functional as F
 
 from dimuon.background.autograd import ByAutograd
 
+DECAY = 0.9  # of the average, per epoch; less in the first ones, whose weights are far from the last
+N_FIRST = 2
+
 
 class FlowMatching(ByAutograd, nn.Module):
     """Velocity networks of several members, stacked. Shapes and interface as `maf.StackedMaf`.
 
     weights, biases: of each layer, (members, n_out, n_in) and (members, n_out). steps: Runge-Kutta steps of fourth
-    order over the unit time.
+    order over the unit time. Beside each parameter its average over the epochs is kept, a buffer.
     """
 
     needs_noise = True  # the loss is over random times and random noise
@@ -31,6 +37,9 @@ class FlowMatching(ByAutograd, nn.Module):
         for layer, (weight, bias) in enumerate(zip(weights, biases, strict=True)):
             self.register_parameter(f"weight_{layer}", nn.Parameter(weight))
             self.register_parameter(f"bias_{layer}", nn.Parameter(bias))
+            self.register_buffer(f"mean_weight_{layer}", weight.clone())
+            self.register_buffer(f"mean_bias_{layer}", bias.clone())
+        self.register_buffer("n_averaged", torch.zeros(len(weights[0])))
 
     @classmethod
     def build(cls, n_features: int, settings: Any, seeds: Sequence[int]) -> "FlowMatching":
@@ -57,9 +66,9 @@ class FlowMatching(ByAutograd, nn.Module):
 
     def velocity(self, x: Tensor, t: Tensor, mass: Tensor) -> Tensor:
         """(members, n_features, n_events). x: the same; t, mass: (members, 1, n_events)."""
-        h = torch.cat([x, *self.conditions(t, mass)], dim=1)
+        h, prefix = torch.cat([x, *self.conditions(t, mass)], dim=1), "" if self.training else "mean_"
         for layer in range(self.n_layers):
-            weight, bias = getattr(self, f"weight_{layer}"), getattr(self, f"bias_{layer}")
+            weight, bias = getattr(self, f"{prefix}weight_{layer}"), getattr(self, f"{prefix}bias_{layer}")
             h = torch.baddbmm(bias[..., None], weight, h)
             if layer < self.n_layers - 1:
                 h = F.silu(h)
@@ -75,8 +84,14 @@ class FlowMatching(ByAutograd, nn.Module):
         t, z = torch.sigmoid(noise[:, :1]), noise[:, 1:]
         return (self.velocity((1 - t) * z + t * x, t, mass) - (x - z)).square().mean(dim=1)
 
+    @torch.no_grad()
     def finish_epoch(self, x: Tensor, mass: Tensor) -> None:
-        """Nothing to do: the network keeps no statistics."""
+        """Take the weights of this epoch into their average."""
+        n = self.get_buffer("n_averaged")
+        share = 1 - torch.clamp(n / (n + N_FIRST), max=DECAY)
+        for name, value in self.named_parameters():
+            self.get_buffer(f"mean_{name}").lerp_(value, share.view(-1, *[1] * (value.ndim - 1)))
+        n += 1
 
     def from_noise(self, noise: Tensor, mass: Tensor) -> Tensor:
         """The features that standard normal noise stands for: (members, n_features, n_events), both."""
