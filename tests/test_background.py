@@ -238,6 +238,26 @@ def test_closure_by_region_and_slice(trained):
         assert closure.ClosureRecord.from_json(content) == record
 
 
+def test_of_many_events_a_closure_compares_some_at_random(monkeypatch):
+    """With the samples at their masses; from the whole range of the place, and the same ones again."""
+    seen = []
+    monkeypatch.setattr(closure, "MOST_COMPARED", 400)
+    monkeypatch.setattr(closure, "compare", lambda *given: seen.append(given) or closure.ClosureRecord(len(given[0])))
+    mass = np.linspace(5.0, 8.9, 900)
+    real = Events.of(np.append(mass, mass + 6), np.arange(1800.0)[:, None], ["dimu_pt"])
+    sampled = Events.of(np.tile(real.mass, 2), np.tile(real.features, (2, 1)), ["dimu_pt"])
+    records = closure.in_sidebands(real, sampled, WINDOW, Stream(1), AtOnce())
+    closure.in_sidebands(real, sampled, WINDOW, Stream(1), AtOnce())
+    assert [records[place].n_real for place in ("sidebands", "SBL", "SBH", "SBL 1/3")] == [400, 400, 400, 300]
+    assert (records["SBH"].mass_low, records["SBH"].mass_high) == (11.0, 14.9)
+    for (one, drawn, _), (again, _, _) in zip(seen[: len(records)], seen[len(records) :], strict=True):
+        np.testing.assert_array_equal(one.mass, again.mass)
+        np.testing.assert_array_equal(drawn.features, np.tile(one.features, (2, 1)))
+        assert len(np.unique(one.features)) == len(one)
+    # 400 of 1,800 at random: the mean of their numbers within four standard errors
+    assert abs(seen[0][0].features.mean() - 899.5) < 4 * 1800 / np.sqrt(12 * 400)
+
+
 def test_the_spread_expected_of_a_closure_holds_what_it_says():
     """Real and sampled events of one distribution: 68 and 95 % of the bins within the bands; exact limits, too."""
     rng, expected = np.random.default_rng(5), 40.0

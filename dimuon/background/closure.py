@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import ks_2samp, kstwobign, nbinom
 
-from dimuon.arrays import FloatArray
+from dimuon.arrays import BoolArray, FloatArray
 from dimuon.events import Events
 from dimuon.random import Stream
 from dimuon.records import Record
@@ -22,6 +22,7 @@ from dimuon.regions import MassWindow
 
 N_FOLDS = 5
 WORKER_MODULES = (__name__, "xgboost", "sklearn.metrics")  # for workers to import once, before they start
+MOST_COMPARED = 100_000  # real events of a place: its AUC is known to 0.001 then, and more take gigabytes and minutes
 MIN_EVENTS = 50  # fewer real events say nothing; such a slice is left out by name
 KS_TAIL = 0.05
 SPREADS = ("low_95", "low_68", "high_68", "high_95")
@@ -136,7 +137,8 @@ def in_sidebands(
 ) -> dict[str, ClosureRecord]:
     """`compare` over both sidebands, each sideband, and slices of equal numbers of events in each: {place: record}.
 
-    real, sampled: of the sidebands, as for `compare`.
+    real, sampled: of the sidebands, as for `compare`. Of a place with more than `MOST_COMPARED` events so many are
+    compared, at random.
     """
     mass, n_copies = real.mass, len(sampled) // len(real)
     low, high = window.in_sbl(mass), window.in_sbh(mass)
@@ -145,9 +147,12 @@ def in_sidebands(
         edges = np.quantile(mass[region], np.linspace(0, 1, n_slices + 1))
         slices = np.clip(np.searchsorted(edges, mass, side="right") - 1, 0, n_slices - 1)
         places |= {f"{name} {index + 1}/{n_slices}": region & (slices == index) for index in range(n_slices)}
+    compared = {
+        place: _at_most(MOST_COMPARED, chosen, stream.child(place, "compared")) for place, chosen in places.items()
+    }
     pending = {
         place: pool.submit(compare, real[chosen], sampled[np.tile(chosen, n_copies)], stream.child(place).rooted())
-        for place, chosen in places.items()
+        for place, chosen in compared.items()
         if chosen.sum() >= MIN_EVENTS
     }
     records = {}
@@ -158,6 +163,16 @@ def in_sidebands(
         mass_low, mass_high = float(mass[chosen].min()), float(mass[chosen].max())
         records[place] = replace(pending[place].result(), mass_low=mass_low, mass_high=mass_high)
     return records
+
+
+def _at_most(n: int, chosen: BoolArray, stream: Stream) -> BoolArray:
+    """Which events are chosen, or at random so many of them. chosen: (n_events,)."""
+    places = np.flatnonzero(chosen)
+    if len(places) <= n:
+        return chosen
+    kept = np.zeros(len(chosen), dtype=bool)
+    kept[stream.generator().choice(places, n, replace=False)] = True
+    return kept
 
 
 def _kolmogorov_smirnov(real: FloatArray, sampled: FloatArray, weight: FloatArray) -> tuple[float, float]:
