@@ -185,6 +185,17 @@ def test_a_device_makes_nothing_stale(run):
         run("04_sample_background.py", "flow: {device: gpu}")
 
 
+def test_a_setting_that_came_later_makes_nothing_stale_at_its_default(run):
+    step = run("05_train_bdts.py")
+    path = step.write_bytes(step.data / "bdts_os.zip", b"models")
+    meta = provenance.sidecar(path)
+    assert meta["settings"].pop("bdt.combination") == "mean"
+    provenance.sidecar_path(path).write_text(json.dumps(meta))
+    assert run("06_significance.py").stale(path) is None
+    changed = run("06_significance.py", "bdt: {combination: median}").stale(path)
+    assert changed == f"{path}: made without bdt.combination, the configuration now says median"
+
+
 def test_a_table_of_another_analysis_is_what_its_settings_say(tmp_path, monkeypatch):
     """`input.dimuons` may lie in another analysis: whether it is whole is asked, not whether the settings are alike."""
     monkeypatch.chdir(tmp_path)

@@ -196,6 +196,10 @@ class Run:
     def _settings(self) -> dict[str, Any]:
         return _flatten(self.config.model_dump(mode="json"))
 
+    @cached_property
+    def _not_default(self) -> Collection[str]:
+        return _flatten(self.config.model_dump(mode="json", exclude_defaults=True)).keys()
+
     def _staleness(self, path: Path, fresh: set[Path]) -> tuple[Path, str] | None:
         """(file, reason) of the first stale file among `path` and what it was made from, or None."""
         if path in fresh:
@@ -217,15 +221,18 @@ class Run:
         return None
 
     def _changed_setting(self, meta: Mapping[str, Any]) -> str | None:
-        """The first setting that a file was made with and that is another now; none of another analysis's file."""
+        """The first setting that a file was made with and that is another now; none of another analysis's file.
+
+        One that the file's program did not know yet is another where it is not at its default.
+        """
         if self._is_of_another(meta):
             return None
         now, then = self._settings, without_device(meta["settings"])
         own = _chosen(now, settings_of(meta["step"]))
         for key in sorted(then.keys() | own.keys()):
-            if key not in then:
+            if key not in then and key in self._not_default:
                 return f"made without {key}, the configuration now says {now[key]}"
-            if then[key] != now.get(key):
+            if key in then and then[key] != now.get(key):
                 return f"made with {key} = {then[key]}, the configuration now says {now.get(key)}"
         return None
 
