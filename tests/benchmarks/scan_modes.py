@@ -228,6 +228,8 @@ def main():
     with executor(
         N_WORKERS, preload=["torch", "xgboost", "sklearn.metrics", "dimuon.background.flow_ensemble"]
     ) as pool:
+        if arguments.share:  # the workers start and load what they need
+            estimated(config, "sigma", samples["os"], pool, config.estimator.epochs)
         for mode in arguments.modes if arguments.share else ():
             value = estimated(config, mode, samples["os"], pool, arguments.share)
             common.save(f"scan_{mode}_estimated", [{"name": f"scan_{mode}_s", "value": value, "unit": "s"}])
