@@ -1,5 +1,7 @@
 """What is said of an excess: its events, its columns, its peaks; and that nothing is said where there is none."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -88,6 +90,16 @@ def test_the_telling_column_comes_first_and_names_are_not_compared(toy):
     assert spectra["n_obs"].sum() == len(what.events)
     np.testing.assert_allclose(spectra["n_excess"], spectra["n_obs"] - spectra["n_bkg"])
     assert set(what.spectra.loc[what.spectra["feature"] == "kind", "values"]) == {"a", "b"}
+
+
+def test_a_cut_that_leaves_the_sidebands_empty_of_events_is_said(toy):
+    """Then no column has bins; what is drawn finds a table of the same columns as elsewhere, without a row."""
+    _, what, _ = toy
+    nothing = replace(what, columns=what.columns.assign(p_any=np.nan), spectra=excess._spectra([]))
+    assert "none of 4 columns can be compared: too few events" in excess.lines(nothing, "GeV")[-1]
+    merged = nothing.spectra.merge(what.columns, on="feature")
+    assert len(merged) == 0
+    assert (nothing.spectra.dtypes == what.spectra[list(nothing.spectra)].dtypes).all()
 
 
 def test_the_peak_is_named_and_gives_a_scale(toy):

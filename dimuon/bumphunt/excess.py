@@ -199,12 +199,19 @@ def lines(described: WhatWasFound, unit: str) -> list[str]:
         scale = result.scale
         common = f"; mass scale {with_error(scale.scale, scale.scale_err)}" if scale is not None else ""
         said.append(f"{what}: {', '.join(each) or 'no peak'}{common}")
-    columns = described.columns
-    differing = columns["feature"][(columns["p_any"] < 0.05) & ~columns["doubtful"].astype(bool)]
     if found.reason is None:
-        words = f"most in {', '.join(differing[:3])}" if len(differing) else "in none"
-        said.append(f"{found.train}_on_{found.test}: of {found.n_columns} columns the excess differs {words}")
+        said.append(f"{found.train}_on_{found.test}: {_difference(described.columns)}")
     return said
+
+
+def _difference(columns: pd.DataFrame) -> str:
+    """In which columns an excess differs from the background, in words."""
+    tested = columns[columns["p_any"].notna()]
+    if tested.empty:
+        return f"none of {len(columns)} columns can be compared: too few events in the sidebands pass the cut"
+    differing = tested["feature"][(tested["p_any"] < 0.05) & ~tested["doubtful"].astype(bool)]
+    words = f"most in {', '.join(differing[:3])}" if len(differing) else "in none"
+    return f"of {len(tested)} columns the excess differs {words}"
 
 
 def _scale(fit: PeakFit, names: Mapping[int, str], known: Mapping[str, float]) -> MassScale | None:
@@ -319,8 +326,11 @@ def _spectra(spectra: Sequence[ColumnSpectrum]) -> pd.DataFrame:
             ]
             told = {"feature": spectrum.column, "of_text": bool(spectrum.labels), "values": labels}
             frames.append(pd.DataFrame(told | values))
-    empty = pd.DataFrame({"feature": [], "of_text": [], "values": []} | {name: np.zeros(0) for name in SPECTRA})
-    return pd.concat(frames, ignore_index=True) if frames else empty
+    if not frames:
+        words: dict[str, Any] = {"feature": pd.Series(dtype="str"), "of_text": pd.Series(dtype="bool")}
+        words["values"] = pd.Series(dtype="str")
+        return pd.DataFrame(words | {name: np.zeros(0) for name in SPECTRA})
+    return pd.concat(frames, ignore_index=True)
 
 
 def _fitted(fitted: FittedPeaks | None, variable: Statistic, fpr: float, model: SpectrumModel) -> pd.DataFrame:
