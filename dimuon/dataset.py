@@ -16,9 +16,9 @@ SAMPLES = {"os": "OS", "ss": "SS", WHOLE: ""}  # how samples are called
 class MassAxis(Record):
     """The quantity that a resonance is looked for in.
 
-    column: its name in the tables. label: LaTeX, as on an axis, without unit. title: as in a heading.
+    column: its name in the tables. label: LaTeX, as on an axis, without unit. title: as in a heading, without LaTeX.
 
-    >>> MassAxis("mjj", "$m_{jj}$", "TeV", "$m_{jj}$").axis_label
+    >>> MassAxis("mjj", "$m_{jj}$", "TeV", "mjj").axis_label
     '$m_{jj}$ [TeV]'
     """
 
@@ -47,6 +47,11 @@ class Dataset:
 
     events: what one of them is called, in the plural. features: those that are declared, by their column; others are
     called by the name of their column.
+
+    >>> Dataset().named("sidebands", "os"), Dataset().named("sidebands", WHOLE)
+    ('OS sidebands', 'sidebands')
+    >>> Dataset().titled("Training of the flows", "os"), Dataset().titled("Training of the flows", WHOLE)
+    ('Training of the flows, OS', 'Training of the flows')
     """
 
     origin: Origin = Origin()
@@ -70,6 +75,14 @@ class Dataset:
     def short(self, name: str) -> str:
         """A sample in a word: "OS", "all"."""
         return SAMPLES.get(name, name) or name
+
+    def titled(self, title: str, name: str) -> str:
+        """A title of one sample: "Training of the flows, OS"; alone where the table is not split."""
+        return title if name == WHOLE else f"{title}, {self.short(name)}"
+
+    def named(self, what: str, name: str) -> str:
+        """Something of a sample: "OS sidebands"; "sidebands" where the table is not split."""
+        return what if name == WHOLE else f"{self.short(name)} {what}"
 
     def describe(self, train: str, test: str) -> str:
         """A train-test combination in words."""

@@ -234,3 +234,11 @@ def test_errors_of_the_method_are_told_with_file_and_key():
                 raise AnalysisError("no", setting=setting)
     with pytest.raises(UserError, match="^said already$"), explained(what="y"):
         raise UserError("said already")
+
+
+@pytest.mark.parametrize(("label", "title"), [("$m_{jj}$", "mjj"), ("Dijet mass", "Dijet mass"), (None, "mjj")])
+def test_a_heading_has_no_latex(label, title):
+    table = {"file": "dijets.parquet", "mass": "mjj"}
+    chosen = config.Config(name="dijets", seed=1, input={"table": table}, mass={"label": label, "unit": "TeV"})
+    assert chosen.mass_axis.title == title
+    assert chosen.mass_axis.axis_label == f"{label or 'mjj'} [TeV]"

@@ -73,15 +73,15 @@ def _closures(saved: Saved) -> Iterator[Verdict]:
         if whole := tests.get("sidebands", {}).get("sidebands"):
             largest = max(value["distance"] for value in whole["ks"].values())
             yield Verdict(
-                f"Samples agree with the {saved.data.short(charge)} sidebands",
+                f"Samples agree with the {saved.data.named('sidebands', charge)}",
                 whole["auc"] < AUC_CLOSED and largest < KS_CLOSED,
                 f"{_auc_text(whole, 'AUC ')}, largest KS distance {largest:.3f}; asked are below {AUC_CLOSED:g} and "
                 f"{KS_CLOSED:g}",
                 "see the figures of the background model; train longer, with more members, or another estimator.kind",
             )
         for test, where, limit in (
-            ("half_split", f"half of the {saved.data.short(charge)} sidebands", AUC_CLOSED),
-            ("shifted_windows", f"{saved.data.short(charge)} windows of mass", AUC_INTERPOLATED),
+            ("half_split", f"half of the {saved.data.named('sidebands', charge)}", AUC_CLOSED),
+            ("shifted_windows", saved.data.named("windows of mass", charge), AUC_INTERPOLATED),
         ):
             records = {place: record for place, record in tests.get(test, {}).items() if "auc" in record}
             if records:
@@ -115,7 +115,7 @@ def _sculpting(saved: Saved) -> Iterator[Verdict]:
         )
         independent = all(test.p_value >= P_DEPENDENT for test in tests.values())
         yield Verdict(
-            f"Cuts do not sculpt the mass in the {saved.data.short(charge)} sidebands",
+            f"Cuts do not sculpt the mass in the {saved.data.named('sidebands', charge)}",
             bool(flagged.sum() <= N_FLAGGED) and independent,
             f"{flagged.sum()} of {len(flagged)} working points flagged; score against mass: {p_values}; asked are at "
             f"most {N_FLAGGED} and p ≥ {P_DEPENDENT:g}",

@@ -268,7 +268,8 @@ class Config(Section):
         usual = MassAxis()
         if table is not None and table.mass is not None:
             column = table.mass if table.mass.isidentifier() else "mass"
-            usual = MassAxis(column, column, "GeV", given.label or column)
+            in_words = given.label if given.label and "$" not in given.label else column  # a heading has no TeX
+            usual = MassAxis(column, column, "GeV", in_words)
         return replace(usual, label=given.label or usual.label, unit=given.unit or usual.unit)
 
     @property

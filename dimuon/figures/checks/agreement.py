@@ -49,7 +49,7 @@ def drawings(saved: Saved) -> Iterator[Drawing]:
         path = saved.run.path(products.CLOSURE, charge=charge)
         table = agreement_table(saved.json(path) or {})
         if len(table):
-            title = f"Agreement of sampled and real events, {saved.data.short(charge)}"
+            title = saved.data.titled("Agreement of sampled and real events", charge)
             plot = partial(agreement, window=saved.config.window, charge=charge)
             yield Drawing(f"agreement_{charge}", title, [path], table, plot)
 

@@ -50,7 +50,7 @@ def drawings(saved: Saved) -> Iterator[Drawing]:
         path = saved.run.path(products.CLOSURE_HISTOGRAMS, charge=charge)
         table = saved.table(path)
         if table is not None and len(table):
-            title = f"Sampled against real sidebands, {saved.data.short(charge)}"
+            title = saved.data.titled("Sampled against real sidebands", charge)
             yield Drawing(f"closure_{charge}", title, [path], table, partial(closure, charge=charge))
 
 
@@ -80,7 +80,7 @@ def closure(table: pd.DataFrame, charge: str, data: Dataset) -> Figure:
     axes[0, 0].set_ylabel("Events / bin")
     for region, ratio in zip(regions, axes[1:, 0], strict=True):
         ratio.set_ylabel(f"{region}: real\n/ sampled", loc="center", fontsize=14)
-    legend_beside(axes[0, -1], f"{data.short(charge)} sidebands")
+    legend_beside(axes[0, -1], data.named("sidebands", charge))
     legend_beside(axes[1, -1], "expected where\nboth agree", title_fontsize=13)
     say_origin(figure, axes[0, 0], data.origin, last=axes[0, -1])
     return figure

@@ -27,7 +27,7 @@ def drawings(saved: Saved) -> Iterator[Drawing]:
     """One for each charge."""
     for charge in saved.charges:
         path = saved.run.path(products.FLOW_LOSSES, charge=charge)
-        losses, title = saved.table(path), f"Training of the flows, {saved.data.short(charge)}"
+        losses, title = saved.table(path), saved.data.titled("Training of the flows", charge)
         if losses is not None:
             yield Drawing(f"flow_losses_{charge}", title, [path], losses, partial(flow_losses, charge=charge))
 
@@ -54,5 +54,5 @@ def flow_losses(losses: pd.DataFrame, charge: str, data: Dataset) -> Figure:
     axes.set(xlabel="Epoch", ylabel="Mean negative log-density [nats]")
     title = "validation loss of member"
     axes.legend(loc="upper right", bbox_to_anchor=(1, 0.93), ncol=3, title=title, title_fontsize=14)
-    say_origin(figure, axes, data.origin, f"{data.short(charge)} sidebands")
+    say_origin(figure, axes, data.origin, data.named("sidebands", charge))
     return figure

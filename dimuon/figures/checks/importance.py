@@ -26,7 +26,7 @@ def drawings(saved: Saved) -> Iterator[Drawing]:
     """One for each charge."""
     for charge in saved.charges:
         path = saved.run.path(products.IMPORTANCE, charge=charge)
-        content, title = saved.json(path), f"What the {saved.data.short(charge)} classifier leans on"
+        content, title = saved.json(path), f"What the {saved.data.named('classifier', charge)} leans on"
         if content is not None:
             table = pd.DataFrame([{"feature": name} | values for name, values in content["features"].items()])
             yield Drawing(f"importance_{charge}", title, [path], table, partial(importance, charge=charge))
@@ -42,5 +42,5 @@ def importance(table: pd.DataFrame, charge: str, data: Dataset) -> Figure:
     axes.tick_params(axis="y", which="both", length=0)
     axes.axvline(0, color="black", linewidth=1)
     axes.set(xlabel="AUC lost when the feature is shuffled", ylim=(len(table) - 0.4, -1.0))
-    say_origin(figure, axes, data.origin, f"{data.short(charge)} classifier")
+    say_origin(figure, axes, data.origin, data.named("classifier", charge))
     return figure

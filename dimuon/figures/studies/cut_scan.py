@@ -28,7 +28,7 @@ def drawings(saved: Saved) -> Iterator[Drawing]:
     """One for each charge, where the study was made."""
     path = saved.run.path(PRODUCTS["cut_scan"])
     for charge, part in saved.by_charge(saved.optional_table(path)):
-        name, title = f"study_cut_scan_{charge}", f"Cut scan, {saved.data.short(charge)}"
+        name, title = f"study_cut_scan_{charge}", saved.data.titled("Cut scan", charge)
         yield Drawing(name, title, [path], part, partial(cut_scan, charge=charge))
 
 

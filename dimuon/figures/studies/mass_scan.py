@@ -84,7 +84,7 @@ def drawings(saved: Saved) -> Iterator[Drawing]:
         if charge in summaries:
             done = windows.dropna(subset="z0").reset_index(drop=True)
             plot = partial(p_values, known=known, levels=summaries[charge].levels)
-            title = f"Local p-values against the mass, {saved.data.short(charge)}"
+            title = saved.data.titled("Local p-values against the mass", charge)
             yield Drawing(f"scan_p_values_{charge}", title, [path], done, plot)
 
 
@@ -95,7 +95,7 @@ def trials_drawings(saved: Saved) -> Iterator[Drawing]:
     for charge, summary in _summaries(saved).items():
         if summary.trials:
             table = pd.DataFrame([row.to_json() for row in summary.trials]).astype(float)
-            title = f"What a local significance is worth, {saved.data.short(charge)}"
+            title = saved.data.titled("What a local significance is worth", charge)
             yield Drawing(f"scan_trials_{charge}", title, [path], table, trials_factor)
 
 
@@ -109,7 +109,7 @@ def spectra_drawings(saved: Saved) -> Iterator[Drawing]:
             continue
         best = best_windows(windows[windows["charge"] == charge.upper()])
         table = spectra.merge(best, on="window", how="inner", suffixes=("", "_sr"))
-        title = f"The most significant windows, {saved.data.short(charge)}"
+        title = saved.data.titled("The most significant windows", charge)
         if len(table):
             yield Drawing(f"scan_spectra_{charge}", title, [path, of_windows], table, best_spectra)
 
@@ -122,7 +122,7 @@ def map_drawings(saved: Saved) -> Iterator[Drawing]:
         sliding = table[~is_own(table, saved.config.scan.known if saved.config.scan else {})]
         cuts = sliding[sliding["variable"] == Statistic.WORKING_POINT.value].reset_index(drop=True)
         if len(cuts):
-            title = f"Significance by mass and cut, {saved.data.short(charge)}"
+            title = saved.data.titled("Significance by mass and cut", charge)
             yield Drawing(f"scan_map_{charge}", title, [path], cuts, mass_cut_map)
 
 

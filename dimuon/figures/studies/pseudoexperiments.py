@@ -37,7 +37,7 @@ def drawings(saved: Saved) -> Iterator[Drawing]:
         likelihood = shown_likelihood(part["variable"], saved.config.significance.weight_scales)
         yield Drawing(
             f"study_pseudoexperiments_{charge}",
-            f"Pseudoexperiments, {saved.data.short(charge)}",
+            saved.data.titled("Pseudoexperiments", charge),
             paths,
             part,
             partial(null_distributions, observed=_observed(content, charge, _shown(likelihood)), charge=charge),

@@ -42,7 +42,7 @@ def drawings(saved: Saved) -> Iterator[Drawing]:
     """The calibration of every split, for each charge."""
     path = saved.run.path(PRODUCTS["splits_summary"])
     for charge, summary in _summaries(saved):
-        title = f"Splits of the events: calibration, {saved.data.short(charge)}"
+        title = saved.data.titled("Splits of the events: calibration", charge)
         yield Drawing(f"study_splits_{charge}", title, [path], calibrations(summary), calibration_curves)
 
 
@@ -53,7 +53,7 @@ def cost_drawings(saved: Saved) -> Iterator[Drawing]:
     for charge, summary in _summaries(saved):
         table = costs(summary)
         if len(table):
-            title = f"Splits of the events: what is found, {saved.data.short(charge)}"
+            title = saved.data.titled("Splits of the events: what is found", charge)
             yield Drawing(f"study_splits_cost_{charge}", title, [path], table, found_of_signal)
 
 

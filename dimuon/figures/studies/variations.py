@@ -27,7 +27,7 @@ def drawings(saved: Saved) -> Iterator[Drawing]:
     """One for each charge, where the study was made."""
     path = saved.run.path(PRODUCTS["variations"])
     for charge, part in saved.by_charge(saved.optional_table(path)):
-        name, title = f"study_variations_{charge}", f"Variations, {saved.data.short(charge)}"
+        name, title = f"study_variations_{charge}", saved.data.titled("Variations", charge)
         likelihood = shown_likelihood(part["variable"], saved.config.significance.weight_scales)
         yield Drawing(name, title, [path], part, partial(variations, charge=charge, likelihood=likelihood))
 
