@@ -9,6 +9,8 @@ PYTEST_OPTIONS ?= --numprocesses 2 --dist loadfile --no-loadscope-reorder
 export MPLBACKEND := Agg
 # linear algebra in one thread: several processes share the cores, and a sum's last digit does not depend on their number
 export OPENBLAS_NUM_THREADS := 1
+# many processes start: each would compile the package anew where bytecode is not kept
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: install demo real run test slow coverage bench checks lint format types contracts doctest docs clean
 
