@@ -117,7 +117,7 @@ def test_xgboost_keeps_the_best_tree_and_none_after_it():
     import xgboost
 
     data, background = samples()
-    kept = XGBoost().fit(TrainingSet.of(data, background), [5]).members[0].num_boosted_rounds()
+    _, kept = XGBoost().fit(TrainingSet.of(data, background), [5]).members[0]
     train, validation = (balanced(*pair) for pair in zip(data, background, strict=True))
     plain = xgboost.XGBClassifier(
         n_estimators=300, max_depth=3, learning_rate=0.1, subsample=0.7, random_state=5, eval_metric="logloss"

@@ -276,7 +276,7 @@ def test_what_was_not_made_is_named_with_its_command(tmp_path, monkeypatch):
         file.write("significance: {toys: {scan: 100}}\n")  # the default
     saved, page = make_page(tmp_path, monkeypatch)
     expected = {name: f"run `python -m dimuon study {name.replace(' ', '_')} small.yaml`" for name in (
-        "variations", "pseudoexperiments", "controls", "injection", "cut scan")}  # fmt: skip
+        "variations", "pseudoexperiments", "splits", "controls", "injection", "cut scan")}  # fmt: skip
     expected["convergence"] = "run `python -m dimuon study convergence small.yaml`"
     expected["members for the convergence"] = "set bdt.keep_members, run `python 05_train_bdts.py small.yaml`"
     expected["same-sign control"] = (
@@ -286,7 +286,7 @@ def test_what_was_not_made_is_named_with_its_command(tmp_path, monkeypatch):
     words = text_of(page)
     assert all(f"{what}: {remedy}" in words for what, remedy in expected.items())
     small_results.write_studies(saved.config, tmp_path, charges=("os",))
-    assert set(dict(report.not_made(make_page(tmp_path, monkeypatch)[0]))) == {"same-sign control"}
+    assert set(dict(report.not_made(make_page(tmp_path, monkeypatch)[0]))) == {"same-sign control", "splits"}
 
 
 def test_scores_alone_lack_no_features_and_no_studies(tmp_path, monkeypatch):
@@ -378,7 +378,7 @@ def test_simulated_signal_in_a_study_does_not_make_the_data_simulated(tmp_path, 
 
 STUDIES = [
     f"-m dimuon study {name}"
-    for name in ("controls", "cut_scan", "injection", "null_origins", "pseudoexperiments", "variations")
+    for name in ("controls", "cut_scan", "injection", "null_origins", "pseudoexperiments", "splits", "variations")
 ]
 
 
