@@ -33,9 +33,7 @@ class Bdt(Section):
     former_keys: ClassVar[dict[str, Any]] = {**TREE_KEYS, "dense": DenseSettings}
 
     members: Positive = 100  # per fold
-    folds: Annotated[int, Field(ge=2)] = (
-        5  # 2: trained on one half of the events, searched in the other, and vice versa
-    )
+    folds: Annotated[int, Field(ge=2)] = 5  # 2: trained on one half of the events, searched in the other, and back
     # one: only the events of one fold are searched, so no event that is counted has trained a model of the search; with
     # two folds it is the split of one half and the other
     searched_folds: Literal["all", "one"] = "all"

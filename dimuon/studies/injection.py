@@ -82,7 +82,7 @@ def run(study: Study) -> str:
     config = study.config
     if "os" not in study.events:
         raise UserError("selection.charges: there are no os dimuons, and the signal to inject has opposite charges")
-    known = simulated_signal(1, np.random.default_rng(0)).columns
+    known = signal_features()
     if missing := [name for name in config.features.names if name not in known]:
         raise UserError(f"features.set: the simulated signal has no {missing[0]}; it has {', '.join(known)}")
     null = NullModel.of(config, "os", study.events["os"], study.background("os"))
@@ -104,6 +104,11 @@ def with_signal(config: Config, null: NullModel) -> Iterator[Scenario]:
             labels: dict[str, str | int] = {"n_injected": n_injected, "repeat": repeat, "seed": stream.seed}
             source = Injected(null, number, n_injected)
             yield Scenario(f"{n_injected}/{repeat}", null.charge, searched, stream, source, labels)
+
+
+def signal_features() -> list[str]:
+    """The features that the simulated signal has."""
+    return list(simulated_signal(1, np.random.default_rng(0)).columns)
 
 
 def simulated_signal(n: int, rng: np.random.Generator) -> pd.DataFrame:

@@ -36,7 +36,7 @@ from dimuon.statistics import calibration
 from dimuon.statistics.calibration import Coverage
 from dimuon.statistics.intervals import clopper_pearson
 from dimuon.studies import scenarios
-from dimuon.studies.injection import BAND, Injected, simulated_signal
+from dimuon.studies.injection import BAND, Injected, signal_features
 from dimuon.studies.nulls import Null, NullModel
 from dimuon.studies.pseudoexperiments import FIXED, statistics
 from dimuon.studies.registry import study
@@ -99,7 +99,7 @@ def of_null_model(config: Config, null: NullModel) -> Iterator[Scenario]:
     """
     charge, searched = null.charge, vary(config, {"bdt.members": config.studies.members})
     numbers = [n for n in config.studies.injected if n > 0] if charge == "os" else []
-    if numbers and not set(config.features.names) <= {*simulated_signal(1, np.random.default_rng(0)).columns}:
+    if numbers and not set(config.features.names) <= set(signal_features()):
         numbers = []
     sources = {0: [Null(null, number) for number in range(config.studies.pseudoexperiments)]}
     sources |= {n: [Injected(null, number, n) for number in range(config.studies.repeats)] for n in numbers}

@@ -230,10 +230,11 @@ class Run:
         now, then = self._settings, without_device(meta["settings"])
         own = _chosen(now, settings_of(meta["step"]))
         for key in sorted(then.keys() | own.keys()):
-            if key not in then and key in self._not_default:
+            if key in then:
+                if then[key] != now.get(key):
+                    return f"made with {key} = {then[key]}, the configuration now says {now.get(key)}"
+            elif key in self._not_default:
                 return f"made without {key}, the configuration now says {now[key]}"
-            if key in then and then[key] != now.get(key):
-                return f"made with {key} = {then[key]}, the configuration now says {now.get(key)}"
         return None
 
     def _is_of_another(self, meta: Mapping[str, Any]) -> bool:
