@@ -118,6 +118,7 @@ def changed(content, place, value):
     return content
 
 
+@pytest.mark.slow
 @hypothesis.given(st.sampled_from([place for place in places(VALID) if place]), VALUES, st.none() | KEYS)
 def test_any_value_anywhere_in_a_configuration(place, value, further):
     content = changed(VALID, place if further is None else (*place[:1], further), value) if (

@@ -223,6 +223,7 @@ def test_weighted_samples_close_where_the_weights_are_right():
     assert right.ks["dimu_pt"]["p_value"] > 1e-3
 
 
+@pytest.mark.slow
 def test_closure_by_region_and_slice(trained):
     model, events = trained
     real = events[WINDOW.in_sidebands(events.mass)]
@@ -298,6 +299,7 @@ def test_a_slice_of_few_events_has_a_reason_and_no_value(trained):
     assert record.to_json() == {"n_real": record.n_real, "reason": "fewer than 50 events"}
 
 
+@pytest.mark.slow
 def test_held_out_checks():
     events = toy(2500)
     events = events[WINDOW.in_sidebands(events.mass)]
@@ -318,6 +320,7 @@ def test_held_out_checks():
         held_out.shifted_window(15.999, 16.0, Stream(1))
 
 
+@pytest.mark.slow
 def test_held_out_likelihood_is_below_that_of_the_truth():
     """Gibbs' inequality: no density explains events better than the one they come from, on the mean."""
     rng = np.random.default_rng(8)

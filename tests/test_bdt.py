@@ -148,6 +148,7 @@ def test_folds_share_sr_and_sidebands_evenly():
         assert np.ptp(np.bincount(fold[region])) <= 1
 
 
+@pytest.mark.slow
 def test_same_bytes_for_any_number_of_workers(monkeypatch):
     monkeypatch.setattr(cross_validation, "MEMBERS_PER_TASK", 2)
     data, in_sr, background, _ = toy()
@@ -259,6 +260,7 @@ def test_finds_a_signal_and_invents_none():
     assert abs(auc - 0.5) < 0.045  # standard error 0.0105, and folds differ in their baselines
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("settings", [HistGradientBoostingSettings(), DenseSettings(epochs=30)])
 def test_any_classifier_takes_the_place_of_the_trees(settings):
     data, in_sr, background, is_signal = toy()
@@ -463,6 +465,7 @@ def test_missing_background_names_the_step(analysis):
         analysis.step()
 
 
+@pytest.mark.slow
 def test_step_5_keeps_members_and_reports(analysis):
     config_file = Path("small.yaml")
     config_file.write_text(config_file.read_text().replace("members: 3", "members: 3, keep_members: true"))
@@ -485,6 +488,7 @@ def test_step_5_keeps_members_and_reports(analysis):
     assert set(provenance.load_json("data/small/importance_os.json")["features"]) == {"dimu_pt", "mu0_ip3d", "mu1_ip3d"}
 
 
+@pytest.mark.slow
 def test_step_6_takes_the_median_of_the_members(analysis):
     """The ATLAS combination: the counts after each cut are medians over the members, each with its own cut."""
     config_file = Path("small.yaml")

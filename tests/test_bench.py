@@ -105,6 +105,7 @@ def test_the_configured_estimator_is_not_done_twice(few):
     assert matrix.methods(bench_of().config, "os") == ["cwola"]  # data have no truth
 
 
+@pytest.mark.slow
 def test_files_and_what_is_in_them(done):
     folder, _ = done
     written = folder / "results" / "tiny" / "bench"
@@ -135,6 +136,7 @@ def test_files_and_what_is_in_them(done):
     assert sidecar["origin"]["kind"] == "simulated"
 
 
+@pytest.mark.slow
 def test_it_goes_on_where_it_was_stopped_and_gives_the_same_bytes(done, few, monkeypatch):
     folder, _ = done
     ledger = folder / "results" / "tiny" / "bench" / "bench.ledger.jsonl"
@@ -188,6 +190,7 @@ def test_the_figure_of_what_is_seen_names_the_leaders_and_draws_all():
     assert len([line for line in axes.lines if len(line.get_xdata()) == 2]) >= len(names)
 
 
+@pytest.mark.slow
 def test_samples_with_more_signal_have_the_same_background(few):
     config = Config.model_validate({**TINY, "bench": CHOSEN})
 

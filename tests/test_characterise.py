@@ -86,6 +86,7 @@ def test_a_histogram_of_one_bin_or_no_event_is_compared_with_nothing():
         assert ndf == 0
 
 
+@pytest.mark.slow
 def test_without_a_signal_the_p_values_are_uniform():
     """Of columns that vary with the mass or not, with sidebands of unequal weight."""
     rng, p = np.random.default_rng(3), {}
@@ -109,6 +110,7 @@ def test_without_the_interpolation_a_column_of_the_mass_would_look_like_a_signal
     assert weighted.p_chi2 > 1e-3
 
 
+@pytest.mark.slow
 def test_a_known_signal_is_recovered_within_its_errors():
     rng, bins, means, separations = np.random.default_rng(5), [], [], []
     truth = norm(1.0, 0.5)
@@ -144,6 +146,7 @@ def test_columns_are_ranked_by_how_they_differ():
     assert by_name["plain"].auc > 0.5 + 5 * by_name["plain"].auc_err
 
 
+@pytest.mark.slow
 def test_a_cut_that_shapes_a_column_is_not_taken_for_a_difference():
     """Signal and background alike in all columns: what a cut on one of them leaves is alike, too."""
     rng, p = np.random.default_rng(7), []

@@ -57,6 +57,7 @@ def test_a_configuration_is_read_without_the_libraries_of_the_classifiers():
     assert slow == {"xgboost", "sklearn", "torch"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", CLASSIFIERS)
 def test_stored_members_score_the_same(kind):
     data, background = samples()
@@ -78,6 +79,7 @@ def test_members_do_not_depend_on_each_other(kind):
     assert together[1] == alone[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", CLASSIFIERS)
 def test_learns_the_optimum(kind):
     """Of two normal distributions one shift apart, the AUC of the best classifier is Phi(shift / sqrt 2) = 0.714."""
@@ -177,6 +179,7 @@ def test_weight_two_is_the_event_twice(section):
     assert np.ptp(scores[0]) > 0.3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", CLASSIFIERS)
 def test_weights_move_the_optimum(kind):
     """Uniform data against uniform background of weight 2 x: the best score is 1 / (1 + 2 x), and not 1 / 2."""

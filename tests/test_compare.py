@@ -24,6 +24,7 @@ def two(tmp_path_factory):
     return folder / "results" / "first", folder / "results" / "second"
 
 
+@pytest.mark.slow
 def test_same_results_do_not_differ(two):
     results = compare.read(two[0])
     meta = results.sidecar
@@ -120,6 +121,7 @@ def test_a_folder_without_results_is_named(tmp_path):
         compare.read(tmp_path)
 
 
+@pytest.mark.slow
 def test_the_command_prints_and_plots(two, caplog):
     with caplog.at_level("INFO"):
         assert main(["compare", *map(str, two), "--plot"]) == 0

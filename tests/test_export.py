@@ -161,6 +161,7 @@ def exported(folder):
     return place, json.loads((place / "manifest.json").read_text())
 
 
+@pytest.mark.slow
 def test_the_manifest_names_every_file_with_its_hash(finished):
     place, manifest = exported(finished)
     on_disk = {str(path.relative_to(place)) for path in place.rglob("*") if path.is_file()}

@@ -157,6 +157,7 @@ def folder():
         yield Path(name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FAULTS)
 def test_a_fault_leaves_all_or_nothing(name, original, folder):
     strike(name, original, folder)

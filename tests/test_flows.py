@@ -65,6 +65,7 @@ def random_members(n_features=3, hidden=20, blocks=6, members=3):
     return members
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("n_features", "hidden"), [(3, 20), (3, 128), (4, 32), (1, 16)])
 @torch.no_grad()
 def test_stack_agrees_with_nflows(n_features, hidden):
@@ -154,6 +155,7 @@ def test_batch_norm_statistics_are_those_of_the_whole_training_set():
         torch.testing.assert_close(stack.norm_variance[i], expected_variance, atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_density_integrates_to_one(trained, kind):
     axis = np.linspace(-8, 8, 201)
@@ -164,6 +166,7 @@ def test_density_integrates_to_one(trained, kind):
         assert density.sum() * 0.08**2 == pytest.approx(1, abs=0.01)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_sampling_inverts_the_density(trained, kind):
     """For noise z and sample x: log p(x) = log N(z) - log |det dx/dz|, the determinant by autograd."""
@@ -203,6 +206,7 @@ def test_saved_state_is_the_same_estimator(trained, kind):
     assert np.array_equal(again.best_epoch, estimator.best_epoch)
 
 
+@pytest.mark.slow
 def test_learns_a_known_density():
     """A conditional Gaussian: the mean log-density must come close to the true one."""
     random = np.random.default_rng(4)
@@ -218,6 +222,7 @@ def test_learns_a_known_density():
     assert np.corrcoef(sampled[:, 0], mass)[0, 1] == pytest.approx(0.8, abs=0.03)
 
 
+@pytest.mark.slow
 def test_result_does_not_depend_on_workers():
     x, mass = toy(600)
     settings = flows.Maf(members=4, hidden=20, blocks=2, epochs=2)
@@ -233,6 +238,7 @@ class Interrupt(Exception):
     """Stands for a power cut."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "patience"), [("maf", None), ("maf", 1), ("spline_coupling", None), ("flow_matching", 1)]
 )

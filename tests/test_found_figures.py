@@ -33,6 +33,7 @@ def texts(axes):
     return " ".join(text.get_text() for text in axes.texts)
 
 
+@pytest.mark.slow
 def test_there_is_one_for_each_fit_and_each_sample_with_an_excess(drawings):
     drawn, found, _ = drawings
     expected = {f"peaks_{r.variable.value}_{test}" for test, one in found.items() for r in one.peaks if r.fit}
@@ -45,6 +46,7 @@ def test_there_is_one_for_each_fit_and_each_sample_with_an_excess(drawings):
         assert drawing.caption
 
 
+@pytest.mark.slow
 def test_the_fitted_masses_stand_at_the_peaks():
     what, _ = described(scored(), known={"state": 9.6})
     result, table = what.found.peaks[0], what.masses[what.masses["variable"] == "no_cut"]

@@ -168,6 +168,7 @@ def test_histograms_hold_every_value_per_region(folder):
     assert drawn == len(frame)
 
 
+@pytest.mark.slow
 def test_the_command(folder, capsys):
     path = folder / "data/small/scores_os_on_os.parquet"
     assert main(["inspect", str(path), "--plot"]) == 0

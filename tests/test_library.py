@@ -43,6 +43,7 @@ def test_importing_it_is_quick():
     assert answer.stdout.strip() == "[]"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("modules", "loaded"),
     [
@@ -74,6 +75,7 @@ def test_search_finds_a_peak_and_repeats_itself():
     assert set(first.curves["variable"]) == {"cathode", "dimu_pt", "mu0_ip3d", "random"}
 
 
+@pytest.mark.slow
 def test_search_is_the_same_with_more_processes():
     events = a_peak()
     one, two = (search(events, WINDOW, seed=5, workers=n, **SMALL) for n in (1, 2))

@@ -116,6 +116,7 @@ def beats(folder):
     return [(folder / f"beat_{worker}").read_text() for worker in (0, 1)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("step", "name"),
     [("training", "SIGINT"), ("test", "SIGTERM"), ("test", "SIGHUP"), ("test", "SIGKILL")],

@@ -65,6 +65,7 @@ def require_the_exact_probability(name, events, is_signal, ratio):
     return scores
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["idealised", "cwola", "cwola_unweighted", slow("salad"), "rad_ot"])
 def test_a_probability_of_being_data_is_the_exact_one(known, name):
     require_the_exact_probability(name, *known)
@@ -257,6 +258,7 @@ def test_the_own_test_of_nplm_is_calibrated_and_its_statistic_the_best_of_all():
     assert test.statistic(shifted) > 0.9 * 2 * exact.sum()  # the term of the reference vanishes on the mean
 
 
+@pytest.mark.slow
 def test_what_is_carried_follows_features_that_drift_with_the_mass():
     """CURTAINs' map on flows that know the drift; where a mass is carried to itself nothing moves."""
     events, _ = given(Gaussians(slope=0.3), n_signal=0, members=1)

@@ -141,6 +141,7 @@ def test_only_the_branches_asked_for_are_read(tmp_path):
     assert set(found) == {"Muon_pt", "run"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["nano_dimuon_2018.root", "nanoaod_2015_ttbar.root"])
 def test_real_nanoaod_against_a_plain_loop(reference, name):
     path = reference / "real" / name
@@ -213,6 +214,7 @@ def directly(path):
     return {name: values.to_list() for name, values in columns.items()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("write", [write_tree, write_rntuple])
 @pytest.mark.parametrize("version", VERSIONS)
 def test_every_version_gives_the_muons_that_uproot_reads(tmp_path, version, write):

@@ -14,6 +14,8 @@ from dimuon.workflow import config, products, provenance
 from tests.conftest import ROOT
 from tests.shell import here, in_shell
 
+pytestmark = pytest.mark.slow
+
 STEPS = sorted(path.name for path in ROOT.glob("0[1-7]_*.py"))
 CONFIG = """
 name: small
@@ -120,7 +122,6 @@ def test_headline_agrees_with_the_curves(finished):
         assert test["cathode_max"]["z0"] == pytest.approx(of_test["z0"].max())
 
 
-@pytest.mark.slow
 def test_results_do_not_depend_on_the_number_of_workers(finished, tmp_path):
     write_config(tmp_path, workers=1)
     for step in STEPS[:6]:

@@ -107,6 +107,7 @@ def p_figure(saved, train, test, origin=TOY):
     return p_values(curves, of_test(saved, train, test), Dataset(origin))
 
 
+@pytest.mark.slow
 @pytest.mark.mpl_image_compare(filename="fig1a.png", **IMAGES)
 def test_figure_1a(saved):
     return mass_figure(saved, "ss", "ss")
@@ -246,6 +247,7 @@ def test_nine_features_and_nine_working_points_are_all_drawn(saved):
     assert len(axes.get_legend().get_texts()) == 1 + 81
 
 
+@pytest.mark.slow
 def test_every_drawing_draws_and_says_that_it_is_simulated(saved):
     kinds = {name.split("_")[0] for name in saved.drawings}
     assert kinds >= {

@@ -489,6 +489,7 @@ def drawn_page(tmp_path_factory):
     return folder / "results" / "small" / "report.html"
 
 
+@pytest.mark.slow
 def test_every_figure_is_there_with_its_numbers_and_its_hash(drawn_page):
     figures = drawn_page.parent / "figures"
     index = json.loads((figures / "index.json").read_text())
@@ -512,6 +513,7 @@ def show(browser, page, width, height=900, scheme="light"):
     browser.get(page.as_uri())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [375, 768, 1280])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_in_chromium_nothing_overflows_and_every_image_loads(browser, drawn_page, width, scheme):
@@ -526,6 +528,7 @@ def test_in_chromium_nothing_overflows_and_every_image_loads(browser, drawn_page
     assert errors == []
 
 
+@pytest.mark.slow
 def test_in_chromium_dark_is_dark_and_text_is_readable(browser, drawn_page):
     """Contrast of text against its background of at least 4.5 to 1 (WCAG AA), light and dark."""
     brightness = {}
@@ -550,6 +553,7 @@ def _luminance(colour):
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
 
+@pytest.mark.slow
 def test_in_chromium_figures_zoom_and_contents_lead_there(browser, drawn_page):
     from selenium.webdriver.common.by import By
 
@@ -568,6 +572,7 @@ def test_in_chromium_figures_zoom_and_contents_lead_there(browser, drawn_page):
         assert target.is_displayed()
 
 
+@pytest.mark.slow
 def test_in_chromium_it_prints(browser, drawn_page):
     import base64
 
@@ -607,6 +612,7 @@ def _png(image, pixels):
     return buffer.getvalue()
 
 
+@pytest.mark.slow
 def test_in_chromium_columns_beyond_the_screen_of_a_phone_are_said(browser, drawn_page):
     show(browser, drawn_page, 375)
     boxes = browser.execute_script(

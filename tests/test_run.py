@@ -108,6 +108,7 @@ def test_it_starts_where_the_input_does(write, caplog, given, first):
     assert [line.split()[0][:2] for line in caplog.text.splitlines() if "  0" in line][0] == first
 
 
+@pytest.mark.slow
 def test_two_analyses_share_what_they_have_in_common(write, done, caplog):
     first, second = write("first"), write("second", "bdt: {members: 3}")
     with caplog.at_level("INFO"):
@@ -145,6 +146,7 @@ def test_files_of_stale_or_different_analyses_are_not_shared(write, done):
     assert [step for name, step in done if name == "first"] == ["07"]
 
 
+@pytest.mark.slow
 def test_a_script_that_fails_ends_it_with_its_code(write, tmp_path):
     path = write("first", given="dimuons: absent.parquet")
     ran = subprocess.run(

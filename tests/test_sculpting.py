@@ -50,6 +50,7 @@ def test_spearman_is_scipys():
     assert found.null_std == pytest.approx(1 / np.sqrt(400), rel=0.2)  # sqrt(1 / (n - 1)); 200 permutations: 5 %
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("measure", [sculpting.spearman, sculpting.distance_correlation])
 def test_p_values_of_independent_scores_are_uniform(measure):
     rng = np.random.default_rng(3)

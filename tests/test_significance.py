@@ -42,6 +42,7 @@ def masses(n_events, seed=0):
     return -DECAY * np.log(ends[0] - u * (ends[0] - ends[1]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sample", ["os", "ss", "os_before_isolation"])
 def test_published_masses_give_the_certified_minimum(reference, sample):
     values = json.loads((reference / "reference" / "published.json").read_text())["exact_fit_on_real_masses"]["values"]
@@ -59,6 +60,7 @@ def test_published_masses_give_the_certified_minimum(reference, sample):
         assert found.z0 == pytest.approx(minuit.z0(Spectra.of(mass, bins).counts[0], bins, degree), abs=1e-4), key
 
 
+@pytest.mark.slow
 def test_minuit_finds_the_same_z0():
     # six sizes down to 10 events, with and without an excess; 500 of them in the slow test
     _compare_with_minuit(n_each=3)

@@ -46,6 +46,7 @@ def analysis(tmp_path_factory):
     return folder, done.stdout
 
 
+@pytest.mark.slow
 def test_headlines_and_files(analysis):
     folder, said = analysis
     content = json.loads((folder / "results/small/significance.json").read_text())
@@ -96,6 +97,7 @@ def test_curves(analysis):
     assert own.loc[own["valid"], "z0_toys"].isna().all()
 
 
+@pytest.mark.slow
 def test_another_choice_of_the_function_is_marked_and_drawn_as_it_is(analysis, tmp_path, monkeypatch):
     """The F-test takes polynomials of other degrees at other cuts, among them that of a variation."""
     shutil.copytree(analysis[0], tmp_path, dirs_exist_ok=True)
@@ -223,6 +225,7 @@ def test_again_gives_the_same_bytes(analysis):
     assert [hashlib.sha256(file.read_bytes()).hexdigest() for file in files] == before
 
 
+@pytest.mark.slow
 def test_an_absent_score_table_is_said(analysis, tmp_path):
     folder = tmp_path / "copy"
     shutil.copytree(analysis[0], folder)

@@ -95,6 +95,7 @@ def good_dimuons(scale, seed):
     return frame[WINDOW.in_window(frame.dimu_mass)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("real", ["nano_dimuon_2018.root", "nanoaod_2015_ttbar.root"])
 def test_branches_have_the_names_and_types_of_nanoaod(paths, reference, real):
     theirs, ours = uproot.open(reference / "real" / real)["Events"], uproot.open(paths[0])["Events"]
@@ -113,6 +114,7 @@ def test_needed_branches_are_there(paths):
     assert {f"Muon_{name}" for name in MUON_COLUMNS} <= names
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("compression", "name"), [("zlib", "ZLIB"), ("lzma", "LZMA"), ("zstd", "ZSTD")])
 def test_compression_is_that_of_the_configuration(tmp_path, compression, name):
     (path,) = write(tmp_path, n_files=1, scale=0.01, compression=compression)
@@ -164,6 +166,7 @@ def test_the_selection_has_to_look_for_the_tight_muons(events):
     assert ak.max(abs(events.Muon_dz[tight])) < 0.5
 
 
+@pytest.mark.slow
 def test_same_seed_same_contents(tmp_path):
     def contents(folder, seed):
         paths = write(tmp_path / folder, seed=seed, scale=0.05, n_files=1)
@@ -223,6 +226,7 @@ def test_peak_of_the_selected_mass_is_the_1s(selected):
     assert counts.max() > 4 * np.median(counts[:3])
 
 
+@pytest.mark.slow
 def test_drell_yan_and_upsilon_are_opposite_sign_and_prompt(mixture):
     for process in processes.PROCESSES:
         prompt = not process.flight

@@ -95,6 +95,7 @@ def done(inputs, tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_the_manifest_says_what_was_read(done, inputs):
     manifest = json.loads((done / "data/test/skim/manifest.json").read_text())
     first, second = manifest["inputs"]
@@ -172,6 +173,7 @@ def test_a_second_run_does_nothing_and_a_lost_or_damaged_skim_is_made_again(inpu
     assert set(contents(tmp_path)) == {"part1.parquet", "spectrum.parquet"}
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_where_it_was(tmp_path):
     for i in range(6):
         arrays = nanoaod_files.events(20_000, seed=i, run=i + 1, mass=(4, 17))
@@ -281,6 +283,7 @@ def survey_or_die(task):
     return os._exit(1) if task.source.name == "part1" else SURVEY(task)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("victim", "n_missing"), [("skim", 1), ("survey", 2)])
 def test_a_killed_worker_ends_in_a_list_of_what_is_missing(inputs, tmp_path, monkeypatch, victim, n_missing):
     write_config(tmp_path, {"files": [f"{inputs}/part*.root"]})
@@ -352,6 +355,7 @@ def test_other_windows_need_no_code(tmp_path, name, window):
     assert table["dimu_eta"].abs().max() < 2
 
 
+@pytest.mark.slow
 def test_real_data_of_2018(reference, tmp_path):
     """40 events; none has fired the trigger of the paper's kind, so that selection is empty, and says so."""
     path = str(reference / "real" / "nano_dimuon_2018.root")
@@ -374,6 +378,7 @@ def test_real_data_of_2018(reference, tmp_path):
 # bad input ------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_an_absent_file(tmp_path):
     write_config(tmp_path, {"files": ["absent.root"]})
     refused(skim(tmp_path, run=in_shell), "absent.root", "no such file", "input.files")
@@ -385,12 +390,14 @@ def test_a_glob_that_matches_nothing(tmp_path):
     refused(skim(tmp_path), "*.root", "no such file")
 
 
+@pytest.mark.slow
 def test_a_file_that_is_not_root(tmp_path):
     (tmp_path / "a.root").write_text("not a ROOT file")
     write_config(tmp_path, {"files": ["a.root"]})
     refused(skim(tmp_path, run=in_shell), "a.root", "OSError")
 
 
+@pytest.mark.slow
 def test_no_events_tree(tmp_path):
     nanoaod_files.write(tmp_path / "a.root", nanoaod_files.events(20), tree="Runs")
     write_config(tmp_path, {"files": ["a.root"]})
@@ -398,6 +405,7 @@ def test_no_events_tree(tmp_path):
     assert nothing_written(tmp_path)
 
 
+@pytest.mark.slow
 def test_no_needed_branch(tmp_path):
     nanoaod_files.write(tmp_path / "a.root", nanoaod_files.events(20), drop=("Muon_ip3d",))
     write_config(tmp_path, {"files": ["a.root"]})
@@ -405,6 +413,7 @@ def test_no_needed_branch(tmp_path):
     assert nothing_written(tmp_path)
 
 
+@pytest.mark.slow
 def test_no_such_trigger(inputs, tmp_path):
     trigger = "HLT_TrkMu15_DoubleTrkMu5NoFilterNoVtx"
     write_config(tmp_path, {"files": [f"{inputs}/part*.root"]}, selection={"trigger": trigger})
@@ -412,6 +421,7 @@ def test_no_such_trigger(inputs, tmp_path):
     assert nothing_written(tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("text", "words"), [("{]", "golden.json"), ('{"1": [[1, 5]]}', "certifies no luminosity")])
 def test_bad_certified_luminosity(inputs, tmp_path, text, words):
     (tmp_path / "golden.json").write_text(text)
@@ -428,6 +438,7 @@ def test_an_input_without_certified_sections_is_named(inputs, tmp_path):
     assert "part1.root: none" not in said
 
 
+@pytest.mark.slow
 def test_a_cut_on_no_column_and_one_that_nothing_passes(inputs, tmp_path):
     for cuts, words in (
         ({"mu0_ptt": {"min": 1}}, ("selection.cuts.mu0_ptt", "nearest: mu0_pt")),

@@ -136,6 +136,7 @@ def a_null(config, model, number, seed=1):
     return Scenario(f"os/{number}", "os", config, Stream(seed), nulls.Null(model, number))
 
 
+@pytest.mark.slow
 def test_chain_is_the_scripts(inside):
     study = make_study("variations", inside / "tiny.yaml")
     for charge in ("os", "ss"):
@@ -261,6 +262,7 @@ def test_killed_study_repeats_nothing_and_ends_the_same(inside, monkeypatch):
     assert len(done) == 2 * (4 + 2) - 5 + 2
 
 
+@pytest.mark.slow
 def test_interrupted_study_refuses_other_settings(inside):
     pseudoexperiments.run(make_study("pseudoexperiments", inside / "tiny.yaml"))
     other = write_config(inside, "other.yaml", members=3)

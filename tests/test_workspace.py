@@ -52,6 +52,7 @@ def cut(fpr):
     return CutVariable("cathode", score).spectra(mass, BINS, [fpr])[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("fpr", "degree"), POINTS)
 def test_q0_of_a_working_point(fpr, degree):
     spectrum, family = cut(fpr), Polynomial(BINS, degree)
@@ -79,6 +80,7 @@ def test_q0_of_weighted_events(pooled):
     assert abs(q0 - unweighted.q0) > 0.1 * q0  # the scales matter
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("degree", [3, 5])
 @pytest.mark.parametrize("fpr", [1.0, 0.25, 0.1])
 def test_q0_of_the_cms_data(reference, fpr, degree):
