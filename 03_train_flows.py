@@ -48,10 +48,9 @@ def main(run: Run, arguments: Namespace | None = None) -> None:
         with cli.explained(section="estimator", what=files[charge]):
             return steps.train_background(config, charge, events[charge], scaler, stream, pool, checkpoint)
 
-    at_a_time = len(untrained) if config.estimator.on_cpu else 1  # a GPU trains in this very process, one after another
     with (
         # the first in is the last out: an interrupt ends the workers, for which these threads wait
-        ThreadPoolExecutor(at_a_time) as side_by_side,
+        ThreadPoolExecutor(len(untrained)) as side_by_side,
         executor.of(config.execution, config.estimator.worker_modules, shared=[run.data]) as pool,
     ):
         for charge, model in zip(untrained, side_by_side.map(train, untrained), strict=True):

@@ -49,6 +49,10 @@ def total(values, factor, wait=0.0):
     return float(values.sum())
 
 
+def runs_as(pid):
+    return os.getpid() == int(pid) if pid.isdigit() else False
+
+
 def die(*_):
     os.kill(os.getpid(), signal.SIGKILL)
 
@@ -93,6 +97,29 @@ def test_a_cluster_returns_what_one_process_does(pool):
 def test_an_error_of_a_task_comes_out_of_its_result(pool):
     with pytest.raises(TypeError):
         pool.submit(draw, {"no": "seed"}).result()
+
+
+def test_tasks_for_some_workers_are_done_by_these_alone(pool):
+    one, other = sorted(set(pool.map(process, range(20))))
+    some = pool.where(runs_as, str(other))
+    assert set(some.map(process, range(20))) == {other}
+    assert [some.submit(draw, seed=seed).result() for seed in range(3)] == [draw(seed) for seed in range(3)]
+    assert pool.where(runs_as, "no process") is None
+    assert one in set(pool.map(process, range(20)))  # the pool itself takes all of them
+
+
+@pytest.mark.slow
+def test_the_only_worker_that_can_do_a_task_is_lost(monkeypatch):
+    monkeypatch.setattr(dask_pool, "LOOKS", 0.1)
+    with (
+        LocalCluster(n_workers=2, **SMALL) as running,
+        executor.of(Execution(scheduler=running.scheduler_address, timeout=2.0)) as pool,
+    ):
+        chosen = pool.submit(process, 0).result()
+        waiting = pool.where(runs_as, str(chosen)).submit(time.sleep, 60)
+        os.kill(chosen, signal.SIGKILL)
+        with pytest.raises(UserError, match="no Dask worker for 2 s"):
+            waiting.result(timeout=30)
 
 
 def test_large_arguments_travel_once_and_no_task_sees_what_another_did_to_them(pool):
@@ -194,7 +221,7 @@ def test_no_worker_is_said_after_the_timeout():
 def test_all_workers_lost(dask, monkeypatch):
     monkeypatch.setattr(dask_pool, "LOOKS", 0.1)
     with executor.of(Execution(scheduler=dask, timeout=1.0)) as pool:
-        monkeypatch.setattr(pool, "_n_workers", lambda: 0)
+        monkeypatch.setattr(pool, "_alone", lambda: True)
         with pytest.raises(UserError, match="no Dask worker for 1 s: start some with"):
             pool.submit(time.sleep, 5).result(timeout=30)
         with pytest.raises(UserError, match="no Dask worker"):  # nothing is handed out any more

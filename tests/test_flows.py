@@ -7,12 +7,11 @@ import pytest
 import torch
 from nflows.transforms.normalization import BatchNorm
 
-from dimuon.background import training
+from dimuon.background import flow_ensemble, training
 from dimuon.background.autograd import ByAutograd
 from dimuon.background.estimators import flows
 from dimuon.background.flow_ensemble import FlowEnsemble
 from dimuon.background.maf import PARAMETERS, StackedMaf, reference_flow
-from dimuon.background.scaler import LogitScaler
 from dimuon.errors import AnalysisError
 from dimuon.random import Stream
 from dimuon.workflow import executor
@@ -346,6 +345,33 @@ def test_non_finite_sample_names_member_and_epoch():
         estimator.sample(mass, Stream(1))
 
 
+class Elsewhere(executor.AtOnce):
+    """Stands for workers of another machine: one of them has the device. asked: for what."""
+
+    def __init__(self):
+        self.asked = []
+
+    def where(self, able, what):
+        self.asked.append((able, what))
+        return self
+
+    def submit(self, train, model, settings, *others):
+        return super().submit(train, model, settings.model_copy(update={"device": "cpu"}), *others)
+
+
+def test_a_device_that_only_workers_have():
+    """The flows are trained there and used here, on the CPU."""
+    x, mass = toy(500)
+    settings = KINDS["maf"].model_copy(update={"device": "cuda:99"})
+    pool = Elsewhere()
+    there = FlowEnsemble(settings).fit(x, mass, Stream(1), pool)
+    here = FlowEnsemble(KINDS["maf"]).fit(x, mass, Stream(1))
+    assert pool.asked == [(flow_ensemble.available, "cuda:99")]
+    assert (there.device, there.settings.device) == ("cpu", "cuda:99")
+    np.testing.assert_array_equal(there.losses, here.losses)
+    np.testing.assert_array_equal(there.log_prob(x, mass), here.log_prob(x, mass))
+
+
 def test_bad_input_is_refused():
     x, mass = toy(500)
     x[3, 1] = np.nan
@@ -357,7 +383,8 @@ def test_bad_input_is_refused():
         FlowEnsemble(KINDS["spline_coupling"]).fit(toy(500)[0][:, :1], mass, Stream(1))
     if not torch.cuda.is_available():
         with pytest.raises(AnalysisError, match="no such device"):
-            flows.Maf(device="cuda").estimator(LogitScaler())
+            FlowEnsemble(flows.Maf(device="cuda")).fit(*toy(500), Stream(1))
         state = FlowEnsemble(KINDS["maf"]).fit(*toy(500), Stream(1)).state()  # as from a machine that has one
         moved = FlowEnsemble.from_state(state, KINDS["maf"].model_copy(update={"device": "cuda"}))
-        assert moved.settings.device == "cpu"
+        assert moved.device == "cpu"
+        assert moved.settings.device == "cuda"

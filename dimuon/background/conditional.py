@@ -56,9 +56,6 @@ class ConditionalFlows:
     scaler: LogitScaler
     seen: ClassVar[str] = "sideband events"
 
-    def __post_init__(self) -> None:
-        FlowEnsemble.require_device(self.settings)
-
     def fit(
         self, events: Events, stream: Stream, *, pool: Executor | None = None, checkpoint: Checkpoint | None = None
     ) -> "ConditionalBackground":

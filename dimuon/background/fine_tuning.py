@@ -29,7 +29,7 @@ def fine_tuned(model: ConditionalBackground, events: Events, epochs: int, stream
 
 def _trained(ensemble: FlowEnsemble, sample: Sample, epochs: int) -> TrainedStack:
     """All members, in one stack."""
-    settings = ensemble.settings.model_copy(update={"epochs": epochs, "patience": None})
+    settings = ensemble.settings.model_copy(update={"epochs": epochs, "patience": None, "device": ensemble.device})
     with one_thread():
         members = range(settings.members)
         training = StackTraining(

@@ -8,6 +8,7 @@ numpy in, numpy out. All flows share one training (`dimuon.background.training`)
 from collections.abc import Sequence
 from concurrent.futures import Executor
 from copy import copy
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from dimuon.background import training
 from dimuon.background.flow_matching import FlowMatching, InterpolatedFlowMatching
 from dimuon.background.joint_training import Sample, train_jointly
 from dimuon.background.maf import StackedMaf
-from dimuon.background.protocol import Checkpoint, State
+from dimuon.background.protocol import Checkpoint, Selective, State
 from dimuon.background.splines import SplineAutoregressive, SplineCoupling
 from dimuon.background.training import StackedModel, TrainedStack
 from dimuon.errors import AnalysisError
@@ -36,6 +37,7 @@ MODELS: dict[str, type[StackedModel]] = {
     "flow_matching": FlowMatching,
     "sigma": InterpolatedFlowMatching,
 }
+ONE_AT_A_TIME = Lock()  # of the trainings in this process: they would share its device
 CHUNK = 512  # events of each member at a time: memory stays the same for any number of them, larger ones are no faster
 
 
@@ -47,19 +49,12 @@ class FlowEnsemble:
     """
 
     model: Any  # a stack of networks; torch's own methods are not in `StackedModel`
+    device: str  # where it computes
     best_epoch: IntArray
     losses: FloatArray
 
     def __init__(self, settings: "Flow") -> None:
         self.settings = settings
-
-    @staticmethod
-    def require_device(settings: "Flow") -> None:
-        """Raise `AnalysisError` where the settings name a device that is not there."""
-        if not available(settings.device):
-            raise AnalysisError(
-                f"device is {settings.device!r} but no such device is available; use cpu", setting="device"
-            )
 
     def fit(
         self,
@@ -72,23 +67,27 @@ class FlowEnsemble:
         """Train; returns itself.
 
         features: (n_events, n_features), prepared (`LogitScaler`); mass: (n_events,), standard scaled. pool: for the
-        stacks of members (None: one after the other; the result is the same). checkpoint: an interrupted training
-        goes on from its parts. Raises `AnalysisError` for a loss that is not finite, naming member and epoch.
+        stacks of members (None: one after the other; the result is the same); for a device that is not the CPU its
+        workers that have it (`Selective`), and this process where none has. checkpoint: an interrupted training goes on
+        from its parts. Raises `AnalysisError` for a device that is nowhere, and for a loss that is not finite, naming
+        member and epoch.
         """
         x, m = _arrays(features, mass)
         if len(m) < 3:
             raise AnalysisError(
                 f"{len(m)} events to train flows on: at least 3 are needed to split off a validation set"
             )
+        trainers = workers_with(self.settings.device, pool)
         stacks = training.stacks(self.settings.members, self.settings.device)
         places = [None if checkpoint is None else checkpoint.part(members[0]) for members in stacks]
         shared = (MODELS[self.settings.kind], self.settings, x, m, stream)
         tasks = [(*shared, members, place) for members, place in zip(stacks, places, strict=True)]
-        if pool and self.settings.device == "cpu":
-            futures = [pool.submit(training.train_stack, *task) for task in tasks]
+        if trainers:
+            futures = [trainers.submit(training.train_stack, *task) for task in tasks]
             results = [future.result() for future in futures]
         else:
-            results = [training.train_stack(*task) for task in tasks]
+            with ONE_AT_A_TIME:
+                results = [training.train_stack(*task) for task in tasks]
         self.take(results, x.shape[1])
         for place in filter(None, places):  # not before all are done: a finished stack need not train again
             place.clear()
@@ -97,6 +96,7 @@ class FlowEnsemble:
     @classmethod
     def fit_jointly(cls, settings: "Flow", samples: Sequence[Sample]) -> list["FlowEnsemble"]:
         """An ensemble for each sample, all in one stack (`joint_training`). Raises as `fit` and `train_jointly` do."""
+        workers_with(settings.device)
         ensembles = []
         for trained, sample in zip(train_jointly(MODELS[settings.kind], settings, samples), samples, strict=True):
             ensembles.append(cls(settings))
@@ -187,12 +187,8 @@ class FlowEnsemble:
 
     @classmethod
     def from_state(cls, state: State, settings: "Flow") -> "FlowEnsemble":
-        """The trained ensemble that `state()` described. settings: those in it, checked.
-
-        It computes where it was trained, or on the CPU where this machine has no such device.
-        """
-        here = settings if available(settings.device) else settings.model_copy(update={"device": "cpu"})
-        ensemble = cls(here)
+        """The trained ensemble that `state()` described. settings: those in it, checked."""
+        ensemble = cls(settings)
         ensemble._load(state["model"], state["n_features"])
         ensemble.best_epoch = state["best_epoch"].numpy()
         return ensemble
@@ -220,12 +216,14 @@ class FlowEnsemble:
         self.losses = _padded([part.losses for part in results])
 
     def _load(self, state: State, n_features: int) -> None:
+        """Compute on the device of the training, or on the CPU where this machine has no such device."""
         model: Any = MODELS[self.settings.kind].build(n_features, self.settings, range(self.settings.members))
         model.load_state_dict({name: torch.as_tensor(value) for name, value in state.items()})
-        self.model = model.to(self.settings.device).eval().requires_grad_(False)
+        self.device = self.settings.device if available(self.settings.device) else "cpu"
+        self.model = model.to(self.device).eval().requires_grad_(False)
 
     def _tensor(self, values: ArrayLike) -> torch.Tensor:
-        return torch.as_tensor(np.ascontiguousarray(values), device=self.settings.device)
+        return torch.as_tensor(np.ascontiguousarray(values), device=self.device)
 
     def _refuse_non_finite(self, samples: NDArray[np.float32]) -> None:
         bad = np.flatnonzero(~np.isfinite(samples).all(axis=1))
@@ -237,6 +235,19 @@ class FlowEnsemble:
                 "a lower learning rate",
                 setting="learning_rate",
             )
+
+
+def workers_with(device: str, pool: Executor | None = None) -> Executor | None:
+    """Those of a pool's workers that have a device; None: this process is to train.
+
+    Raises `AnalysisError` where neither a worker nor this machine has it.
+    """
+    if device == "cpu":
+        return pool
+    workers = pool.where(available, device) if isinstance(pool, Selective) else None
+    if workers is None and not available(device):
+        raise AnalysisError(f"device is {device!r} but no such device is available; use cpu", setting="device")
+    return workers
 
 
 def available(device: str) -> bool:

@@ -6,7 +6,7 @@ A new estimator is one file in `dimuon.background.estimators`: a section of sett
 which makes the estimator and restores a saved model.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from typing import Any, Protocol, runtime_checkable
 
@@ -84,6 +84,15 @@ class BackgroundModel(Protocol):
 
     def state(self) -> dict[str, Any]:
         """The model as tensors, numbers, texts, lists and dicts of them, for `restored` of its settings."""
+        ...
+
+
+@runtime_checkable
+class Selective(Protocol):
+    """A pool that can hand tasks to some of its workers alone, as one of many machines can."""
+
+    def where(self, able: Callable[[str], bool], what: str) -> Executor | None:
+        """The workers at which `able(what)` holds; None where there is none."""
         ...
 
 

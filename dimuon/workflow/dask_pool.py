@@ -96,9 +96,25 @@ class DaskPool(Executor):
 
     def submit(self, function: Callable[P, T], /, *arguments: P.args, **keywords: P.kwargs) -> Future[T]:
         """As with any executor; `UserError` comes out of `result()` where the cluster cannot do the task."""
+        return self.hand(None, function, arguments, keywords)
+
+    def where(self, able: Callable[[str], bool], what: str) -> "_Some | None":
+        """The workers that are there now and at which `able(what)` holds, as a pool; None where there is none."""
+        answers = self.client.run(able, what)
+        workers = tuple(worker for worker, holds in answers.items() if holds)
+        return _Some(self, workers) if workers else None
+
+    def hand(
+        self,
+        workers: tuple[str, ...] | None,
+        function: Callable[..., T],
+        arguments: Sequence[Any],
+        keywords: Mapping[str, Any],
+    ) -> Future[T]:
+        """`submit`, to certain workers; None: to any."""
         task, parts = packed((function, arguments, keywords))
         order = _Order(task, tuple(parts), code(), self.folder, self.topic)
-        future: _Task = _Task(description(function, arguments))
+        future: _Task = _Task(description(function, arguments), workers)
         with self._lock:
             if self._failure is not None:
                 future.set_exception(self._failure)
@@ -108,7 +124,7 @@ class DaskPool(Executor):
             self._uses.update(order.names)
             name = f"{getattr(function, '__name__', 'task')}-{self.topic}-{next(self._numbers)}"
             with _quiet_about_size():
-                future.remote = self.client.submit(_perform, order, *inputs, key=name, pure=False)
+                future.remote = self.client.submit(_perform, order, *inputs, key=name, pure=False, workers=workers)
         future.remote.add_done_callback(lambda remote: self._finish(future, remote))
         return future
 
@@ -182,19 +198,22 @@ class DaskPool(Executor):
                 alone_since = None
                 continue
             try:
-                n_workers = self._n_workers()
+                alone = self._alone()
             except Exception as error:
                 if not self._ended.is_set():
                     self._fail(self._lost(error))
                 return None
             now = time.monotonic()
-            alone_since = None if n_workers else (alone_since or now)
+            alone_since = (alone_since or now) if alone else None
             if alone_since is not None and now - alone_since >= self.timeout:
                 return self._fail(no_worker(self.timeout, self.remedy))
         return None
 
-    def _n_workers(self) -> int:
-        return len(self.client.sync(self.client.scheduler.ncores, callback_timeout=self.timeout))
+    def _alone(self) -> bool:
+        """Whether there is a task that none of the workers may do."""
+        workers = self.client.sync(self.client.scheduler.ncores, callback_timeout=self.timeout)
+        with self._lock:
+            return any(workers.keys().isdisjoint(task.workers or workers) for task in self._pending)
 
     def _fail(self, error: UserError) -> None:
         with self._lock:
@@ -204,12 +223,23 @@ class DaskPool(Executor):
             future.end(None, error)
 
 
-class _Task(Future[Any]):
-    """The future of a task. what: it does, in words. remote: Dask's future of it."""
+class _Some(Executor):
+    """Hands tasks to some workers of a pool alone; the pool is closed by who made it."""
 
-    def __init__(self, what: str) -> None:
+    def __init__(self, pool: DaskPool, workers: tuple[str, ...]) -> None:
+        self.pool, self.workers = pool, workers
+
+    def submit(self, function: Callable[P, T], /, *arguments: P.args, **keywords: P.kwargs) -> Future[T]:
+        """As `DaskPool.submit`."""
+        return self.pool.hand(self.workers, function, arguments, keywords)
+
+
+class _Task(Future[Any]):
+    """The future of a task. what: it does, in words. workers: that may do it; None: any. remote: Dask's future."""
+
+    def __init__(self, what: str, workers: tuple[str, ...] | None = None) -> None:
         super().__init__()
-        self.what = what
+        self.what, self.workers = what, workers
         self.remote: Any = None
         self._ending = threading.Lock()
 
