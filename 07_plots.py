@@ -10,10 +10,7 @@ import logging
 from argparse import Namespace
 from pathlib import Path
 
-from dimuon.bumphunt.headlines import on_screen
-from dimuon.figures import drawing, references, registry, report
-from dimuon.figures.saved import Saved
-from dimuon.studies import standing
+from dimuon import figures
 from dimuon.workflow import cli, executor, products, provenance
 
 log = logging.getLogger("dimuon")
@@ -21,24 +18,31 @@ log = logging.getLogger("dimuon")
 
 def main(run: provenance.Run, arguments: Namespace | None = None) -> None:
     """The figures and the report of an analysis; the headline numbers once more, last."""
-    saved = Saved(run)
-    index = run.path(products.FIGURE_INDEX)
+    # the pool is begun first: its processes load what draws, and draw, while this one loads and reads what is drawn
+    with executor.executor(run.config.execution.workers, preload=figures.WORKER_MODULES) as pool:
+        from dimuon.bumphunt.headlines import on_screen
+        from dimuon.figures import drawing, references, registry, report
+        from dimuon.figures.saved import Saved
+        from dimuon.studies import standing
 
-    def look(files: dict[str, dict[str, Path]]) -> None:
-        """The page as it stands when the figures that are looked at first are drawn."""
-        path = run.path(products.REPORT)
-        report.write_unfinished(path, report.page(saved, drawings, files))
-        log.info("%d of %d figures for a first look: %s", len(files), len(drawings), path)
-
-    # the pool is begun first: its processes load what draws while this one reads what is drawn
-    with executor.executor(run.config.execution.workers, preload=drawing.WORKER_MODULES) as pool:
-        drawings = registry.drawings(saved)
+        saved = Saved(run)
+        index = run.path(products.FIGURE_INDEX)
         if arguments is not None and arguments.only:
+            drawings = registry.drawings(saved)
             chosen = drawing.chosen(drawings, arguments.only)
-            drawing.write_all(chosen, index.parent, pool)
+            drawing.finish(drawing.begin(chosen, index.parent, pool))
             log.info("%d of %d figures in %s; the page is as it was", len(chosen), len(drawings), index.parent)
             return
-        files = drawing.write_all(drawings, index.parent, pool, look)
+        begun = drawing.begin(registry.read(saved), index.parent, pool)
+        drawings = registry.in_order(each for each, _ in begun)
+
+        def look(files: drawing.Files) -> None:
+            """The page as it stands when the figures that are looked at first are drawn."""
+            path = run.path(products.REPORT)
+            report.write_unfinished(path, report.page(saved, drawings, files))
+            log.info("%d of %d figures for a first look: %s", len(files), len(drawings), path)
+
+        files = drawing.finish(begun, look)
     drawing.remove_earlier(files, index.parent)
     run.write_json(index, drawing.index(drawings, files), saved.used, saved.origin.kind)
     page = report.page(saved, drawings, files)

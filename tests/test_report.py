@@ -653,14 +653,18 @@ def test_figures_that_are_looked_at_first_are_first(small, tmp_path, monkeypatch
     first = {drawing.name for drawing in drawings if drawing.first}
     assert {name.partition("_")[0] for name in first} >= {"fig2a", "fig2b", "fig3"}
     assert not any(name.startswith(("cross", "scores")) for name in first)
+    read = list(registry.read(saved))
+    assert {each.name for each in read[: len(first)]} == first
+    assert [each.name for each in registry.in_order(read)] == [each.name for each in drawings]
     one, other, *_ = [drawing for drawing in drawings if drawing.first]
     rest = next(drawing for drawing in drawings if not drawing.first)
     looks = []
     (dot := tmp_path / "dot.png").write_bytes(ONE_PIXEL)
     monkeypatch.setattr(drawing_module, "write", lambda *_: dict.fromkeys(("png", "csv", "pdf"), dot))
-    files = drawing_module.write_all([rest, one], tmp_path, executor.AtOnce(), looks.append)
+    begun = drawing_module.begin([one, rest], tmp_path, executor.AtOnce())
+    files = drawing_module.finish(begun, looks.append)
     assert [list(look) for look in looks] == [[one.name]]
-    assert list(files) == [rest.name, one.name]
+    assert list(files) == [one.name, rest.name]
     text = report.page(saved, drawings, looks[0])
     assert f"{len(drawings) - 1} figures are still being drawn" in text
     assert f'id="figure-{one.name}"' in text

@@ -1,7 +1,7 @@
 """A figure with what is said of it and the numbers behind it, and how a set of them becomes files."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import Executor
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -17,14 +17,8 @@ from dimuon.progress import follow
 from dimuon.workflow import provenance
 from dimuon.workflow.yaml_file import nearest
 
-WORKER_MODULES = (
-    __name__,
-    "dimuon.figures.paper.mass_spectra",
-    "matplotlib.backends.backend_agg",
-    "matplotlib.backends.backend_pdf",
-)
-
-Look = Callable[[dict[str, dict[str, Path]]], None]
+Files = dict[str, dict[str, Path]]  # {name of a drawing: {suffix: path}}
+Look = Callable[[Files], None]
 
 
 class Plot(Protocol):
@@ -40,7 +34,7 @@ class Drawing:
 
     inputs: the files it was drawn from. table: the numbers it shows. section, caption: empty where those of its kind
     (`dimuon.figures.registry.figure`) hold; the caption says what is seen and how to read it. data: what the events
-    are, their origin that of the inputs. first: one of those that are looked at first.
+    are, their origin that of the inputs. place: on the page, rising. first: one of those that are looked at first.
     """
 
     name: str
@@ -51,6 +45,7 @@ class Drawing:
     section: str = ""
     caption: str = ""
     data: Dataset = Dataset()
+    place: int = 0
     first: bool = False
 
     def draw(self) -> Figure:
@@ -58,22 +53,24 @@ class Drawing:
         return self.plot(self.table, data=self.data)
 
 
-def write_all(
-    drawings: Sequence[Drawing], folder: Path, pool: Executor, look: Look | None = None
-) -> dict[str, dict[str, Path]]:
-    """Write every drawing into `folder`, in the processes of a pool: {name: {suffix: path}}.
+Begun = list[tuple[Drawing, Future[dict[str, Path]]]]
 
-    Those that are looked at first are the first to be made; look: is then called with their files.
-    """
-    ranked = sorted(drawings, key=lambda drawing: not drawing.first)
-    n_first = sum(drawing.first for drawing in ranked)
-    files = dict[str, dict[str, Path]]()
-    pending = [pool.submit(write, drawing, folder) for drawing in ranked]
-    for drawing, future in zip(ranked, follow(pending, "drawing", "figures"), strict=True):
+
+def begin(drawings: Iterable[Drawing], folder: Path, pool: Executor) -> Begun:
+    """Have every drawing written into `folder` by the processes of a pool, the first while others are still read."""
+    return [(drawing, pool.submit(write, drawing, folder)) for drawing in drawings]
+
+
+def finish(begun: Begun, look: Look | None = None) -> Files:
+    """The files of all drawings. look: is called with those of the drawings that are looked at first, when they are
+    there and others are not."""
+    last = max((number for number, (drawing, _) in enumerate(begun) if drawing.first), default=-1)
+    files: Files = {}
+    for number, (drawing, future) in enumerate(follow(begun, "drawing", "figures")):
         files[drawing.name] = future.result()
-        if look is not None and len(files) == n_first < len(ranked):
+        if look is not None and number == last < len(begun) - 1:
             look(dict(files))
-    return {drawing.name: files[drawing.name] for drawing in drawings}
+    return files
 
 
 def remove_earlier(files: Mapping[str, Mapping[str, Path]], folder: Path) -> None:
@@ -107,7 +104,7 @@ def write(drawing: Drawing, folder: Path) -> dict[str, Path]:
     return {"pdf": pdf, "png": png, "csv": csv}
 
 
-def index(drawings: Iterable[Drawing], files: dict[str, dict[str, Path]]) -> dict[str, dict[str, object]]:
+def index(drawings: Iterable[Drawing], files: Files) -> dict[str, dict[str, object]]:
     """What `figures/index.json` says: {name: title, caption, origin, inputs and SHA-256 of each file}."""
     return {
         drawing.name: {

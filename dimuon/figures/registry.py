@@ -26,7 +26,7 @@ Condition = Callable[[Config], bool]
 class Kind:
     """A kind of figure: the drawings of `drawings` have its section and caption unless they bring their own.
 
-    section: None where each drawing has its own. order: among the kinds, rising. caption: `{model}` in it becomes the
+    section: None where each drawing has its own. order: on the page, rising. caption: `{model}` in it becomes the
     background function in words, `{events}` what the events are called. condition: which analyses have such figures.
     first: the samples that are searched themselves are looked at first.
     """
@@ -47,6 +47,7 @@ class Kind:
                 section=drawing.section or self.section or "",
                 caption=(drawing.caption or self.caption).format(model=model, events=saved.data.events),
                 data=saved.data.of(saved.run.origin(drawing.inputs)),
+                place=self.order,
                 first=self.first and drawing.section != Section.CROSS and not is_cross(drawing.name),
             )
 
@@ -87,7 +88,19 @@ def figure(
     return enter
 
 
+def read(saved: Saved) -> Iterator[Drawing]:
+    """Every figure that the saved files of an analysis give, of kinds looked at first before others; fills
+    `saved.missing`."""
+    for kind in sorted(FIGURES.values(), key=lambda kind: (not kind.first, kind.order)):
+        if kind.condition(saved.config):
+            yield from kind.of(saved)
+
+
+def in_order(drawings: Iterable[Drawing]) -> list[Drawing]:
+    """As on the page."""
+    return sorted(drawings, key=lambda drawing: drawing.place)
+
+
 def drawings(saved: Saved) -> list[Drawing]:
-    """Every figure that the saved files of an analysis give, in the order of the kinds; fills `saved.missing`."""
-    kinds = sorted(FIGURES.values(), key=lambda kind: kind.order)
-    return [drawing for kind in kinds if kind.condition(saved.config) for drawing in kind.of(saved)]
+    """Every figure that the saved files of an analysis give, as on the page; fills `saved.missing`."""
+    return in_order(read(saved))

@@ -20,7 +20,6 @@ import matplotlib.style
 import mplhep
 import numpy as np
 import pandas as pd
-from fontTools import subset
 from hist.intervals import poisson_interval
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -274,6 +273,8 @@ def _fonts_without_layout_tables() -> Iterator[None]:
 
     matplotlib has placed every letter by then, and to cut these tables down takes half the time of a page.
     """
+    from fontTools import subset  # where figures are written alone
+
     dropped = subset.Options._drop_tables_default
     subset.Options._drop_tables_default = [*dropped, "GDEF", "GPOS", "GSUB"]
     try:
