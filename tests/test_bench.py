@@ -156,6 +156,7 @@ def test_it_goes_on_where_it_was_stopped_and_gives_the_same_bytes(done, few, mon
         matrix.run(bench_of(nulls=1, events=2000))
 
 
+@pytest.mark.slow
 def test_figures_of_every_kind(done):
     folder, _ = done
     saved = SimpleNamespace(
@@ -173,6 +174,11 @@ def test_figures_of_every_kind(done):
     assert labels[0] == {"cwola": "CWoLa hunting", "supervised": "supervised"}[best]
     for drawing in made.values():
         assert drawing.draw().axes
+        assert "holds a signal" not in drawing.caption
+    saved.optional_table = lambda path: pd.read_parquet(path).assign(n_injected=0)
+    for drawing in figures.drawings(saved):
+        if drawing.table is not None and "n_injected" in drawing.table:
+            assert "None of these samples holds a signal to learn" in drawing.caption, drawing.name
 
 
 def test_the_figure_of_what_is_seen_names_the_leaders_and_draws_all():

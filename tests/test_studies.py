@@ -162,6 +162,7 @@ def test_chain_is_the_scripts(inside):
             assert outcome.summary["likelihood"]["z0"] == headline["likelihood"]["z0"]
 
 
+@pytest.mark.slow
 def test_flows_of_the_chain_are_those_of_step_3(inside):
     study = make_study("variations", inside / "tiny.yaml")
     scaler = steps.scaler_of(study.config, study.events)
@@ -171,6 +172,7 @@ def test_flows_of_the_chain_are_those_of_step_3(inside):
     assert saved.to_bytes(trained) == (inside / "data/tiny/flows_ss.pt").read_bytes()
 
 
+@pytest.mark.slow
 def test_vary_changes_nothing_else(inside):
     chosen = config.load(inside / "tiny.yaml")
     varied = scenarios.vary(chosen, {"seed": 9, "background.degree": 4})
@@ -178,6 +180,7 @@ def test_vary_changes_nothing_else(inside):
     assert scenarios.vary(varied, {"seed": 5, "background.degree": 3}) == chosen
 
 
+@pytest.mark.slow
 def test_some_members_alone(inside):
     background = make_study("pseudoexperiments", inside / "tiny.yaml").background("os")
     rng = np.random.default_rng(0)
@@ -188,6 +191,7 @@ def test_some_members_alone(inside):
     assert np.abs(every[0] - every[2]).max() > 1e-3  # members differ, so a mix-up would show
 
 
+@pytest.mark.slow
 def test_null_datasets_follow_the_fit_and_are_searched_with_other_flows(inside):
     study = make_study("pseudoexperiments", inside / "tiny.yaml")
     model, window = the_null_model(study), study.config.window
@@ -224,6 +228,7 @@ def test_flows_trained_on_the_null_itself(inside):
     assert retrained.mass_mean == pytest.approx(events.mass[~varied.window.in_sr(events.mass)].mean())
 
 
+@pytest.mark.slow
 def test_injection_with_retrained_flows_is_another_study(inside):
     make_study("injection", inside / "tiny.yaml").ledger()
     other = write_config(inside, "retrain.yaml")
@@ -232,6 +237,7 @@ def test_injection_with_retrained_flows_is_another_study(inside):
         make_study("injection", other).ledger()
 
 
+@pytest.mark.slow
 def test_one_flow_cannot_make_nulls(inside):
     study = make_study("pseudoexperiments", inside / "tiny.yaml")
     one = study.background("os").with_members([1])
@@ -270,6 +276,7 @@ def test_interrupted_study_refuses_other_settings(inside):
         pseudoexperiments.run(make_study("pseudoexperiments", other))
 
 
+@pytest.mark.slow
 def test_the_data_are_searched_like_the_nulls_too(inside):
     """Its own search is step 6's; the like-for-like one has as many classifiers and flows as a null's has."""
     study = make_study("pseudoexperiments", inside / "tiny.yaml")
@@ -289,6 +296,7 @@ def test_the_data_are_searched_like_the_nulls_too(inside):
     assert summary["by_truth"]["no_cut"]["n"] == (last["member"] == last["member"].max()).sum() == 1
 
 
+@pytest.mark.slow
 def test_too_few_nulls_that_succeed(inside, monkeypatch):
     def search(chosen, charge, events, background, stream, pool):
         if stream.seed != 5:  # the data themselves succeed
@@ -301,6 +309,7 @@ def test_too_few_nulls_that_succeed(inside, monkeypatch):
         pseudoexperiments.run(make_study("pseudoexperiments", inside / "tiny.yaml"))
 
 
+@pytest.mark.slow
 def test_null_whose_training_diverges_is_counted(inside, monkeypatch):
     """A real training that fails: a network with an absurd learning rate."""
     study = make_study("pseudoexperiments", inside / "tiny.yaml")
@@ -313,6 +322,7 @@ def test_null_whose_training_diverges_is_counted(inside, monkeypatch):
     assert "at learning rate 1e+30; lower it" in outcome.failed
 
 
+@pytest.mark.slow
 def test_failed_nulls_are_counted_and_count_against_the_claim(inside, monkeypatch):
     whole = steps.search
 
@@ -394,6 +404,15 @@ def test_splits_are_compared_at_equal_false_alarms():
     assert "5 folds, median" in "\n".join(splits.report("os", summary))
 
 
+def test_splits_say_where_there_is_no_signal_to_inject(monkeypatch, caplog):
+    monkeypatch.setattr(splits, "signal_features", lambda: ["dimu_pt"])
+    listed = list(splits.of_null_model(config.load(ROOT / "configs" / "demo.yaml"), SimpleNamespace(charge="os")))
+    assert {scenario.labels["n_injected"] for scenario in listed} == {0}
+    assert [record.getMessage() for record in caplog.records] == [
+        "splits: no datasets with signal, the simulated one has no mu0_ip3d: null datasets alone"
+    ]
+
+
 @pytest.mark.slow
 def test_every_split_searches_the_same_datasets(inside):
     path = write_config(inside, "splits.yaml", experiments=2)
@@ -417,6 +436,7 @@ def test_every_split_searches_the_same_datasets(inside):
     assert "one half" in report
 
 
+@pytest.mark.slow
 def test_one_half_is_searched_alone_and_by_the_other(inside):
     """The chain with one half searched gives what a search of that half with its scores does."""
     config_, study_ = config.load(inside / "tiny.yaml"), make_study("splits", inside / "tiny.yaml")
@@ -503,6 +523,7 @@ def test_same_table_for_any_number_of_workers(inside):
     assert (place / "pseudoexperiments.parquet").read_bytes() == alone
 
 
+@pytest.mark.slow
 def test_study_before_its_inputs_exist(inside, capfd):
     early = write_config(inside, "early.yaml")
     early.write_text(early.read_text().replace("name: tiny", "name: early"))
@@ -518,6 +539,7 @@ def test_study_before_its_inputs_exist(inside, capfd):
         assert len(said.splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_nothing_left_to_calibrate_with(inside):
     few = write_config(inside, "few.yaml", experiments=2)
     few.write_text(few.read_text().replace("held_out: 1", "held_out: 2"))
@@ -604,6 +626,7 @@ def test_coverage_says_what_is_expected():
         assert row.low < row.fraction < row.high
 
 
+@pytest.mark.slow
 def test_every_pair_of_cuts_is_counted(inside):
     study = make_study("cut_scan", inside / "tiny.yaml")
     events = study.events["os"]
@@ -617,6 +640,7 @@ def test_every_pair_of_cuts_is_counted(inside):
     assert table.loc[table["ip3d_cut"] == 0.001, "valid"].sum() < 10  # cuts that leave nothing are not valid
 
 
+@pytest.mark.slow
 def test_cut_scan_is_corrected(inside):
     study = make_study("cut_scan", write_config(inside, "scan.yaml", experiments=6))
     cut_scan.run(study)
@@ -632,6 +656,7 @@ def test_cut_scan_is_corrected(inside):
     assert np.nanmax(field) == summary["os"]["best"]["z0"]
 
 
+@pytest.mark.slow
 def test_scan_that_leaves_nothing_is_said_before_the_toys(inside, monkeypatch):
     path = write_config(inside, "tight.yaml")
     path.write_text(path.read_text().replace("seeds: 2", "seeds: 2\n  scan_pt: [900.0]"))
@@ -640,6 +665,7 @@ def test_scan_that_leaves_nothing_is_said_before_the_toys(inside, monkeypatch):
         cut_scan.run(make_study("cut_scan", path))
 
 
+@pytest.mark.slow
 def test_cut_scan_needs_its_features(inside):
     study = make_study("cut_scan", inside / "tiny.yaml")
     study.config = scenarios.vary(study.config, {"features.set": "single_3"})
@@ -832,6 +858,7 @@ def test_studies_with_other_windows_on_the_dimuons_of_step_2(tmp_path, monkeypat
     assert len(events) == ((table["charge"] == "OS") & table["dimu_mass"].between(5.0, 9.0)).sum()
 
 
+@pytest.mark.slow
 def test_verdicts_stand_beside_the_headline(inside):
     study = make_study("controls", inside / "tiny.yaml")
     folder = inside / "results/tiny"
@@ -868,6 +895,7 @@ def test_every_config_of_the_project_can_be_varied(path, monkeypatch):
     assert len(edges) == 1 + 2 * len({"sr_edges", "sideband_edges"} & {*analysis.studies.variations})
 
 
+@pytest.mark.slow
 def test_only_the_windows_asked_for_are_made(inside):
     analysis = make_study("variations", inside / "tiny.yaml").config
     analysis = scenarios.vary(analysis, {"studies.sideband_shift": 5.0, "studies.variations": ["sr_edges"]})
@@ -876,6 +904,7 @@ def test_only_the_windows_asked_for_are_made(inside):
         variations.choices(scenarios.vary(analysis, {"studies.variations": ["sideband_edges"]}))
 
 
+@pytest.mark.slow
 def test_variations_share_flows_and_have_no_doubles(inside):
     study = make_study("variations", inside / "tiny.yaml")
     chosen = variations.choices(study.config)
@@ -898,6 +927,7 @@ def listed_for(path):
     return study, variations.variations(study.config, list(study.events))
 
 
+@pytest.mark.slow
 def test_variations_say_what_they_train(inside):
     path = write_config(inside, "slides.yaml", choices="fits, flow")
     said = list(variations.costs(*listed_for(path)))
@@ -911,6 +941,7 @@ def test_variations_say_what_they_train(inside):
     assert "1000 epochs of 128 hidden features" in said[1]
 
 
+@pytest.mark.slow
 def test_a_shorter_list_of_variations_needs_no_new_ledger(inside):
     def ledger_of(choices):
         write_config(inside, "list.yaml", choices=choices)
@@ -926,6 +957,7 @@ def test_a_shorter_list_of_variations_needs_no_new_ledger(inside):
     assert len(ledger_of("seeds").records) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("passed", "flags", "code"), [(False, [], 0), (False, ["--gate"], 1), (True, ["--gate"], 0)])
 def test_a_gate_has_an_exit_code(inside, monkeypatch, passed, flags, code):
     def run(at_work):
@@ -937,6 +969,7 @@ def test_a_gate_has_an_exit_code(inside, monkeypatch, passed, flags, code):
     assert main(["study", "controls", "tiny.yaml", *flags]) == code
 
 
+@pytest.mark.slow
 def test_what_is_no_gate_says_so(inside, capsys):
     assert main(["study", "variations", "tiny.yaml", "--gate"]) == 2
     assert "--gate: variations is no gate, but controls is; leave it out" in capsys.readouterr().err
@@ -970,6 +1003,7 @@ def test_every_kind_of_variation_is_searched(inside):
     assert best.loc["seed 0", "seed"] != best.loc["baseline", "seed"]
 
 
+@pytest.mark.slow
 def test_variation_that_cannot_train_is_counted_and_the_others_go_on(inside, monkeypatch):
     def train(chosen, *arguments):
         raise UserError("flow member 0: train loss is nan in epoch 1")

@@ -59,14 +59,14 @@ class NullScan(Source):
         if not config.studies.retrain_flows:
             return model
         stream = scenario.stream.child("trained", placed.label)
-        if learned_scan.shared_estimator(config.estimator, _mode(config)) is None:
-            return learned_scan.train_window(config, scenario.charge, events, placed, stream)
-        return learned_scan.put_under(config, events, placed, model, stream)
+        if _has_shared(config):
+            return learned_scan.put_under(config, events, placed, model, stream)
+        return learned_scan.train_window(config, scenario.charge, events, placed, stream)
 
     def model(self, scenario: Scenario, events: Events) -> BackgroundModel:
         """The other members; where flows are retrained, the model of all windows that the mode has, if it has one."""
         config = scenario.config
-        if config.studies.retrain_flows and learned_scan.shared_estimator(config.estimator, _mode(config)) is not None:
+        if config.studies.retrain_flows and _has_shared(config):
             stream = scenario.stream.child("trained").rooted()
             return learned_scan.train_shared(config, scenario.charge, events, stream, AtOnce())
         whole = saved.from_bytes(self.trained)
@@ -74,9 +74,10 @@ class NullScan(Source):
         return whole.with_members([member for member in range(whole.members) if member != truth])
 
 
-def _mode(config: Config) -> str:
+def _has_shared(config: Config) -> bool:
+    """Whether the mode of the scan has one model for all windows."""
     assert config.scan is not None
-    return config.scan.mode
+    return learned_scan.shared_estimator(config.estimator, config.scan.mode) is not None
 
 
 def range_model(study: MassScan, charge: str) -> bytes:

@@ -15,6 +15,7 @@ Writes, under results/<name>/studies/: splits.parquet (every significance of eve
 splits.json (calibration and sensitivity of each).
 """
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self
@@ -45,6 +46,8 @@ from dimuon.studies.study import Study
 from dimuon.workflow.config import Config
 from dimuon.workflow.executor import AtOnce
 from dimuon.workflow.products import FOUND, PRODUCTS, Product, study_maker
+
+log = logging.getLogger("dimuon")
 
 SPLITS: dict[str, dict[str, Any]] = {
     "one half": {"bdt.folds": 2, "bdt.searched_folds": "one", "bdt.combination": "mean"},
@@ -99,7 +102,8 @@ def of_null_model(config: Config, null: NullModel) -> Iterator[Scenario]:
     """
     charge, searched = null.charge, vary(config, {"bdt.members": config.studies.members})
     numbers = [n for n in config.studies.injected if n > 0] if charge == "os" else []
-    if numbers and not set(config.features.names) <= set(signal_features()):
+    if numbers and (missing := sorted(set(config.features.names) - set(signal_features()))):
+        log.warning("splits: no datasets with signal, the simulated one has no %s: null datasets alone", missing[0])
         numbers = []
     sources = {0: [Null(null, number) for number in range(config.studies.pseudoexperiments)]}
     sources |= {n: [Injected(null, number, n) for number in range(config.studies.repeats)] for n in numbers}

@@ -34,6 +34,10 @@ SEEN = (
     "Samples of which a method sees the signal, by the cut that keeps 10 % of the sideband events, at a significance "
     f"that {100 * FALSE_ALARMS:.0f} % of the samples without a signal exceed; 68 % intervals. Grey: all the others."
 )
+NO_SIGNAL = (
+    " None of these samples holds a signal to learn: that labelled signal passes more often than background is chance, "
+    "or a background model that is wrong where such a signal would be, and no merit."
+)
 COSTS = "What a gain costs: processor time of one sample, learning and scoring, against the largest improvement."
 ALIKE = "Spearman's correlation of the scores that two methods give the same events, mean over the samples."
 
@@ -55,23 +59,34 @@ def drawings(saved: Saved) -> Iterator[Drawing]:
         name = f"{sample}_{features}".replace("+", "_")
         what = f"{features}, {_where(rows)}"
         words = " ".join(sentence for sentence in summary.words if f"features {features}:" in sentence)
+        warning = NO_SIGNAL if sample == "simulated" and not rows["n_injected"].any() else ""
         yield Drawing(
             f"bench_ranking_{name}",
             f"Methods ranked: {what}",
             [cells, said],
             rows,
             ranking,
-            caption=_escaped(RANKED + words),
+            caption=_escaped(RANKED + words + warning),
         )
         if of_curves is not None and len(here := _same_place(of_curves, rows)):
             yield Drawing(
-                f"bench_improvement_{name}", f"Improvement: {what}", [curves], here, improvement, caption=CURVES
+                f"bench_improvement_{name}",
+                f"Improvement: {what}",
+                [curves],
+                here,
+                improvement,
+                caption=_escaped(CURVES + warning),
             )
         if of_costs is not None and "improvement_max" in rows and rows["improvement_max"].notna().any():
             keys = ["method", "repeat"]
             both = _same_place(of_costs, rows)[[*keys, "cpu_seconds"]].merge(rows[[*keys, "improvement_max"]], on=keys)
             yield Drawing(
-                f"bench_costs_{name}", f"Time against gain: {what}", [cells, costs], both, time_and_gain, caption=COSTS
+                f"bench_costs_{name}",
+                f"Time against gain: {what}",
+                [cells, costs],
+                both,
+                time_and_gain,
+                caption=_escaped(COSTS + warning),
             )
         found = [each for each in summary.detections if (each.features, each.noise, each.leak) == (features, 0, 0.0)]
         loose = pd.DataFrame([vars(each) for each in found if each.statistic == "z0_loose"])
