@@ -133,6 +133,7 @@ def test_any_value_anywhere_in_a_configuration(place, value, further):
     told(load)
 
 
+@pytest.mark.slow
 @hypothesis.given(
     st.text(alphabet=string.printable + "é\0\t", max_size=60) | st.binary(max_size=40), st.integers(0, 600)
 )

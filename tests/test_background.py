@@ -186,6 +186,7 @@ def gaussians(mass, random):
     return Events.of(mass, np.column_stack([random.normal(mass, 1), random.exponential(1, len(mass))]), NAMES)
 
 
+@pytest.mark.slow
 def test_closure_of_the_same_density_and_of_another():
     random = np.random.default_rng(3)
     mass = random.uniform(5, 9, 3000)

@@ -360,6 +360,7 @@ def analysis(tmp_path, monkeypatch):
     return SimpleNamespace(run=run, frame=frame, sample=sample, step=step)
 
 
+@pytest.mark.slow
 def test_step_5_scores_every_dimuon_in_the_window(analysis):
     analysis.step()
     inside = analysis.frame["dimu_mass"].between(5, 16)

@@ -71,6 +71,7 @@ def test_stored_members_score_the_same(kind):
     assert ((trained.score(x) >= 0) & (trained.score(x) <= 1)).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", CLASSIFIERS)
 def test_members_do_not_depend_on_each_other(kind):
     data, background = samples(200)

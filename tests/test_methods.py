@@ -86,6 +86,7 @@ def test_so_is_that_of_methods_that_compare_densities(known, name):
     )
 
 
+@pytest.mark.slow
 def test_so_is_that_of_the_kernel_method_for_a_signal_as_wide_as_the_background():
     truth = Gaussians(mean=2.0, std=1.0)
     events, is_signal = given(truth, estimator=MixtureSettings())
@@ -315,6 +316,7 @@ def test_the_same_seed_gives_the_same_scores(known):
     assert (once.events != other.events).any()
 
 
+@pytest.mark.slow
 def test_the_fitted_excess_is_the_one_that_was_put_there():
     """R-ANODE's likelihood: 8 % of a narrow Gaussian on a known background."""
     rng = np.random.default_rng(5)

@@ -56,6 +56,7 @@ def test_weights_are_the_ratio_of_the_densities_in_the_signal_region(salad):
     assert drawn.features[:, 0].mean() > centre(mass).mean() + 0.9 * SHIFT
 
 
+@pytest.mark.slow
 def test_weighted_samples_close_and_the_prior_does_not(salad):
     sidebands, prior, model = salad
     mass = np.tile(sidebands.mass, 2)

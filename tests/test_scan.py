@@ -296,6 +296,7 @@ def scanned(tmp_path, monkeypatch, background):
     return scan
 
 
+@pytest.mark.slow
 def test_command_writes_what_it_found(scanned, capsys):
     """Every window has a row, the best is that of the peak; a second call does nothing anew."""
     summary = scanned()

@@ -162,6 +162,7 @@ def test_euler_characteristics_are_parts_less_holes():
             assert counted == parts - holes
 
 
+@pytest.mark.slow
 def test_the_tail_of_a_field_from_its_euler_characteristic():
     z = fields(12_000)
     largest = z.max(axis=(1, 2))
