@@ -301,7 +301,7 @@ def test_a_slice_of_few_events_has_a_reason_and_no_value(trained):
 
 
 @pytest.mark.slow
-def test_held_out_checks():
+def test_held_out_checks(monkeypatch):
     events = toy(2500)
     events = events[WINDOW.in_sidebands(events.mass)]
     held_out = HeldOut(SMALL.estimator, Preparation(), events, WINDOW, copies=2, pool=AtOnce())
@@ -319,6 +319,10 @@ def test_held_out_checks():
             held_out.shifted_window(*bad, Stream(1))
     with pytest.raises(AnalysisError, match="widen it"):
         held_out.shifted_window(15.999, 16.0, Stream(1))
+    monkeypatch.setattr(closure, "MOST_COMPARED", 100)
+    few = held_out.shifted_window(11.0, 12.6, Stream(1))
+    assert (few.n_real, few.n_train) == (100, record.n_train)
+    assert few.auc_err > record.auc_err
 
 
 @pytest.mark.slow

@@ -148,7 +148,7 @@ def in_sidebands(
         slices = np.clip(np.searchsorted(edges, mass, side="right") - 1, 0, n_slices - 1)
         places |= {f"{name} {index + 1}/{n_slices}": region & (slices == index) for index in range(n_slices)}
     compared = {
-        place: _at_most(MOST_COMPARED, chosen, stream.child(place, "compared")) for place, chosen in places.items()
+        place: at_most(MOST_COMPARED, chosen, stream.child(place, "compared")) for place, chosen in places.items()
     }
     pending = {
         place: pool.submit(compare, real[chosen], sampled[np.tile(chosen, n_copies)], stream.child(place).rooted())
@@ -165,7 +165,7 @@ def in_sidebands(
     return records
 
 
-def _at_most(n: int, chosen: BoolArray, stream: Stream) -> BoolArray:
+def at_most(n: int, chosen: BoolArray, stream: Stream) -> BoolArray:
     """Which events are chosen, or at random so many of them. chosen: (n_events,)."""
     places = np.flatnonzero(chosen)
     if len(places) <= n:

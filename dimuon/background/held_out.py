@@ -65,8 +65,8 @@ class HeldOut:
         tested = self.require_window(low, high)
         estimator, train = self._estimator(~tested), stream.child("train").rooted()
         model = trained(estimator, self.events, self._hidden(low, high), train, pool=self.pool)
-        sampled = self._sampled(model, self.events[tested], stream)
-        record = closure.compare(self.events[tested], sampled, stream.child("compare").rooted())
+        compared = self.events[closure.at_most(closure.MOST_COMPARED, tested, stream.child("compared"))]
+        record = closure.compare(compared, self._sampled(model, compared, stream), stream.child("compare").rooted())
         n_train = len(self.events) if isinstance(estimator, WholeWindowEstimator) else int((~tested).sum())
         return replace(record, n_train=n_train, mass_low=float(low), mass_high=float(high))
 
