@@ -89,11 +89,18 @@ def figure(
 
 
 def read(saved: Saved) -> Iterator[Drawing]:
-    """Every figure that the saved files of an analysis give, of kinds looked at first before others; fills
+    """Every figure that the saved files of an analysis give, those that are looked at first before others; fills
     `saved.missing`."""
+    others = []
     for kind in sorted(FIGURES.values(), key=lambda kind: (not kind.first, kind.order)):
-        if kind.condition(saved.config):
-            yield from kind.of(saved)
+        if not kind.condition(saved.config):
+            continue
+        for drawing in kind.of(saved):
+            if drawing.first or not kind.first:
+                yield drawing
+            else:
+                others.append(drawing)
+    yield from others
 
 
 def in_order(drawings: Iterable[Drawing]) -> list[Drawing]:
