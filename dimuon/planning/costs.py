@@ -29,7 +29,7 @@ from dimuon.workflow.products import Maker
 SELECT_S = 2e-5  # s a row of the skim that step 2 takes: NumPy, measured on 56,000 rows
 DESCRIBE_S = 0.4  # s that step 6 takes to describe what was found in a sample
 PLACES = 9  # at which step 4 compares: both sidebands, each, three slices of each
-FIGURE_SHARE = 0.8  # s of a figure of the report for each of the one that is measured: fewer curves
+FIGURE_SHARE = 2.3  # s of a figure of the report for each of the one that is measured: more panels and formulas
 ROW_MB, SKIM_MB, SAMPLED_MB = 160e-6, 120e-6, 35e-6  # on disk: of a dimuon, of a skimmed event, of a sampled event
 IN_MEMORY = 6.0  # times the bytes of a table that a step holds at its peak (8 a number)
 COLUMNS = 30  # of the dimuon table

@@ -1,9 +1,12 @@
-"""Dask on two local worker processes against two local processes, and growth: `python -m tests.benchmarks.scale [N]`.
+"""Dask on two local worker processes against two local processes, and growth.
 
-Small forms of what takes long: the skim of N simulated events (default 120,000) in six files, 5 x 40 BDTs, the flows of
-the published file with fewer epochs, 12 null datasets. Each is done in turn by both, three times; the ratio is of the
-fastest. The start of the workers is not in it, nor is it in a long step. Then the time and the memory of the parts of
-the chain for 1, 3, 10 and 30 times as many events, with the power of a straight line through them, log-log.
+python -m tests.benchmarks.scale [N] [--long]
+
+Small forms of what takes long: the skim of N simulated events (default 120,000) in six files, 5 x 40 BDTs, the flows
+of the published file with fewer epochs, 12 null datasets. Each is done in turn by both, three times; the ratio is of
+the fastest. The start of the workers is not in it, nor is it in a long step. With --long 5 x 100 BDTs, ten times the
+epochs, 200 null datasets, twice: what Dask needs for a task is seen less there. Then the time and the memory of the
+parts of the chain for 1, 3, 10 and 30 times as many events, with the power of a straight line through them, log-log.
 """
 
 import resource
@@ -11,6 +14,7 @@ import statistics
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -83,9 +87,9 @@ def trained(pool, n=N_EVENTS, epochs=6):
     return FlowEnsemble(flows.Maf(hidden=20, epochs=epochs)).fit(x, mass, Stream(1), pool).losses
 
 
-def nulls(pool):
+def nulls(pool, n=12):
     """Null datasets: BDTs and the test of what they select, each in one task."""
-    futures = [pool.submit(null, number) for number in range(12)]
+    futures = [pool.submit(null, number) for number in range(n)]
     return [future.result() for future in futures]
 
 
@@ -96,9 +100,12 @@ def null(number):
     return discovery(events.mass[score >= np.quantile(score, 0.9)], WINDOW).z0
 
 
-def overheads(folder):
-    """Figures: the time on Dask over that in local processes."""
+def overheads(folder, long):
+    """Figures: the time on Dask over that in local processes. long: a real size, twice."""
     work = {"skim": lambda pool: skims(pool, folder), "bdts": classified, "flows": trained, "nulls": nulls}
+    if long:
+        work |= {"bdts": partial(classified, members=100), "flows": partial(trained, epochs=60)}
+        work["nulls"] = partial(nulls, n=200)
     seconds = {name: ([], []) for name in work}
     modules = ["torch", "xgboost", "dimuon.data.skim", "dimuon.bumphunt.steps"]
     with (
@@ -108,7 +115,7 @@ def overheads(folder):
         for name, do in work.items():
             for pool in (local, cluster):  # libraries are loaded with the first
                 do(pool)
-            for turn in range(TURNS):
+            for turn in range(2 if long else TURNS):
                 for where in (0, 1) if turn % 2 else (1, 0):
                     start = time.perf_counter()
                     do((local, cluster)[where])
@@ -153,12 +160,13 @@ def growth():
 
 def main():
     """Measure and save."""
-    n_events = int(sys.argv[1]) if len(sys.argv) > 1 else 120_000
+    sizes, long = [word for word in sys.argv[1:] if word != "--long"], "--long" in sys.argv
+    n_events = int(sizes[0]) if sizes else 120_000
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         given = Simulation(n_files=6, scale=n_events / 62_712)
         nanoaod_files.write_nanoaod(folder, given, Stream(1), TRIGGER)
-        figures = overheads(folder)
+        figures = overheads(folder, long)
     save("scale", [*figures, *growth()])
 
 
