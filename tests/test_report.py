@@ -676,12 +676,17 @@ def test_figures_that_are_looked_at_first_are_first(small, tmp_path, monkeypatch
     assert "still being drawn" not in report.page(saved, [one], files)
 
 
-def test_cross_applications_are_not_looked_at_first(small):
-    """Of any section: those of other fits stand beside the matched ones."""
+def test_cross_applications_are_not_looked_at_first(small, monkeypatch):
+    """Of any section: those of other fits stand beside the matched ones, and are drawn after all others."""
     saved, (any_drawing, *_) = small
     own, cross = (replace(any_drawing, name=figure_name("fits", "os", test), section="") for test in ("os", "ss"))
     kind = registry.Kind(Section.ROBUSTNESS, 1, "", registry.always, lambda _: [own, cross], first=True)
     assert [drawing.first for drawing in kind.of(saved)] == [True, False]
+    other = replace(own, name="other")
+    kinds = {"other": replace(kind, order=0, drawings=lambda _: [other], first=False), "fits": kind}
+    monkeypatch.setattr(registry, "FIGURES", kinds)
+    assert [drawing.name for drawing in registry.read(saved)] == [own.name, other.name, cross.name]
+    assert [drawing.name for drawing in registry.drawings(saved)] == [other.name, own.name, cross.name]
 
 
 def test_figures_are_chosen_by_name(small):
