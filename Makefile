@@ -1,5 +1,5 @@
 # make real: install and search 20,000 real dimuons (2.6 MB are fetched).   make demo: the seven steps on simulated events.
-# make test: install and run the quick tests (seven minutes on two slow cores).
+# make test: install and run the quick tests (under three minutes).
 # make slow: all tests.   make checks: lint, format, types, contracts, doctests, docs.
 PYTHON ?= python3
 VENV ?= .venv
