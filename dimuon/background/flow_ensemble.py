@@ -49,12 +49,12 @@ class FlowEnsemble:
     """
 
     model: Any  # a stack of networks; torch's own methods are not in `StackedModel`
-    device: str  # where it computes
     best_epoch: IntArray
     losses: FloatArray
 
     def __init__(self, settings: "Flow") -> None:
         self.settings = settings
+        self.device = settings.device if available(settings.device) else "cpu"  # of what is trained: where it computes
 
     def fit(
         self,
@@ -216,10 +216,8 @@ class FlowEnsemble:
         self.losses = _padded([part.losses for part in results])
 
     def _load(self, state: State, n_features: int) -> None:
-        """Compute on the device of the training, or on the CPU where this machine has no such device."""
         model: Any = MODELS[self.settings.kind].build(n_features, self.settings, range(self.settings.members))
         model.load_state_dict({name: torch.as_tensor(value) for name, value in state.items()})
-        self.device = self.settings.device if available(self.settings.device) else "cpu"
         self.model = model.to(self.device).eval().requires_grad_(False)
 
     def _tensor(self, values: ArrayLike) -> torch.Tensor:
