@@ -16,6 +16,7 @@ from unittest import mock
 
 import numpy as np
 import pytest
+from dask import config as dask_config
 from distributed import LocalCluster
 from threadpoolctl import threadpool_limits
 
@@ -106,6 +107,13 @@ def test_tasks_for_some_workers_are_done_by_these_alone(pool):
     assert [some.submit(draw, seed=seed).result() for seed in range(3)] == [draw(seed) for seed in range(3)]
     assert pool.where(runs_as, "no process") is None
     assert one in set(pool.map(process, range(20)))  # the pool itself takes all of them
+
+
+def test_workers_started_here_keep_their_memory_and_no_profile():
+    """Both of Dask's habits slow a training down by a third."""
+    with executor.of(Execution(cluster=Cluster(kind="local", workers=1))) as pool:
+        assert pool.submit(os.getenv, "MALLOC_TRIM_THRESHOLD_").result() == os.getenv("MALLOC_TRIM_THRESHOLD_")
+        assert pool.submit(dask_config.get, "distributed.worker.profile.enabled").result() is False
 
 
 @pytest.mark.slow

@@ -30,6 +30,11 @@ DASK: Any = distributed  # few of its functions have types, and not the same one
 
 CONNECTING = 10.0  # s that a scheduler has to answer; one that is there answers at once
 DEATHS = 3  # workers that may die at a task before it is given up, of a cluster that is started here
+CHOSEN = {  # of such a cluster. Dask's profile and its early giving back of memory cost a training a third of its time
+    "distributed.scheduler.allowed-failures": DEATHS - 1,
+    "distributed.worker.profile.enabled": False,
+    "distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": None,
+}
 JOB_CLUSTERS = {"slurm": "SLURMCluster", "htcondor": "HTCondorCluster", "pbs": "PBSCluster"}
 LISTS = {"slurm": "squeue", "htcondor": "condor_q", "pbs": "qstat"}
 OTHERS = ("distributed", "dask", "tornado", "asyncio")  # whose messages are for the log file
@@ -194,22 +199,22 @@ def _unseen(sizes: Mapping[str, int]) -> str | None:
 @contextmanager
 def _started(settings: Cluster, cores: int | None) -> Iterator[tuple[str, str]]:
     """(address, how to get workers) of a cluster that is started. cores: workers of kind local, where none are said."""
-    with dask.config.set({"distributed.scheduler.allowed-failures": DEATHS - 1}):
+    with dask.config.set(CHOSEN):  # to the end: an adaptive cluster starts workers when they are needed
         cluster = _jobs(settings) if settings.is_queue else _local(settings, cores)
-    try:
-        if settings.is_queue:
-            cluster.sync(_submit, cluster, settings)
-        if settings.adaptive:
-            cluster.adapt(minimum=1, maximum=settings.workers or cores or machine.cores())
-        remedy = (
-            f"look at `{LISTS[settings.kind]}` and at the logs of its jobs"
-            if settings.is_queue
-            else "look at the memory of this machine"
-        )
-        yield cluster.scheduler_address, remedy
-    finally:
-        with suppress(Exception):
-            cluster.close(timeout=CONNECTING)
+        try:
+            if settings.is_queue:
+                cluster.sync(_submit, cluster, settings)
+            if settings.adaptive:
+                cluster.adapt(minimum=1, maximum=settings.workers or cores or machine.cores())
+            remedy = (
+                f"look at `{LISTS[settings.kind]}` and at the logs of its jobs"
+                if settings.is_queue
+                else "look at the memory of this machine"
+            )
+            yield cluster.scheduler_address, remedy
+        finally:
+            with suppress(Exception):
+                cluster.close(timeout=CONNECTING)
 
 
 def _local(settings: Cluster, cores: int | None) -> Any:
