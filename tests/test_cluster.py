@@ -330,7 +330,7 @@ def test_a_queue_that_refuses(tmp_path, monkeypatch, adaptive):
 @pytest.mark.slow
 def test_the_jobs_of_a_queue_do_the_work(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    submit = "cp $1 job.sh; sh $1 > job.log 2>&1 & echo Submitted batch job 17"
+    submit = "cp $1 job.sh; sh job.sh > job.log 2>&1 & echo Submitted batch job 17"
     queue(tmp_path, monkeypatch, sbatch=submit, scancel="echo $1 > cancelled")
     cluster_of_jobs = Cluster(kind="slurm", workers=2, per_job=2, account="physics", memory="2GB")
     with executor.of(Execution(cluster=cluster_of_jobs)) as pool:
