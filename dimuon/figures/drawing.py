@@ -62,13 +62,13 @@ def begin(drawings: Iterable[Drawing], folder: Path, pool: Executor) -> Begun:
 
 
 def finish(begun: Begun, look: Look | None = None) -> Files:
-    """The files of all drawings. look: is called with those of the drawings that are looked at first, when they are
-    there and others are not."""
-    last = max((number for number, (drawing, _) in enumerate(begun) if drawing.first), default=-1)
+    """The files of all drawings, those that are looked at first before others (`registry.read`). look: is called with
+    the files of these when they are there and others are not."""
+    n_first = sum(drawing.first for drawing, _ in begun)
     files: Files = {}
-    for number, (drawing, future) in enumerate(follow(begun, "drawing", "figures")):
+    for drawing, future in follow(begun, "drawing", "figures"):
         files[drawing.name] = future.result()
-        if look is not None and number == last < len(begun) - 1:
+        if look is not None and len(files) == n_first < len(begun):
             look(dict(files))
     return files
 

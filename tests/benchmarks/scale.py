@@ -9,9 +9,9 @@ epochs, 200 null datasets, twice: what Dask needs for a task is seen less there.
 parts of the chain for 1, 3, 10 and 30 times as many events, with the power of a straight line through them, log-log.
 """
 
+import argparse
 import resource
 import statistics
-import sys
 import tempfile
 import time
 from functools import partial
@@ -160,13 +160,15 @@ def growth():
 
 def main():
     """Measure and save."""
-    sizes, long = [word for word in sys.argv[1:] if word != "--long"], "--long" in sys.argv
-    n_events = int(sizes[0]) if sizes else 120_000
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("n_events", nargs="?", type=int, default=120_000, metavar="N")
+    parser.add_argument("--long", action="store_true", help="a real size of all but the skim")
+    asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
-        given = Simulation(n_files=6, scale=n_events / 62_712)
+        given = Simulation(n_files=6, scale=asked.n_events / 62_712)
         nanoaod_files.write_nanoaod(folder, given, Stream(1), TRIGGER)
-        figures = overheads(folder, long)
+        figures = overheads(folder, asked.long)
     save("scale", [*figures, *growth()])
 
 
