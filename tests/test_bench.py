@@ -76,9 +76,11 @@ def done(tmp_path_factory):
 
 
 def test_the_matrix(few):
-    bench = bench_of(features=["paper", "single_3"], injected=[0, 10, 20], leak=[0.0, 0.1], noise=[0, 2], seeds=3)
+    bench = bench_of(features=["paper", "single_3"], injected=[0, 10, 20], leak=[0.0, 0.1], noise=[0, 2, 5], seeds=3)
     where = list(places(bench))
-    assert len(where) == 2 * 3 * (1 + 2 * 2) * 2  # sets, seeds, signals (none cannot leak), noise
+    one_at_a_time = {(0, 0.0, 0), (10, 0.0, 0), (20, 0.0, 0), (10, 0.1, 0), (10, 0.0, 2), (10, 0.0, 5)}
+    assert {(place.n_injected, place.leak, place.noise) for place in where} == one_at_a_time
+    assert len(where) == 2 * 3 * len(one_at_a_time)  # sets, seeds
     assert len({scenario.key for scenario in cells(bench)}) == 2 * len(where)
     bench.small = True
     assert [place.repeat for place in places(bench)] == [0, 1]

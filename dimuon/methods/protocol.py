@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from dimuon.arrays import BoolArray, FloatArray, IntArray
+from dimuon.background.estimators.mixture import MixedBackground, Mixture
 from dimuon.background.kinds import EstimatorSettings
 from dimuon.background.mass_model import sample_masses
 from dimuon.background.protocol import BackgroundModel, trained
@@ -219,9 +220,11 @@ def against(
 def background_model(given: Given, settings: EstimatorSettings | None = None) -> BackgroundModel:
     """The background model, of the events that `background.protocol.trained` lets its estimator see; shared by methods.
 
-    settings: of the estimator; None: the configured ones.
+    settings: of the estimator; None: the configured ones. What a mixture is made of is shared, too.
     """
     chosen = settings or given.chain.estimator
+    if isinstance(chosen, Mixture):
+        return MixedBackground(chosen, tuple(background_model(given, part) for part in chosen.parts))
     stream = given.shared.stream.child("background", chosen.kind).rooted()
 
     def make() -> BackgroundModel:

@@ -12,6 +12,7 @@ from dimuon.data.samples import Sample
 from dimuon.errors import UserError
 from dimuon.methods.kinds.cathode import Cathode
 from dimuon.methods.protocol import METHODS, Needs
+from dimuon.methods.settings import Bench as Settings
 from dimuon.methods.settings import FeatureSet, label_of
 from dimuon.random import Stream
 from dimuon.studies.bench.cell import read
@@ -86,19 +87,31 @@ def places(bench: Bench) -> Iterator[Place]:
     charges = {"simulated": ["os"], "data": [*bench.handed_in] or bench.dimuons.charges}
     searched = [(kind, charge) for kind in settings.samples for charge in charges[kind]]
     sets: list[FeatureSet] = settings.features or [bench.config.features.set]
-    seeds, noise = settings.seeds, settings.noise
+    seeds = settings.seeds
     if bench.small:
-        searched, sets, seeds, noise = searched[:1], sets[:1], min(seeds, SMALL_SEEDS), noise[:1]
+        searched, sets, seeds = searched[:1], sets[:1], min(seeds, SMALL_SEEDS)
     for kind, charge in searched:
         name = kind if kind == "simulated" else charge
-        signals = [(n, leak) for n in settings.injected for leak in settings.leak if n or leak == settings.leak[0]]
-        if bench.small:
-            signals = [signals[len(signals) // 2]]
         for repeat in range(seeds):
             for features in sets:
-                for n_noise in noise:
-                    for n_injected, leak in signals if kind == "simulated" else [(0, 0.0)]:
-                        yield Place(name, charge, features, n_injected, leak, n_noise, repeat)
+                for n_injected, leak, noise in contents(settings, kind, bench.small):
+                    yield Place(name, charge, features, n_injected, leak, noise, repeat)
+
+
+def contents(settings: Settings, kind: str, small: bool) -> Iterator[tuple[int, float, int]]:
+    """(signal events, leak, features of noise) of the samples of a kind.
+
+    One thing is varied at a time: the signal with the first leak and noise, and these at the middle number of signal
+    events, where it is known what is gained without them. small: that one alone.
+    """
+    simulated = kind == "simulated"
+    injected, leak, noise = (settings.injected if simulated else [0]), settings.leak, settings.noise
+    middle = injected[len(injected) // 2]
+    plain = (leak[0] if simulated else 0.0, noise[0])
+    yield from ((n, *plain) for n in ([middle] if small else injected))
+    if not small:
+        yield from ((middle, plain[0], n) for n in noise[1:])
+        yield from ((middle, each, plain[1]) for each in leak[1:] if middle)
 
 
 def methods(config: Config, sample: str) -> list[str]:
