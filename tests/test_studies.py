@@ -405,11 +405,11 @@ def test_splits_are_compared_at_equal_false_alarms():
 
 
 def test_splits_say_where_there_is_no_signal_to_inject(monkeypatch, caplog):
-    monkeypatch.setattr(splits, "signal_features", lambda: ["dimu_pt"])
+    monkeypatch.setattr(injection, "simulated_signal", lambda n, rng: pd.DataFrame({"dimu_pt": [1.0]}))
     listed = list(splits.of_null_model(config.load(ROOT / "configs" / "demo.yaml"), SimpleNamespace(charge="os")))
     assert {scenario.labels["n_injected"] for scenario in listed} == {0}
     assert [record.getMessage() for record in caplog.records] == [
-        "splits: no datasets with signal, the simulated one has no mu0_ip3d: null datasets alone"
+        "splits: null datasets alone, the simulated signal has no mu0_ip3d; it has dimu_pt"
     ]
 
 

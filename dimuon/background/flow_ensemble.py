@@ -95,8 +95,7 @@ class FlowEnsemble:
 
     @classmethod
     def fit_jointly(cls, settings: "Flow", samples: Sequence[Sample]) -> list["FlowEnsemble"]:
-        """An ensemble for each sample, all in one stack (`joint_training`). Raises as `fit` and `train_jointly` do."""
-        workers_with(settings.device)
+        """An ensemble for each sample, all in one stack (`joint_training`), here. Raises as `train_jointly` does."""
         ensembles = []
         for trained, sample in zip(train_jointly(MODELS[settings.kind], settings, samples), samples, strict=True):
             ensembles.append(cls(settings))

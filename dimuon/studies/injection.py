@@ -82,9 +82,8 @@ def run(study: Study) -> str:
     config = study.config
     if "os" not in study.events:
         raise UserError("selection.charges: there are no os dimuons, and the signal to inject has opposite charges")
-    known = signal_features()
-    if missing := [name for name in config.features.names if name not in known]:
-        raise UserError(f"features.set: the simulated signal has no {missing[0]}; it has {', '.join(known)}")
+    if reason := why_no_signal(config):
+        raise UserError(f"features.set: {reason}")
     null = NullModel.of(config, "os", study.events["os"], study.background("os"))
     outcomes = scenarios.run(study, with_signal(config, null), Methods(Ideal.trained(config, null)))
     frame = table(outcomes)
@@ -106,9 +105,11 @@ def with_signal(config: Config, null: NullModel) -> Iterator[Scenario]:
             yield Scenario(f"{n_injected}/{repeat}", null.charge, searched, stream, source, labels)
 
 
-def signal_features() -> list[str]:
-    """The features that the simulated signal has."""
-    return list(simulated_signal(1, np.random.default_rng(0)).columns)
+def why_no_signal(config: Config) -> str | None:
+    """What the simulated signal lacks of the features, in words; None where it has them all."""
+    known = list(simulated_signal(1, np.random.default_rng(0)).columns)
+    missing = [name for name in config.features.names if name not in known]
+    return f"the simulated signal has no {missing[0]}; it has {', '.join(known)}" if missing else None
 
 
 def simulated_signal(n: int, rng: np.random.Generator) -> pd.DataFrame:

@@ -37,7 +37,7 @@ from dimuon.statistics import calibration
 from dimuon.statistics.calibration import Coverage
 from dimuon.statistics.intervals import clopper_pearson
 from dimuon.studies import scenarios
-from dimuon.studies.injection import BAND, Injected, signal_features
+from dimuon.studies.injection import BAND, Injected, why_no_signal
 from dimuon.studies.nulls import Null, NullModel
 from dimuon.studies.pseudoexperiments import FIXED, statistics
 from dimuon.studies.registry import study
@@ -102,8 +102,8 @@ def of_null_model(config: Config, null: NullModel) -> Iterator[Scenario]:
     """
     charge, searched = null.charge, vary(config, {"bdt.members": config.studies.members})
     numbers = [n for n in config.studies.injected if n > 0] if charge == "os" else []
-    if numbers and (missing := sorted(set(config.features.names) - set(signal_features()))):
-        log.warning("splits: no datasets with signal, the simulated one has no %s: null datasets alone", missing[0])
+    if numbers and (reason := why_no_signal(config)):
+        log.warning("splits: null datasets alone, %s", reason)
         numbers = []
     sources = {0: [Null(null, number) for number in range(config.studies.pseudoexperiments)]}
     sources |= {n: [Injected(null, number, n) for number in range(config.studies.repeats)] for n in numbers}
