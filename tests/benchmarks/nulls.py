@@ -7,6 +7,8 @@ stopped. STUDY:
 
 - `pseudoexperiments`: fractions above 1, 2, 3 sigma, uniformity of held-out p-values.
 - `null_origins`: the same for null datasets of other origins; the p-values of those by the nulls of the study.
+- `retrained`: the same null datasets searched with flows trained on their own sidebands, and with the other members of
+  the flows behind them: what not training them again hides (with --epochs, as it takes a training a dataset).
 - `splits`: half and half, five folds, their median histogram; with signal injected, too.
 
 Writes results/bench/nulls_STUDY.json, and the report of the study to the screen.
@@ -18,6 +20,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, wait
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -30,6 +33,7 @@ from dimuon.data.dimuons import Dimuons
 from dimuon.events import Events
 from dimuon.random import Stream
 from dimuon.statistics import calibration
+from dimuon.statistics.calibration import Coverage
 from dimuon.studies import null_origins, pseudoexperiments, scenarios, splits
 from dimuon.studies.nulls import NullModel
 from dimuon.studies.scenarios import Outcome, Row, Scenario, vary
@@ -146,9 +150,38 @@ def pseudo(work: Work) -> None:
         covered = calibration.coverage(z0, n_failed)
         uniform = calibration.uniformity(z0[-n_held_out:], z0[:-n_held_out], rng)
         content[str(name)] = {"coverage": [row.to_json() for row in covered], "uniformity": uniform.to_json()}
-        fractions = ", ".join(f"{row.fraction:.4f} [{row.low:.4f}, {row.high:.4f}]" for row in covered)
-        report.append(f"{name if isinstance(name, str) else f'FPR {name:.3g}':<20} {fractions}; KS p {uniform.p:.3f}")
+        report.append(f"{above(name, covered)}; KS p {uniform.p:.3f}")
     write("pseudoexperiments", content, report)
+
+
+def above(name: str | float, covered: Iterable[Coverage]) -> str:
+    """The fractions above 1, 2, 3 sigma of a statistic or of a cut, with their 68 % intervals."""
+    fractions = ", ".join(f"{row.fraction:.4f} [{row.low:.4f}, {row.high:.4f}]" for row in covered)
+    return f"{name if isinstance(name, str) else f'FPR {name:.3g}':<20} {fractions}"
+
+
+def retrained(work: Work) -> None:
+    """The study `pseudoexperiments` on the same null datasets with and without `studies.retrain_flows`."""
+    both = []
+    for again in (False, True):
+        varied = vary(work.config, {"studies.retrain_flows": again})
+        for each in pseudoexperiments.of_nulls(varied, work.null, work.config.studies.pseudoexperiments):
+            key, labels = f"{again}/{each.key}", {**each.labels, "retrained": again}
+            both.append(replace(each, key=key, labels=labels))
+    by_number = sorted(both, key=lambda each: int(each.labels["experiment"]))  # as many of both, where time ends
+    outcomes = work.outcomes("retrained", by_number, scenarios.significances)
+    columns = {
+        again: by_statistic([each for each in outcomes if each.scenario.labels["retrained"] is again])
+        for again in (False, True)
+    }
+    content, report = {}, []
+    for again, (z0, n_failed) in columns.items():
+        report.append(f"{'trained again' if again else 'not trained again'}, {n_failed} failed")
+        for name, values in z0.items():
+            covered = calibration.coverage(values, n_failed)
+            content[f"{again}/{name}"] = [row.to_json() for row in covered]
+            report.append(f"{above(name, covered)}; mean {values.mean():.3f}")
+    write("retrained", content, report)
 
 
 def by_statistic(outcomes: Sequence[Outcome]) -> tuple[dict[str | float, np.ndarray], int]:
@@ -191,7 +224,7 @@ def split(work: Work) -> None:
     write("splits", splits.content(summary), splits.report(CHARGE, summary))
 
 
-STUDIES = {"pseudoexperiments": pseudo, "null_origins": origins, "splits": split}
+STUDIES = {"pseudoexperiments": pseudo, "retrained": retrained, "null_origins": origins, "splits": split}
 
 
 if __name__ == "__main__":
