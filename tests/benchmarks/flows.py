@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from dimuon.background.estimators import flows
-from dimuon.background.flow_ensemble import FlowEnsemble
+from dimuon.background.flow_ensemble import MODELS, FlowEnsemble
 from dimuon.background.maf import reference_flow
 from dimuon.background.training import _batches
 from dimuon.random import Stream
@@ -35,10 +35,17 @@ def toy():
     return x.astype(np.float32), mass.astype(np.float32)
 
 
+def plain_flow(settings, n_features, seed):
+    """An untrained nflows flow of the kind."""
+    if settings.kind == "maf":
+        torch.manual_seed(seed)
+        return reference_flow(n_features, settings.hidden, settings.blocks)
+    return MODELS[settings.kind].reference_flow(n_features, settings, seed)
+
+
 def plain_training(x, mass, settings, member):
     """One nflows flow, a loop, batch 256; returns the lowest validation loss."""
-    torch.manual_seed(Stream(SEED).child("member", member, "initial").integer())
-    flow = reference_flow(x.shape[1], settings.hidden, settings.blocks)
+    flow = plain_flow(settings, x.shape[1], Stream(SEED).child("member", member, "initial").integer())
     optimizer = torch.optim.Adam(flow.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
     order = Stream(SEED).child("member", member, "split").generator().permutation(len(mass))
     n_validation = round(settings.validation_fraction * len(mass))
@@ -61,9 +68,9 @@ def plain_training(x, mass, settings, member):
     return best
 
 
-def compare_training(x, mass, hidden, n_epochs):
+def compare_training(x, mass, name, settings):
     """Figures of the ensemble and of the plain trainings: seconds per epoch of all five members."""
-    settings = flows.Maf(hidden=hidden, epochs=n_epochs)
+    n_epochs = settings.epochs
     with executor.executor(os.cpu_count()) as pool:
         warm = settings.model_copy(update={"epochs": 1})
         FlowEnsemble(warm).fit(x[:600], mass[:600], Stream(SEED), pool)  # the workers are started
@@ -78,11 +85,11 @@ def compare_training(x, mass, hidden, n_epochs):
         raise SystemExit(f"the validation losses differ by {difference:g} nats: these are not the same trainings")
     return ensemble, [
         {
-            "name": f"train_{hidden}_vs_sequential", "value": seconds / n_epochs, "unit": "s/epoch",
+            "name": f"train_{name}_vs_sequential", "value": seconds / n_epochs, "unit": "s/epoch",
             "peer": f"five plain nflows trainings, {peer_seconds / n_epochs:.3g} s/epoch",
             "ratio": peer_seconds / seconds,
         },
-        {"name": f"validation_loss_{hidden}_minus_plain", "value": difference, "unit": "nats"},
+        {"name": f"validation_loss_{name}_minus_plain", "value": difference, "unit": "nats"},
     ]  # fmt: skip
 
 
@@ -104,9 +111,13 @@ def sampling(ensemble):
 def main():
     n_epochs = int(sys.argv[1]) if len(sys.argv) > 1 else 6
     x, mass = toy()
-    _, small = compare_training(x, mass, 20, 2 * n_epochs)
-    ensemble, large = compare_training(x, mass, 128, n_epochs)
-    save("flows", [*large, *small, *sampling(ensemble)])
+    _, small = compare_training(x, mass, 20, flows.Maf(hidden=20, epochs=2 * n_epochs))
+    ensemble, large = compare_training(x, mass, 128, flows.Maf(hidden=128, epochs=n_epochs))
+    figures = [*large, *small, *sampling(ensemble)]
+    for kind in (flows.SplineAutoregressive, flows.SplineCoupling):  # as large as the recommended one
+        settings = kind(hidden=64, blocks=3, epochs=n_epochs)
+        figures += compare_training(x, mass, settings.kind, settings)[1]
+    save("flows", figures)
 
 
 if __name__ == "__main__":
