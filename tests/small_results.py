@@ -29,6 +29,7 @@ from dimuon.statistics.significance import discoveries
 from dimuon.statistics.spectra import Spectra
 from dimuon.statistics.trials import GlobalSignificance
 from dimuon.statistics.working_points import CutVariable, rates
+from dimuon.studies import splits
 from dimuon.workflow import config, products, provenance
 
 NAME = "small"
@@ -319,7 +320,10 @@ def write_studies(chosen, folder, charges=("os", "ss")):
         scanned = {charge: {"best": best, "global": above, "n": 300, "n_failed": 0} for charge in charges}
         seeds = {"baseline": 5.0, "seeds": {"n": 10, "low": 4.6, "median": 5.0, "high": 5.7}}
         ranges = {charge: {"cathode_max": seeds, "failures": {}} for charge in charges}
-        for name, content in (("cut_scan", scanned), ("variations", ranges)):
+        made = {name: [_of_statistic(each, rng) for each in ("no_cut", "cathode_max", "likelihood", 1.0, 0.1, 0.01)]
+                for name in splits.SPLITS}  # fmt: skip
+        compared = dict.fromkeys(charges, splits.content(made))
+        for name, content in (("cut_scan", scanned), ("variations", ranges), ("splits", compared)):
             run.write_json(run.results / "studies" / f"{name}.json", content, [run.data / "dimuons.parquet"])
         sizes = [
             (n, i, rng.normal(4, 1 / np.sqrt(n)), rng.normal(4.5, 1 / np.sqrt(n)))
@@ -330,6 +334,12 @@ def write_studies(chosen, folder, charges=("os", "ss")):
             train="os", test="os"
         )
         run.write_table(run.results / "convergence.parquet", frame, [run.data / "dimuons.parquet"])
+
+
+def _of_statistic(name, rng):
+    """A statistic of one split: 300 null datasets, and 40 with each number of signal events."""
+    with_signal = {n: np.abs(rng.normal(0.02 * n, 1, 40)) for n in (50, 100)}
+    return splits.OfStatistic.of(name, np.abs(rng.normal(0, 1, 300)), 0, with_signal)
 
 
 def _write_significance(run, tests, table, dimuons):

@@ -286,7 +286,7 @@ def test_what_was_not_made_is_named_with_its_command(tmp_path, monkeypatch):
     words = text_of(page)
     assert all(f"{what}: {remedy}" in words for what, remedy in expected.items())
     small_results.write_studies(saved.config, tmp_path, charges=("os",))
-    assert set(dict(report.not_made(make_page(tmp_path, monkeypatch)[0]))) == {"same-sign control", "splits"}
+    assert set(dict(report.not_made(make_page(tmp_path, monkeypatch)[0]))) == {"same-sign control"}
 
 
 def test_scores_alone_lack_no_features_and_no_studies(tmp_path, monkeypatch):
