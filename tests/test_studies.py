@@ -18,11 +18,12 @@ from dimuon.bumphunt import steps
 from dimuon.bumphunt.result import TestResult
 from dimuon.classifiers.kinds.dense import DenseSettings
 from dimuon.data.samples import Sample
-from dimuon.errors import UserError
+from dimuon.errors import AnalysisError, UserError
 from dimuon.events import Events
 from dimuon.random import Stream
 from dimuon.regions import MassWindow
 from dimuon.statistics import calibration, trials
+from dimuon.statistics.working_points import rates
 from dimuon.studies import (
     controls,
     cut_scan,
@@ -402,6 +403,36 @@ def test_splits_are_compared_at_equal_false_alarms():
     assert doubled.with_signal[0].power == fair.with_signal[0].power == np.mean(signal > fair.level)
     assert doubled.with_signal[0].median == pytest.approx(2 * fair.with_signal[0].median)
     assert "5 folds, median" in "\n".join(splits.report("os", summary))
+
+
+def test_a_split_lacks_the_cuts_after_which_nothing_is_left_and_no_others():
+    outcomes = [split_outcome(number, 0, [row for name in splits.SPLITS for row in z0_rows(name, {1.0: 0.1, 0.1: 0.3})])
+                for number in range(9)]  # fmt: skip
+    rest = [row for name in [*splits.SPLITS][:3] for row in z0_rows(name, {1.0: 0.1, 0.1: 0.3})]
+    outcomes.append(split_outcome(9, 0, [*rest, *z0_rows("5 folds, median", {1.0: 0.2})]))
+    by_fpr = {each.fpr: each for each in splits.summarise("os", outcomes)["5 folds, median"] if each.fpr}
+    assert {fpr: (each.n, each.n_failed) for fpr, each in by_fpr.items()} == {1.0: (10, 0), 0.1: (10, 1)}
+    assert by_fpr[1.0].mean == pytest.approx(0.11)
+
+
+def test_the_tightest_cuts_are_left_out_where_the_median_is_empty(monkeypatch):
+    config_ = config.load(ROOT / "configs" / "demo.yaml")
+    grid = rates(config_.significance.n_working_points, config_.significance.fpr_min)
+
+    def measured(varied, *_):
+        points = rates(varied.significance.n_working_points, varied.significance.fpr_min)
+        if points[-1] < 0.005:
+            raise AnalysisError("the median is empty", setting="fpr_min")
+        return points
+
+    def headline(points):
+        return [{"variable": "cathode", "fpr": fpr, "z0": 1.0} for fpr in points] + [{"variable": "no_cut", "z0": 1.0}]
+
+    monkeypatch.setattr(splits.steps, "measure_scored", measured)
+    monkeypatch.setattr(splits.steps, "headline", headline)
+    rows = splits._searched(config_, "os", None, None, None)
+    assert [row["fpr"] for row in rows[:-1]] == [fpr for fpr in grid if fpr >= 0.005]  # the very numbers of the others
+    assert rows[-1]["variable"] == "no_cut"
 
 
 def test_splits_say_where_there_is_no_signal_to_inject(monkeypatch, caplog):

@@ -30,12 +30,14 @@ from dimuon.bumphunt.result import Statistic
 from dimuon.classifiers.cross_validation import Scores
 from dimuon.columns import Column
 from dimuon.errors import AnalysisError, UserError
+from dimuon.events import Events
 from dimuon.random import Stream
 from dimuon.records import Record
 from dimuon.screen import aligned
 from dimuon.statistics import calibration
 from dimuon.statistics.calibration import Coverage
 from dimuon.statistics.intervals import clopper_pearson
+from dimuon.statistics.working_points import nearest, rates
 from dimuon.studies import scenarios
 from dimuon.studies.injection import BAND, Injected, why_no_signal
 from dimuon.studies.nulls import Null, NullModel
@@ -130,13 +132,25 @@ def by_split(scenario: Scenario) -> list[Row]:
         folds = config.bdt.folds
         if folds not in scores:
             scores[folds] = steps.classify(config, charge, events, background, stream, AtOnce(), whole=False).data
-        try:
-            found = steps.headline(steps.measure_scored(config, charge, events, scores[folds], stream))
-            kept = [row for row in found if row["variable"] in (Statistic.WORKING_POINT, *STATISTICS)]
-        except AnalysisError as error:  # the median of small counts may be empty
-            kept = [{"variable": IMPOSSIBLE, "reason": str(error)}]
-        rows += [{"split": name, **row} for row in kept]
+        rows += [{"split": name, **row} for row in _searched(config, charge, events, scores[folds], stream)]
     return rows
+
+
+def _searched(config: Config, charge: str, events: Events, scores: Scores, stream: Stream) -> list[Row]:
+    """The rows of one search, without the tightest cuts where the median of small counts is empty after these."""
+    fprs = rates(config.significance.n_working_points, config.significance.fpr_min)
+    for n in range(len(fprs), 0, -1):
+        cuts = vary(config, {"significance.n_working_points": n, "significance.fpr_min": float(fprs[n - 1])})
+        try:
+            found = steps.headline(steps.measure_scored(cuts, charge, events, scores, stream))
+        except AnalysisError as error:
+            if error.setting != "fpr_min" or n <= 2:
+                return [{"variable": IMPOSSIBLE, "reason": str(error)}]
+        else:
+            break
+    of_cuts = [row for row in found if row["variable"] == Statistic.WORKING_POINT]
+    rows = [{**row, "fpr": float(fprs[nearest(fprs, row["fpr"])])} for row in of_cuts]  # alike to the last digit
+    return rows + [row for row in found if row["variable"] in STATISTICS]
 
 
 def table(outcomes: Sequence[Outcome]) -> pd.DataFrame:
@@ -224,13 +238,14 @@ def _of_split(split: str, charge: str, by_number: Mapping[int, Sequence[Outcome]
     if not nulls:
         reasons = [reason for outcome in by_number[0] if (reason := _why_not(split, outcome))]
         raise UserError(f"{charge}: every null dataset failed with the split {split!r}, the first with: {reasons[0]}")
-    for name in nulls[0]:
+    for name in max(nulls, key=len):
         z0 = {n: np.array([one.get(name, 0.0) for one in listed]) for n, listed in values.items() if n}
-        yield OfStatistic.of(name, np.array([one[name] for one in nulls]), len(values[0]) - len(nulls), z0)
+        known = np.array([one[name] for one in nulls if name in one])
+        yield OfStatistic.of(name, known, len(values[0]) - len(known), z0)
 
 
 def _values(split: str, outcomes: Sequence[Outcome]) -> Iterator[dict[str | float, float]]:
-    """The statistics of every outcome with one split, none where there is no value."""
+    """The statistics of every outcome with one split, those that have a value."""
     for outcome in outcomes:
         rows = [row for row in outcome.rows if row["split"] == split]
         yield statistics(rows) if rows and rows[0]["variable"] != IMPOSSIBLE else {}
