@@ -6,7 +6,8 @@ name, as many as asked for, or as the time allows. Every outcome is kept in a fi
 stopped. STUDY:
 
 - `pseudoexperiments`: fractions above 1, 2, 3 sigma, uniformity of held-out p-values.
-- `null_origins`: the same for null datasets of other origins; the p-values of those by the nulls of the study.
+- `null_origins`: the same for null datasets of other origins (--origins: of these alone); the p-values of those by the
+  nulls of the study.
 - `retrained`: the same null datasets searched with flows trained on their own sidebands, and with the other members of
   the flows behind them: what not training them again hides (with --epochs, as it takes a training a dataset).
 - `splits`: half and half, five folds, their median histogram; with signal injected, too.
@@ -20,8 +21,8 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, wait
-from dataclasses import replace
-from functools import partial
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -44,6 +45,7 @@ from tests.conftest import ROOT
 
 CONFIG = ROOT / "configs" / "upsilon_published_flow.yaml"
 CHARGE = "os"
+ORIGINS = (null_origins.MEMBER, null_origins.OTHER, null_origins.DOWN_UP)
 REPEATS = 250  # datasets of the splits with so many signal events
 
 
@@ -55,6 +57,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=float("inf"), help="no dataset is begun after so many")
     parser.add_argument("--workers", type=int, default=os.cpu_count())
     parser.add_argument("--injected", type=int, nargs="*", default=[100, 200], help="signal events, of splits")
+    parser.add_argument("--origins", nargs="*", default=[*ORIGINS], choices=ORIGINS, help="of null_origins")
     parser.add_argument("--epochs", type=int, help="of the flows, for a trial")
     chosen = parser.parse_args()
     start = time.perf_counter()
@@ -67,15 +70,23 @@ def main() -> None:
     with executor.executor(chosen.workers, preload=[__name__, "torch", "xgboost"]) as pool:
         model = background(varied, events, pool)
         print(f"background after {time.perf_counter() - start:.0f} s")
-        STUDIES[chosen.study](Work(varied, events, model, pool, start + chosen.seconds))
+        STUDIES[chosen.study](Work(varied, events, model, pool, start + chosen.seconds, chosen.origins))
 
 
+@dataclass
 class Work:
     """What a study is done with; `outcomes` does its scenarios until the time is up."""
 
-    def __init__(self, varied: Config, events: Events, model: BackgroundModel, pool: Executor, end: float) -> None:
-        self.config, self.events, self.model, self.pool, self.end = varied, events, model, pool, end
-        self.null = NullModel.of(varied, CHARGE, events, model)
+    config: Config
+    events: Events
+    model: BackgroundModel
+    pool: Executor
+    end: float  # time.perf_counter() at which the time is up
+    origins: Sequence[str]  # of null datasets
+
+    @cached_property
+    def null(self) -> NullModel:
+        return NullModel.of(self.config, CHARGE, self.events, self.model)
 
     def outcomes(self, name: str, listed: Iterable[Scenario], read: Callable[[Scenario], list[Row]]) -> list[Outcome]:
         """The outcomes there are, in the order of the scenarios: of earlier calls, and as many more as time allows."""
@@ -141,8 +152,7 @@ def write(name: str, content: Any, report: Iterable[str]) -> None:
 
 def pseudo(work: Work) -> None:
     """The study `pseudoexperiments`, the data themselves left out."""
-    listed = pseudoexperiments.of_nulls(work.config, work.null, work.config.studies.pseudoexperiments)
-    outcomes = work.outcomes("pseudoexperiments", listed, scenarios.significances)
+    outcomes = of_the_search(work)
     columns, n_failed = by_statistic(outcomes)
     rng, n_held_out = np.random.default_rng(0), 3 * len(outcomes) // 10
     content, report = {}, [f"{len(outcomes)} null datasets, {n_failed} failed"]
@@ -152,6 +162,12 @@ def pseudo(work: Work) -> None:
         content[str(name)] = {"coverage": [row.to_json() for row in covered], "uniformity": uniform.to_json()}
         report.append(f"{above(name, covered)}; KS p {uniform.p:.3f}")
     write("pseudoexperiments", content, report)
+
+
+def of_the_search(work: Work) -> list[Outcome]:
+    """The null datasets of the search's own model, as many as asked for."""
+    listed = pseudoexperiments.of_nulls(work.config, work.null, work.config.studies.pseudoexperiments)
+    return work.outcomes("pseudoexperiments", listed, scenarios.significances)
 
 
 def above(name: str | float, covered: Iterable[Coverage]) -> str:
@@ -198,19 +214,20 @@ def origins(work: Work) -> None:
         null_origins.OTHER: saved.to_bytes(sidebands),
         null_origins.DOWN_UP: null_origins.share_of(work.config, CHARGE, work.events, scaler, work.pool),
     }
-    listed = list(null_origins.of_models(work.config, work.null, trained))
+    every = null_origins.of_models(work.config, work.null, trained)
+    listed = [each for each in every if each.labels["origin"] in work.origins]
     by_number = sorted(listed, key=lambda each: int(each.labels["experiment"]))  # alike of all, where time ends
     outcomes = work.outcomes("null_origins", by_number, scenarios.significances)
     summary = null_origins.summarise(CHARGE, outcomes)
-    own = [each for each in outcomes if each.scenario.labels["origin"] == null_origins.MEMBER]
-    nulls, rng = by_statistic(own)[0], np.random.default_rng(0)
+    nulls, rng = by_statistic(of_the_search(work))[0], np.random.default_rng(0)
     uniform: dict[str, dict[str, Any]] = {}
     report = list(null_origins.report(CHARGE, summary))
-    for origin in {str(each.scenario.labels["origin"]) for each in outcomes} - {null_origins.MEMBER}:
-        others = by_statistic([each for each in outcomes if each.scenario.labels["origin"] == origin])[0]
+    for origin in work.origins:
+        others, n_failed = by_statistic([each for each in outcomes if each.scenario.labels["origin"] == origin])
+        report.extend(f"{origin}: {above(name, calibration.coverage(z0, n_failed))}" for name, z0 in others.items())
         tests = {str(name): calibration.uniformity(others[name], nulls[name], rng) for name in null_origins.STATISTICS}
         uniform[origin] = {name: each.to_json() for name, each in tests.items()}
-        report.append(f"{origin}: KS p by the member's: " + ", ".join(f"{k} {v.p:.3f}" for k, v in tests.items()))
+        report.append(f"{origin}: KS p by the search's: " + ", ".join(f"{k} {v.p:.3f}" for k, v in tests.items()))
     write("null_origins", {"origins": null_origins.content(summary), "uniformity": uniform}, report)
 
 
