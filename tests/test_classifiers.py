@@ -103,6 +103,21 @@ def test_node_tables_are_scikit_learns_trees():
     )
 
 
+def test_trees_grown_on_shared_bins_are_for_the_features_themselves():
+    from sklearn.ensemble import HistGradientBoostingClassifier
+
+    rng = np.random.default_rng(3)
+    x, new = np.exp(rng.normal(size=(3000, 2))), np.exp(rng.normal(size=(500, 2)))
+    x[:400, 1] = 1.0  # of the same value, hence in one bin
+    bins = hist_gradient_boosting.Bins.of(x)
+    model = HistGradientBoostingClassifier(max_depth=3, max_iter=30).fit(bins.index(x), x[:, 0] > 1.5 * x[:, 1])
+    table = bins.in_units(hist_gradient_boosting.node_table(model))
+    for events in (x, new):
+        expected = model.predict_proba(bins.index(events))[:, 1]
+        np.testing.assert_allclose(expit(hist_gradient_boosting.sum_of_leaves(table, events)), expected, rtol=1e-10)
+    assert bins.index(x).max() < hist_gradient_boosting.MAX_BINS
+
+
 def test_network_without_torch_is_torchs():
     import torch
 
@@ -189,7 +204,7 @@ def test_weights_move_the_optimum(kind):
     training = TrainingSet.of(Split(*halves(data)), Split(*halves(background, weight=2 * background[:, 0])))
     x = np.linspace(0.1, 0.9, 81)[:, None]
     score = small(kind).fit(training, [1, 2, 3]).score(x).mean(axis=1)
-    np.testing.assert_allclose(score, 1 / (1 + 2 * x[:, 0]), atol=0.08)  # of a range from 0.36 to 0.83
+    np.testing.assert_allclose(score, 1 / (1 + 2 * x[:, 0]), atol=0.12)  # the largest of 81: 0.07 +- 0.015
     assert np.abs(score - 1 / (1 + 2 * x[:, 0])).mean() < 0.03
 
 

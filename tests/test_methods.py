@@ -227,13 +227,14 @@ def test_what_is_shared_is_learned_once_and_charged_to_each():
         assert shared.seconds("first")[clock] < 2 * shared.seconds("base")[clock]  # and not twice
 
 
-def test_a_mixture_is_made_of_the_models_that_are_methods_of_their_own():
+def test_models_are_made_of_those_that_are_methods_of_their_own():
     flow = Maf(members=1, hidden=4, blocks=1, epochs=1)
     events, _ = given(estimator=flow, members=1)
-    models = {name: learned_by(events, name) for name in ("cathode", "spline_coupling", "mixture")}
+    models = {name: learned_by(events, name) for name in ("cathode", "spline_coupling", "mixture", "reweighting")}
     assert [part.kind for part in models["mixture"].parts] == ["maf", "spline_coupling"]
     for part, alone in zip(models["mixture"].parts, (models["cathode"], models["spline_coupling"]), strict=True):
         assert part is alone
+    assert models["reweighting"].prior is models["cathode"]
 
 
 def test_other_classifiers_see_the_very_same_template():

@@ -1,11 +1,13 @@
 """The kinds of background estimator by name, each found by its file in `dimuon.background.estimators`."""
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, TypeAlias
 
 from dimuon.background.protocol import BackgroundEstimator, BackgroundModel
 from dimuon.background.scaler import LogitScaler
+from dimuon.events import Events
+from dimuon.random import Stream
 from dimuon.registry import Registry
 from dimuon.settings import OneOf, Section
 
@@ -31,6 +33,15 @@ class EstimatorSettings(Section):
     def worker_modules(self) -> list[str]:
         """Modules for the workers to import once, before they start: those that take long."""
         return ["torch", "dimuon.background.flow_ensemble"]
+
+    @property
+    def made_of(self) -> Sequence["EstimatorSettings"]:
+        """The estimators whose models this one is made of, each trained on the same sidebands; see `composed`."""
+        return ()
+
+    def composed(self, models: Sequence[BackgroundModel], sidebands: Events, stream: Stream) -> BackgroundModel:
+        """The model, of those that it is made of: trained, in the order of `made_of`. For those that have such."""
+        raise NotImplementedError(f"{self.kind} is made of no other estimators")
 
     @abstractmethod
     def estimator(self, scaler: LogitScaler) -> BackgroundEstimator:

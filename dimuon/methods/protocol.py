@@ -15,7 +15,6 @@ from typing import Any, Protocol
 import numpy as np
 
 from dimuon.arrays import BoolArray, FloatArray, IntArray
-from dimuon.background.estimators.mixture import MixedBackground, Mixture
 from dimuon.background.kinds import EstimatorSettings
 from dimuon.background.mass_model import sample_masses
 from dimuon.background.protocol import BackgroundModel, trained
@@ -220,14 +219,14 @@ def against(
 def background_model(given: Given, settings: EstimatorSettings | None = None) -> BackgroundModel:
     """The background model, of the events that `background.protocol.trained` lets its estimator see; shared by methods.
 
-    settings: of the estimator; None: the configured ones. What a mixture is made of is shared, too.
+    settings: of the estimator; None: the configured ones. The models that it is made of are shared, too.
     """
     chosen = settings or given.chain.estimator
-    if isinstance(chosen, Mixture):
-        return MixedBackground(chosen, tuple(background_model(given, part) for part in chosen.parts))
     stream = given.shared.stream.child("background", chosen.kind).rooted()
 
     def make() -> BackgroundModel:
+        if chosen.made_of:
+            return chosen.composed([background_model(given, each) for each in chosen.made_of], given.sidebands, stream)
         return trained(chosen.estimator(given.scaler), given.events, given.window, stream, pool=given.pool)
 
     return given.shared.once(("background", chosen.model_dump_json()), make)

@@ -44,6 +44,15 @@ class Mixture(EstimatorSettings):
         """Those of all of them."""
         return list(dict.fromkeys(module for part in self.parts for module in part.worker_modules))
 
+    @property
+    def made_of(self) -> list[EstimatorSettings]:
+        """Its parts."""
+        return self.parts
+
+    def composed(self, models: Sequence[BackgroundModel], sidebands: Events, stream: Stream) -> "MixedBackground":
+        """The trained parts side by side."""
+        return MixedBackground(self, tuple(models))
+
     def estimator(self, scaler: LogitScaler) -> BackgroundEstimator:
         """Untrained estimators."""
         return UntrainedMixture(self, tuple(part.estimator(scaler) for part in self.parts))
@@ -74,7 +83,7 @@ class UntrainedMixture:
             place = None if checkpoint is None else checkpoint.part(first)
             models.append(part.fit(events, stream.child("part", number).rooted(), pool=pool, checkpoint=place))
             first += models[-1].members
-        return MixedBackground(self.settings, tuple(models))
+        return self.settings.composed(models, events, stream)
 
 
 @dataclass(frozen=True, eq=False)

@@ -55,6 +55,16 @@ class Reweighting(EstimatorSettings):
             f"{self.classifiers} classifiers of boosted trees."
         )
 
+    @property
+    def made_of(self) -> list[EstimatorSettings]:
+        """The prior."""
+        return [self.prior]
+
+    def composed(self, models: Sequence[BackgroundModel], sidebands: Events, stream: Stream) -> "Reweighted":
+        """A trained prior, reweighted to the sidebands. Errors: those of `reweight`."""
+        (prior,) = models
+        return reweight(prior, sidebands, self, stream)
+
     def estimator(self, scaler: LogitScaler) -> BackgroundEstimator:
         """An untrained prior, and what reweights it."""
         return ReweightedPrior(self, self.prior.estimator(scaler))
@@ -87,7 +97,7 @@ class ReweightedPrior:
     ) -> "Reweighted":
         """The prior trained on sideband events, then the weights. Errors: those of the prior, and of `reweight`."""
         prior = self.prior.fit(events, stream.child("prior").rooted(), pool=pool, checkpoint=checkpoint)
-        return reweight(prior, events, self.settings, stream)
+        return self.settings.composed([prior], events, stream)
 
 
 def reweight(prior: BackgroundModel, events: Events, settings: Reweighting, stream: Stream) -> "Reweighted":

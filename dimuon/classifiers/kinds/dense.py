@@ -75,7 +75,7 @@ class DenseNetwork:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             network = torch.nn.Sequential(*_layers(train.x.shape[1], settings.hidden, settings.dropout))
-            optimizer = torch.optim.Adam(network.parameters(), lr=settings.learning_rate)
+            optimizer = torch.optim.Adam(network.parameters(), lr=settings.learning_rate, fused=True)
 
             def loss(x: torch.Tensor, label: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
                 return torch.nn.functional.binary_cross_entropy_with_logits(network(x)[:, 0], label, weight)

@@ -3,7 +3,8 @@
 Both are the configured estimator, trained on all sidebands and on the SR, as in the paper. It departs from it in three
 ways: the SR's density is trained in folds, so that no event of the SR is scored by what it trained; both are those of
 the features alone, averaged over the masses of the background in the SR, so that the mass does not enter; and the
-score, p_data / (p_data + p_background), is that function of the ratio which a classifier would estimate.
+score, p_data / (p_data + p_background), is that function of the ratio which a classifier would estimate, kept from
+certainty: in its tails a density may be wrong by any factor, and one event would weigh more than all others.
 """
 
 from dataclasses import dataclass
@@ -18,12 +19,12 @@ from dimuon.methods.densities import background_density, log_density, masses_of_
 from dimuon.methods.protocol import METHODS, Given, Needs, Scorer, Scores, cross_fitted
 from dimuon.random import Stream
 
-BELOW_ONE = 1 - 1e-12  # a likelihood divides by what the score leaves to one
+DOUBT = 0.01  # the share of either density that may be the other's: no ratio beyond 99 is claimed, nor below 1 / 99
 
 
 def probability(log_ratio: FloatArray) -> FloatArray:
-    """p_data / (p_data + p_background) of the log of their ratio: (n_events,)."""
-    return np.asarray(np.minimum(expit(log_ratio), BELOW_ONE), dtype=float)
+    """p_data / (p_data + p_background) of the log of their ratio, `DOUBT` to 1 - `DOUBT` in the ratio's order."""
+    return np.asarray(DOUBT + (1 - 2 * DOUBT) * expit(log_ratio), dtype=float)
 
 
 @dataclass(frozen=True)

@@ -52,7 +52,8 @@ class Vae:
             torch.manual_seed(stream.child("initial").integer())
             vae = cls(network(), network())
             generator = torch.Generator().manual_seed(stream.child("noise").integer())
-        optimizer = torch.optim.Adam([*vae.encoder.parameters(), *vae.decoder.parameters()], lr=LEARNING_RATE)
+        weights = [*vae.encoder.parameters(), *vae.decoder.parameters()]
+        optimizer = torch.optim.Adam(weights, lr=LEARNING_RATE, fused=True)
         rng, events = stream.child("order").generator(), torch.tensor(x, dtype=torch.float32)
         for _ in range(EPOCHS):
             for batch in np.array_split(rng.permutation(len(x)), max(1, len(x) // BATCH)):
