@@ -14,6 +14,7 @@ from dimuon.background.estimators.flows import FlowMatching, Maf, SplineCoupling
 from dimuon.background.estimators.mixture import Mixture
 from dimuon.background.estimators.reweighting import Reweighting
 from dimuon.errors import AnalysisError
+from dimuon.methods.kinds.autoencoder import Vae
 from dimuon.methods.kinds.cathode import derived
 from dimuon.methods.kinds.combined import MeanRank
 from dimuon.methods.kinds.rad_ot import partners
@@ -225,6 +226,20 @@ def test_what_is_shared_is_learned_once_and_charged_to_each():
         assert shared.seconds("first")[clock] >= shared.seconds("base")[clock] > 0
         assert shared.seconds("second")[clock] >= shared.seconds("base")[clock]
         assert shared.seconds("first")[clock] < 2 * shared.seconds("base")[clock]  # and not twice
+
+
+def test_a_stack_of_autoencoders_is_each_of_them_alone():
+    rng = np.random.default_rng(4)
+    samples, new = [rng.normal(scale=scale, size=(700, 2)) for scale in (1.0, 1.0, 0.5)], rng.normal(size=(50, 2))
+    streams = [Stream(seed) for seed in (1, 2, 3)]
+    together = [vae.loss(new, Stream(0)) for vae in Vae.trained(samples, streams)]
+    for x, stream, loss in zip(samples, streams, together, strict=True):
+        (alone,) = Vae.trained([x], [stream])
+        np.testing.assert_allclose(loss, alone.loss(new, Stream(0)), rtol=1e-3, atol=1e-3)
+    assert np.abs(together[0] - together[1]).max() > 0.05
+    assert (
+        together[2].mean() > together[0].mean() + 0.5
+    )  # what is half as wide finds these events unusual: by up to 1.6
 
 
 def test_models_are_made_of_those_that_are_methods_of_their_own():

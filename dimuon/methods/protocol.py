@@ -7,6 +7,7 @@ same background. The mass is never among what it scores by.
 A new method is one file in `dimuon.methods.kinds` that enters an instance of its class in `METHODS`.
 """
 
+from collections.abc import Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -273,11 +274,26 @@ class Trainer(Protocol):
         ...
 
 
+class JointTrainer(Protocol):
+    """A `Trainer` of several parts of the events at once, which have nothing in common but the time that they take."""
+
+    def __call__(self, parts: Sequence[Events], streams: Sequence[Stream], /) -> Sequence[Scorer]:
+        """The scorer of each part, with its stream."""
+        ...
+
+
 def cross_fitted(given: Given, train: Trainer) -> tuple[FloatArray, FloatArray]:
     """(score of the events, of the further events): each by what was learned without its fold, the further by all."""
-    fold, score, further = given.folds, np.empty(len(given.events)), []
-    for test in range(given.chain.folds):
-        scorer = train(given.events[fold != test], given.stream.child("fold", test).rooted())
+    return jointly_cross_fitted(given, lambda *each: list(map(train, *each)))
+
+
+def jointly_cross_fitted(given: Given, train: JointTrainer) -> tuple[FloatArray, FloatArray]:
+    """The same, where it takes less time to train for all folds at once."""
+    fold, tests = given.folds, range(given.chain.folds)
+    streams = [given.stream.child("fold", test).rooted() for test in tests]
+    scorers = train([given.events[fold != test] for test in tests], streams)
+    score, further = np.empty(len(given.events)), []
+    for test, scorer in zip(tests, scorers, strict=True):
         score[fold == test] = scorer(given.events[fold == test])
         further.append(scorer(given.further))
     return score, np.asarray(np.mean(further, axis=0))

@@ -128,12 +128,16 @@ def node_table(model: Any) -> NodeTable:
 
 def sum_of_leaves(table: NodeTable, x: FloatArray) -> FloatArray:
     """(n_events,) sum over the trees of the values of the leaves that x: (n_events, n_features) falls in."""
-    total, every = np.zeros(len(x)), np.arange(len(x))
+    total, columns = np.zeros(len(x)), np.ascontiguousarray(x.T)
     for tree in table:
-        place = np.zeros(len(x), dtype=int)
-        while not tree["is_leaf"][place].all():
-            left = x[every, tree["feature_idx"][place]] <= tree["num_threshold"][place]
-            down = np.where(left, tree["left"][place], tree["right"][place])
-            place = np.where(tree["is_leaf"][place], place, down)
-        total += tree["value"][place]
+        total += leaf_values(tree, columns)
     return total
+
+
+def leaf_values(tree: NodeTable, columns: FloatArray, place: int = 0) -> FloatArray | float:
+    """(n_events,), or of a leaf a number: what a tree says below a node. columns: (n_features, n_events)."""
+    feature, threshold, left, right, is_leaf, value = tree[place].item()
+    if is_leaf:
+        return float(value)
+    below, above = (leaf_values(tree, columns, int(child)) for child in (left, right))
+    return np.where(columns[feature] <= threshold, below, above)

@@ -7,13 +7,14 @@ score is the loss of the background less that of the signals, an estimate of the
 searches the plane of both.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dimuon.arrays import FloatArray
 from dimuon.errors import AnalysisError
 from dimuon.events import Events
 from dimuon.methods.kinds.autoencoder import Vae
-from dimuon.methods.protocol import METHODS, Given, Needs, Scorer, Scores, cross_fitted
+from dimuon.methods.protocol import METHODS, Given, Needs, Scorer, Scores, jointly_cross_fitted
 from dimuon.random import Stream
 
 
@@ -29,22 +30,25 @@ class Quak:
         """The autoencoder of the signals. Raises `AnalysisError` where there are none."""
         if given.prior is None:
             raise AnalysisError("no simulation of signals that there may be")
-        return Vae.trained(given.prepared(given.prior), given.stream.child("prior"))
+        (vae,) = Vae.trained([given.prepared(given.prior)], [given.stream.child("prior")])
+        return vae
 
     def score(self, given: Given, learned: Vae) -> Scores:
         """How much better the signals' autoencoder describes an event than the background's [nats]."""
 
-        def train(events: Events, stream: Stream) -> Scorer:
-            sidebands = events[given.window.in_sidebands(events.mass)]
-            background, looked = Vae.trained(given.prepared(sidebands), stream.child("train")), stream.child("look")
-
+        def scorer(background: Vae, looked: Stream) -> Scorer:
             def score(asked: Events) -> FloatArray:
                 x = given.prepared(asked)
                 return background.loss(x, looked) - learned.loss(x, looked)
 
             return score
 
-        return Scores(*cross_fitted(given, train))
+        def train(parts: Sequence[Events], streams: Sequence[Stream]) -> list[Scorer]:
+            sidebands = [given.prepared(events[given.window.in_sidebands(events.mass)]) for events in parts]
+            vaes = Vae.trained(sidebands, [stream.child("train") for stream in streams])
+            return list(map(scorer, vaes, [stream.child("look") for stream in streams]))
+
+        return Scores(*jointly_cross_fitted(given, train))
 
 
 METHODS.register("quak", Quak())

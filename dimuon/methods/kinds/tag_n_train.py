@@ -19,7 +19,7 @@ from dimuon.classifiers.protocol import Classifier, Split, TrainingSet, make
 from dimuon.errors import AnalysisError
 from dimuon.events import Events
 from dimuon.methods.kinds.autoencoder import Vae
-from dimuon.methods.protocol import METHODS, Given, Needs, Scorer, Scores, cross_fitted
+from dimuon.methods.protocol import METHODS, Given, Needs, Scorer, Scores, jointly_cross_fitted
 from dimuon.random import Stream
 
 SIGNAL_RICH, BACKGROUND = 0.2, 0.4  # fractions of the events, of the largest and of the smallest loss
@@ -57,25 +57,44 @@ class TagNTrain:
         """The sum of the log odds of both objects. `AnalysisError` for too few events to train on."""
         both = objects(given.events.names)
 
-        def train(events: Events, stream: Stream) -> Scorer:
-            trained = [
-                (other, _classifier(given, events, tagging, other, stream.child(number)))
+        def train(parts: Sequence[Events], streams: Sequence[Stream]) -> list[Scorer]:
+            each = [
+                (other, _classifiers(given, parts, tagging, other, [stream.child(number) for stream in streams]))
                 for number, (tagging, other) in enumerate((both, both[::-1]))
             ]
+            return [
+                _scorer([(other, classifiers[number]) for other, classifiers in each]) for number in range(len(parts))
+            ]
 
-            def score(asked: Events) -> FloatArray:
-                each = [classifier.score(asked.features[:, which]).mean(axis=1) for which, classifier in trained]
-                return np.asarray(logit(np.clip(each, 1e-6, 1 - 1e-6)).sum(axis=0))
-
-            return score
-
-        return Scores(*cross_fitted(given, train))
+        return Scores(*jointly_cross_fitted(given, train))
 
 
-def _classifier(given: Given, events: Events, tagging: IntArray, other: IntArray, stream: Stream) -> Classifier:
-    """Trained on the features `other` of events tagged by the features `tagging`."""
-    in_sr, x = given.window.in_sr(events.mass), given.prepared(events)[:, tagging]
-    loss = Vae.trained(x[~in_sr], stream.child("train")).loss(x, stream.child("look"))
+def _scorer(trained: Sequence[tuple[IntArray, Classifier]]) -> Scorer:
+    """The sum of the log odds of classifiers, each of some of the features."""
+
+    def score(asked: Events) -> FloatArray:
+        each = [classifier.score(asked.features[:, which]).mean(axis=1) for which, classifier in trained]
+        return np.asarray(logit(np.clip(each, 1e-6, 1 - 1e-6)).sum(axis=0))
+
+    return score
+
+
+def _classifiers(
+    given: Given, parts: Sequence[Events], tagging: IntArray, other: IntArray, streams: Sequence[Stream]
+) -> list[Classifier]:
+    """For each part, trained on the features `other` of events that are tagged by the features `tagging`."""
+    prepared = [given.prepared(events)[:, tagging] for events in parts]
+    sidebands = [x[~given.window.in_sr(events.mass)] for events, x in zip(parts, prepared, strict=True)]
+    vaes = Vae.trained(sidebands, [stream.child("train") for stream in streams])
+    return [
+        _classifier(given, events, vae.loss(x, stream.child("look")), other, stream)
+        for events, x, vae, stream in zip(parts, prepared, vaes, streams, strict=True)
+    ]
+
+
+def _classifier(given: Given, events: Events, loss: FloatArray, other: IntArray, stream: Stream) -> Classifier:
+    """Trained on the features `other` of events tagged by their loss: (n_events,)."""
+    in_sr = given.window.in_sr(events.mass)
     low, high = np.quantile(loss[~in_sr], (BACKGROUND, 1 - SIGNAL_RICH))
     splits: list[Split] = []
     for tagged in (in_sr & (loss >= high), ~in_sr & (loss <= low)):
