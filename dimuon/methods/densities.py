@@ -42,10 +42,22 @@ def with_density(model: BackgroundModel) -> HasDensity:
 
 
 def masses_of_sr(given: Given) -> FloatArray:
-    """(N_MASSES,) masses of the SR, each for an equal share of the background."""
-    drawn = given.sr_masses(4000, given.stream.child("masses of the SR"))
-    masses: FloatArray = np.quantile(drawn, (np.arange(N_MASSES) + 0.5) / N_MASSES)
-    return masses
+    """(N_MASSES,) masses of the SR, each for an equal share of the background; the same for all methods."""
+
+    def make() -> FloatArray:
+        drawn = given.sr_masses(4000, given.shared.stream.child("masses of the SR"))
+        masses: FloatArray = np.quantile(drawn, (np.arange(N_MASSES) + 0.5) / N_MASSES)
+        return masses
+
+    return given.shared.once("masses of the SR", make)
+
+
+def log_background(model: HasDensity, given: Given, events: Events) -> FloatArray:
+    """`log_density` of the background's density; of the further events, that all folds ask for, shared by methods."""
+    masses = masses_of_sr(given)
+    if events is not given.further:
+        return log_density(model, given, events, masses)
+    return given.shared.once(("log density", model), lambda: log_density(model, given, events, masses))
 
 
 def log_density(model: HasDensity, given: Given, events: Events, masses: FloatArray) -> FloatArray:

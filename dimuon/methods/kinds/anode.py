@@ -15,7 +15,7 @@ from scipy.special import expit
 from dimuon.arrays import FloatArray
 from dimuon.background.protocol import HasDensity
 from dimuon.events import Events
-from dimuon.methods.densities import background_density, log_density, masses_of_sr, trained_density
+from dimuon.methods.densities import background_density, log_background, log_density, masses_of_sr, trained_density
 from dimuon.methods.protocol import METHODS, Given, Needs, Scorer, Scores, cross_fitted
 from dimuon.random import Stream
 
@@ -47,8 +47,7 @@ class Anode:
             of_data = trained_density(given, events[given.window.in_sr(events.mass)], stream)
 
             def score(asked: Events) -> FloatArray:
-                known = [log_density(model, given, asked, masses) for model in (of_data, learned)]
-                return probability(known[0] - known[1])
+                return probability(log_density(of_data, given, asked, masses) - log_background(learned, given, asked))
 
             return score
 

@@ -15,7 +15,7 @@ from scipy.special import logsumexp
 from dimuon.arrays import FloatArray
 from dimuon.background.protocol import HasDensity
 from dimuon.events import Events
-from dimuon.methods.densities import background_density, log_density, masses_of_sr
+from dimuon.methods.densities import background_density, log_background
 from dimuon.methods.kinds.anode import probability
 from dimuon.methods.protocol import METHODS, Given, Needs, Scorer, Scores, cross_fitted
 from dimuon.random import Stream
@@ -98,17 +98,16 @@ class ResidualAnode:
 
     def score(self, given: Given, learned: HasDensity) -> Scores:
         """p_data / (p_data + p_background), the log of the ratio a mean over the fits."""
-        masses = masses_of_sr(given)
 
         def known(events: Events) -> tuple[FloatArray, FloatArray]:
-            return given.prepared(events), log_density(learned, given, events, masses)
+            return given.prepared(events), log_background(learned, given, events)
 
         def train(events: Events, stream: Stream) -> Scorer:
             fits = fit_excess(*known(events[given.window.in_sr(events.mass)]), stream)
 
             def score(asked: Events) -> FloatArray:
-                x, log_background = known(asked)
-                return probability(np.mean([fit.log_ratio(x, log_background) for fit in fits], axis=0))
+                at = known(asked)
+                return probability(np.mean([fit.log_ratio(*at) for fit in fits], axis=0))
 
             return score
 
