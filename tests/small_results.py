@@ -29,7 +29,7 @@ from dimuon.statistics.significance import discoveries
 from dimuon.statistics.spectra import Spectra
 from dimuon.statistics.trials import GlobalSignificance
 from dimuon.statistics.working_points import CutVariable, rates
-from dimuon.studies import splits
+from dimuon.studies import null_origins, splits
 from dimuon.workflow import config, products, provenance
 
 NAME = "small"
@@ -262,18 +262,28 @@ def _write_sculpting(run, train, test, dimuons):
 
 
 def write_studies(chosen, folder, charges=("os", "ss")):
-    """The results of the studies and of the ensemble's convergence, of invented numbers, under `folder`.
-
-    As in the studies themselves, the classifier has a row "cathode" for each working point beside the headline numbers.
-    """
+    """The results of the studies and of the ensemble's convergence, of invented numbers, under `folder`."""
     rng = Stream(chosen.seed).child("toy studies").generator()
+    with contextlib.chdir(folder):
+        run = provenance.Run(chosen, "06_significance.py", f"{chosen.name}.yaml")
+        studies, inputs = run.results / "studies", [run.data / "dimuons.parquet"]
+        for name, frame in _study_tables(charges, rng).items():
+            run.write_table(studies / f"{name}.parquet", frame, inputs)
+        for name, content in _study_summaries(charges, rng).items():
+            run.write_json(studies / f"{name}.json", content, inputs)
+        run.write_table(run.results / "convergence.parquet", _convergence(rng), inputs)
+
+
+def _study_tables(charges, rng):
+    """As in the studies themselves, the classifier has a row "cathode" for each working point beside the headline
+    numbers."""
     labels = [
         ("baseline", "baseline"),
         *((f"degree {d}, {n} bins", "fits") for d in (3, 5, 7) for n in (7, 11, 15)),
     ]
     headlines = [(v, 1.0) for v in ("no_cut", "cathode_max", "best_feature", "likelihood")]
     points = [("cathode", fpr) for fpr in np.geomspace(1, 1e-3, 5)]
-    frames = {
+    rows = {
         "variations": [(c.upper(), name, kind, *v, 1 + abs(rng.normal(2, 0.4))) for c in charges
                        for name, kind in labels for v in [*headlines, *points]],
         "pseudoexperiments": [(c.upper(), i, *v, abs(rng.normal())) for c in charges for i in range(300)
@@ -292,48 +302,55 @@ def write_studies(chosen, folder, charges=("os", "ss")):
         "injection": ["n_injected", "repeat", "method", "z0"],
         "cut_scan": ["charge", "pt_cut", "ip3d_cut", "z0", "valid"],
     }
-    with contextlib.chdir(folder):
-        run = provenance.Run(chosen, "06_significance.py", f"{chosen.name}.yaml")
-        for name, rows in frames.items():
-            frame = pd.DataFrame(rows, columns=columns[name])
-            if "z_signed" in products.PRODUCTS[name].column_names:
-                frame["z_signed"] = frame["z0"]
-            for column in products.PRODUCTS[name].column_names:
-                if column not in frame:
-                    frame[column] = 0
-            run.write_table(run.results / "studies" / f"{name}.parquet", frame, [run.data / "dimuons.parquet"])
-        points = [{"what": "likelihood", "gate": True, "median": 0.52, "spread": 0.31, "passed": True}]
-        verdict = {"passed": True, "n_seeds": 4, "n_failed": 0, "failures": [], "points": points}
-        content = {"passed": True, "criterion": "median and spread below 1", "controls": {"ss": verdict}}
-        run.write_json(run.results / "studies" / "controls.json", content, [run.data / "dimuons.parquet"])
-        interval = {"p_low": 0.005, "p_high": 0.018, "z0_low": 2.1, "z0_high": 2.58}
-        above = {"observed": 3.0, "n": 300, "n_above": 3, "p": 0.01, "z0": 2.33, "reach": 2.71} | interval
-        found = {name: {"asymptotic": z0, "fpr": 1.0, "local": above, "global": above}
-                 for name, z0 in (("no_cut", 1.4), ("cathode_max", 3.3), ("likelihood", 3.9))}  # fmt: skip
-        part = {"n": 300, "n_failed": 0, "failures": [], "members": {"analysis": 100, "like_nulls": 20}, "reach": 2.71,
-                "data": {"analysis": found, "like_nulls": found}, "coverage": {}, "uniformity": {},
-                "by_truth": None}  # fmt: skip
-        content = dict.fromkeys(charges, part)
-        run.write_json(run.results / "studies" / "pseudoexperiments.json", content, [run.data / "dimuons.parquet"])
-        best = {"pt_cut": 45.5, "ip3d_cut": 0.01, "n_obs": 90, "n_bkg": 50.0, "n_bkg_err": 3.0, "n_sig": 40.0,
-                "z0": 5.3, "valid": True}  # fmt: skip
-        scanned = {charge: {"best": best, "global": above, "n": 300, "n_failed": 0} for charge in charges}
-        seeds = {"baseline": 5.0, "seeds": {"n": 10, "low": 4.6, "median": 5.0, "high": 5.7}}
-        ranges = {charge: {"cathode_max": seeds, "failures": {}} for charge in charges}
-        made = {name: [_of_statistic(each, rng) for each in ("no_cut", "cathode_max", "likelihood", 1.0, 0.1, 0.01)]
-                for name in splits.SPLITS}  # fmt: skip
-        compared = dict.fromkeys(charges, splits.content(made))
-        for name, content in (("cut_scan", scanned), ("variations", ranges), ("splits", compared)):
-            run.write_json(run.results / "studies" / f"{name}.json", content, [run.data / "dimuons.parquet"])
-        sizes = [
-            (n, i, rng.normal(4, 1 / np.sqrt(n)), rng.normal(4.5, 1 / np.sqrt(n)))
-            for n in (1, 5, 20)
-            for i in range(30)
-        ]
-        frame = pd.DataFrame(sizes, columns=["n_members", "draw", "z0_max", "z0_likelihood"]).assign(
-            train="os", test="os"
-        )
-        run.write_table(run.results / "convergence.parquet", frame, [run.data / "dimuons.parquet"])
+    frames = {name: pd.DataFrame(rows[name], columns=columns[name]) for name in rows}
+    for name, frame in frames.items():
+        if "z_signed" in products.PRODUCTS[name].column_names:
+            frame["z_signed"] = frame["z0"]
+        for column in products.PRODUCTS[name].column_names:
+            if column not in frame:
+                frame[column] = 0
+    return frames
+
+
+def _study_summaries(charges, rng):
+    points = [{"what": "likelihood", "gate": True, "median": 0.52, "spread": 0.31, "passed": True}]
+    verdict = {"passed": True, "n_seeds": 4, "n_failed": 0, "failures": [], "points": points}
+    interval = {"p_low": 0.005, "p_high": 0.018, "z0_low": 2.1, "z0_high": 2.58}
+    above = {"observed": 3.0, "n": 300, "n_above": 3, "p": 0.01, "z0": 2.33, "reach": 2.71} | interval
+    found = {name: {"asymptotic": z0, "fpr": 1.0, "local": above, "global": above}
+             for name, z0 in (("no_cut", 1.4), ("cathode_max", 3.3), ("likelihood", 3.9))}  # fmt: skip
+    nulls = {"n": 300, "n_failed": 0, "failures": [], "members": {"analysis": 100, "like_nulls": 20}, "reach": 2.71,
+             "data": {"analysis": found, "like_nulls": found}, "coverage": {}, "uniformity": {},
+             "by_truth": None}  # fmt: skip
+    best = {"pt_cut": 45.5, "ip3d_cut": 0.01, "n_obs": 90, "n_bkg": 50.0, "n_bkg_err": 3.0, "n_sig": 40.0,
+            "z0": 5.3, "valid": True}  # fmt: skip
+    seeds = {"baseline": 5.0, "seeds": {"n": 10, "low": 4.6, "median": 5.0, "high": 5.7}}
+    of_splits = {name: [_of_statistic(each, rng) for each in ("no_cut", "cathode_max", "likelihood", 1.0, 0.1, 0.01)]
+                 for name in splits.SPLITS}  # fmt: skip
+    of_origins = {
+        str(name): {
+            origin: null_origins.OfOrigin.of(np.abs(rng.normal(0.1 * number, 1, 120)), 0)
+            for number, origin in enumerate(null_origins.ORIGINS)
+        }
+        for name in null_origins.STATISTICS
+    }
+    by_charge = {
+        "pseudoexperiments": nulls,
+        "cut_scan": {"best": best, "global": above, "n": 300, "n_failed": 0},
+        "variations": {"cathode_max": seeds, "failures": {}},
+        "splits": splits.content(of_splits),
+        "null_origins": null_origins.content(of_origins),
+    }
+    controls = {"passed": True, "criterion": "median and spread below 1", "controls": {"ss": verdict}}
+    return {"controls": controls} | {name: dict.fromkeys(charges, content) for name, content in by_charge.items()}
+
+
+def _convergence(rng):
+    sizes = [
+        (n, i, rng.normal(4, 1 / np.sqrt(n)), rng.normal(4.5, 1 / np.sqrt(n))) for n in (1, 5, 20) for i in range(30)
+    ]
+    frame = pd.DataFrame(sizes, columns=["n_members", "draw", "z0_max", "z0_likelihood"])
+    return frame.assign(train="os", test="os")
 
 
 def _of_statistic(name, rng):

@@ -276,7 +276,7 @@ def test_what_was_not_made_is_named_with_its_command(tmp_path, monkeypatch):
         file.write("significance: {toys: {scan: 100}}\n")  # the default
     saved, page = make_page(tmp_path, monkeypatch)
     expected = {name: f"run `python -m dimuon study {name.replace(' ', '_')} small.yaml`" for name in (
-        "variations", "pseudoexperiments", "splits", "controls", "injection", "cut scan")}  # fmt: skip
+        "variations", "pseudoexperiments", "splits", "null origins", "controls", "injection", "cut scan")}  # fmt: skip
     expected["convergence"] = "run `python -m dimuon study convergence small.yaml`"
     expected["members for the convergence"] = "set bdt.keep_members, run `python 05_train_bdts.py small.yaml`"
     expected["same-sign control"] = (
