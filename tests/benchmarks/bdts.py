@@ -8,18 +8,30 @@ loop over the same events, seeds and settings, with its default threads, and `pr
 timed twice: watching the training loss as well, as the published code does, and (a fifth of the members, scaled) the
 validation loss alone. The peer finds xgboost loaded; ours is timed with its workers loading it, and once more
 without. Without the reference data the events are a toy of the same size.
+
+Then a few members of the other kinds of classifier, each against the plain use of its library on the same events of
+one fold: `HistGradientBoostingClassifier.fit` member by member, and a loop over `torch.nn.Sequential` with `Dropout`
+and Adam, with the same settings, for as many epochs.
 """
 
 import os
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
 import xgboost
+from sklearn.ensemble import HistGradientBoostingClassifier
+from threadpoolctl import threadpool_limits
 
+from dimuon.background.training import one_thread
 from dimuon.classifiers import archive, cross_validation
+from dimuon.classifiers.kinds.dense import DenseSettings, to_normal
+from dimuon.classifiers.kinds.hist_gradient_boosting import HistGradientBoostingSettings
 from dimuon.classifiers.kinds.xgboost import XGBoostSettings
+from dimuon.classifiers.protocol import Split, TrainingSet, make
 from dimuon.events import Events
 from dimuon.features import FEATURE_SETS
 from dimuon.random import Stream
@@ -106,6 +118,91 @@ def _labelled(data, background):
     return np.concatenate([data, background]), label, np.where(label, len(background) / len(data), 1)
 
 
+def training_set(dimuons, in_sr, background):
+    """The `TrainingSet` of one fold."""
+    splits = []
+    for events, name in ((dimuons[in_sr], "sr"), (background, "background")):
+        fold = cross_validation.assign_folds(len(events), N_FOLDS, STREAM.child(name).generator())
+        train, validation, _ = cross_validation.roles(fold, 0, STREAM)
+        splits.append(Split(events[train], events[validation]))
+    return TrainingSet.of(*splits)
+
+
+def seconds_of(fit):
+    start = time.process_time()
+    result = fit()
+    return time.process_time() - start, result
+
+
+def plain_trees(training, seeds):
+    """(n_events, n_members) validation scores of scikit-learn's own trees."""
+    train, validation, settings = training.train, training.validation, HistGradientBoostingSettings()
+    held_out = {"X_val": validation.x, "y_val": validation.label, "sample_weight_val": validation.weight}
+    scores = []
+    for seed in seeds:
+        used = np.random.default_rng(seed).permutation(len(train.x))[: round(settings.subsample * len(train.x))]
+        model = HistGradientBoostingClassifier(
+            max_depth=settings.max_depth, learning_rate=settings.learning_rate, max_iter=settings.n_trees,
+            early_stopping=True, n_iter_no_change=settings.early_stopping, tol=0.0, random_state=seed,
+        )  # fmt: skip
+        model.fit(train.x[used], train.label[used], train.weight[used], **held_out)
+        scores.append(model.predict_proba(validation.x)[:, 1])
+    return np.column_stack(scores)
+
+
+def plain_network(training, seeds):
+    """(n_events, n_members) validation scores of the dense network as torch's modules make it."""
+    settings, train, validation = DenseSettings(), training.train, training.validation
+    quantiles = np.quantile(train.x, np.linspace(0, 1, 201), axis=0)
+    x, held_out = (torch.as_tensor(to_normal(part.x, quantiles), dtype=torch.float32) for part in (train, validation))
+    (y, w), (held_y, held_w) = (
+        (torch.as_tensor(values, dtype=torch.float32) for values in (part.label, part.weight))
+        for part in (train, validation)
+    )
+    loss, scores = torch.nn.functional.binary_cross_entropy_with_logits, []
+    for seed in seeds:
+        torch.manual_seed(seed)
+        sizes, layers = (x.shape[1], *settings.hidden), []
+        for n_in, n_out in pairwise(sizes):
+            layers += [torch.nn.Linear(n_in, n_out), torch.nn.ReLU(), torch.nn.Dropout(settings.dropout)]
+        network = torch.nn.Sequential(*layers, torch.nn.Linear(sizes[-1], 1))
+        adam, best, waited, kept = torch.optim.Adam(network.parameters(), lr=settings.learning_rate), np.inf, 0, None
+        for _ in range(settings.epochs):
+            network.train()
+            for batch in torch.randperm(len(x)).split(settings.batch_size):
+                adam.zero_grad()
+                loss(network(x[batch])[:, 0], y[batch], w[batch]).backward()
+                adam.step()
+            network.eval()
+            with torch.no_grad():
+                logit = network(held_out)[:, 0]
+                now = loss(logit, held_y, held_w).item()
+            best, waited, kept = (now, 0, logit) if now < best else (best, waited + 1, kept)
+            if waited >= settings.patience:
+                break
+        scores.append(torch.sigmoid(kept).numpy())
+    return np.column_stack(scores)
+
+
+def other_kinds(tables, n_members=6):
+    """Figures of the other kinds of classifier against their libraries, by the time of the processor, one thread."""
+    training, seeds = training_set(*tables), list(range(n_members))
+    x = training.validation.x
+    for name, settings, plain in (
+        ("hist_gradient_boosting", HistGradientBoostingSettings(), plain_trees),
+        ("dense", DenseSettings(), plain_network),
+    ):
+        with one_thread(), threadpool_limits(1):
+            make(settings).fit(training, seeds[:1])  # loads the library
+            ours_s, ours = seconds_of(lambda settings=settings: make(settings).fit(training, seeds))
+            peer_s, peer = seconds_of(lambda plain=plain: plain(training, seeds))
+        of_ours, of_peer = ours.score(x).mean(axis=1), peer.mean(axis=1)
+        yield {
+            "name": f"{name}_vs_plain", "value": ours_s, "unit": "s", "peer": f"{n_members} members, plain library",
+            "ratio": peer_s / ours_s, "correlation": float(np.corrcoef(of_ours, of_peer)[0, 1]),
+        }  # fmt: skip
+
+
 def main():
     """Time all, compare their scores, save the figures."""
     tables = sample()
@@ -129,7 +226,7 @@ def main():
         {"name": "largest_score_difference", "value": np.abs(score - published_score).max(), "unit": ""},
         {"name": "models_mb", "value": len(models) / 1e6, "unit": "MB"},
     ]
-    common.save("bdts", figures)
+    common.save("bdts", [*figures, *other_kinds(tables)])
 
 
 if __name__ == "__main__":

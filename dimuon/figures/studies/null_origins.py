@@ -80,7 +80,7 @@ def origins(rows: pd.DataFrame, data: Dataset) -> Figure:
             own.set_ylim(bottom=0)
     first, last = np.atleast_1d(axes)[[0, -1]]
     statistics = rows["statistic"].unique()
-    last.set_xticks(range(len(statistics)), statistics)
+    last.set_xticks(range(len(statistics)), [textwrap.fill(statistic, 12) for statistic in statistics])
     last.set(xlim=(-0.5, len(statistics) - 0.5), xlabel="Statistic of the search")
     last.minorticks_off()
     legend_beside(first, "Null datasets from")
