@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 
 from dimuon.errors import UserError
+from dimuon.workflow import cli
 from dimuon.workflow.lock import locked
 from tests.conftest import ROOT
 
@@ -136,3 +137,28 @@ def test_workers_end_with_their_step(step, tmp_path, name):
         assert said == [f"{script}: {how}; finished files are whole, run it again"]
         assert code == 1
         assert not (tmp_path / "data" / "a" / ".running").exists()
+
+
+@pytest.mark.parametrize(("first", "how"), [("SIGINT", "interrupted"), ("SIGTERM", "ended by SIGTERM")])
+def test_a_second_interrupt_does_not_stop_the_ending(capsys, first, how):
+    """It would leave workers with all that waits for them, and this process waiting for these."""
+    ended, before = [], {number: signal.getsignal(number) for number in cli.ENDING}
+
+    def call():
+        try:
+            os.kill(os.getpid(), getattr(signal, first))
+            time.sleep(5)
+        finally:
+            for number in cli.ENDING:
+                os.kill(os.getpid(), number)
+                time.sleep(0.05)
+            ended.append(True)
+
+    try:
+        assert cli.guarded("06_significance.py", call) == 1
+        assert all(signal.getsignal(number) is cli._end for number in cli.ENDING)  # the next one is heard again
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    assert ended
+    assert capsys.readouterr().err == f"06_significance.py: {how}; finished files are whole, run it again\n"

@@ -20,7 +20,7 @@ from dimuon.workflow.products import STEPS
 
 log = logging.getLogger("dimuon")
 
-ENDING = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]  # as Ctrl-C
+ENDING = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]  # Ctrl-C first
 
 
 @contextmanager
@@ -102,16 +102,22 @@ def add_common(parser: argparse.ArgumentParser) -> None:
     loudness.add_argument("--verbose", action="store_true", help="say more, each line with its time")
 
 
+def _heed() -> None:
+    for number in ENDING:
+        signal.signal(number, _end)
+
+
 def _end(number: int, _frame: Any) -> NoReturn:
-    raise KeyboardInterrupt(signal.Signals(number).name)
+    """End what is at work. A second Ctrl-C must not stop that in the middle, and leave workers with all that waits."""
+    for each in ENDING:
+        signal.signal(each, signal.SIG_IGN)
+    raise KeyboardInterrupt("" if number == signal.SIGINT else signal.Signals(number).name)
 
 
 def guarded(name: str, call: Callable[[], int | None]) -> int:
     """Do `call()`; returns the exit code: 2 a user's mistake (one line on standard error), 1 anything else that went
     wrong, otherwise what `call` returns, 0 for None."""
-    for number in ENDING:
-        signal.signal(number, _end)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    _heed()
     try:
         # the workers are what computes on every core, and numbers must not depend on how many cores there are
         with threadpool_limits(1):
@@ -123,6 +129,7 @@ def guarded(name: str, call: Callable[[], int | None]) -> int:
     except KeyboardInterrupt as reason:
         how = f"ended by {reason}" if str(reason) else "interrupted"
         _say(f"{name}: {how}; finished files are whole, run it again")
+        _heed()
         return 1
     except Exception as error:  # the one place where anything unforeseen ends: with its traceback and exit code 1
         if refusal := machine.refusal(error):
