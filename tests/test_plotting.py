@@ -808,6 +808,6 @@ def test_scores_of_weighted_samples_find_their_weights(tmp_path):
 
 def test_every_figure_has_a_place_of_its_own_and_a_new_one_is_entered_once():
     orders = [kind.order for kind in registry.FIGURES.values()]
-    assert len(set(orders)) == len(orders) == 30
+    assert len(set(orders)) == len(orders) == 31
     with pytest.raises(ValueError, match="'spectrum' is registered twice"):
         registry.figure("spectrum", section=None, order=1, caption="")(lambda saved: [])
