@@ -200,11 +200,11 @@ def test_weight_two_is_the_event_twice(section):
 def test_weights_move_the_optimum(kind):
     """Uniform data against uniform background of weight 2 x: the best score is 1 / (1 + 2 x), and not 1 / 2."""
     rng = np.random.default_rng(5)
-    data, background = rng.uniform(size=(4000, 1)), rng.uniform(size=(12000, 1))
+    data, background = rng.uniform(size=(8000, 1)), rng.uniform(size=(24000, 1))
     training = TrainingSet.of(Split(*halves(data)), Split(*halves(background, weight=2 * background[:, 0])))
     x = np.linspace(0.1, 0.9, 81)[:, None]
     score = small(kind).fit(training, [1, 2, 3]).score(x).mean(axis=1)
-    np.testing.assert_allclose(score, 1 / (1 + 2 * x[:, 0]), atol=0.12)  # the largest of 81: 0.07 +- 0.015
+    np.testing.assert_allclose(score, 1 / (1 + 2 * x[:, 0]), atol=0.08)  # of a range from 0.36 to 0.83
     assert np.abs(score - 1 / (1 + 2 * x[:, 0])).mean() < 0.03
 
 

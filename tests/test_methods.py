@@ -237,9 +237,8 @@ def test_a_stack_of_autoencoders_is_each_of_them_alone():
         (alone,) = Vae.trained([x], [stream])
         np.testing.assert_allclose(loss, alone.loss(new, Stream(0)), rtol=1e-3, atol=1e-3)
     assert np.abs(together[0] - together[1]).max() > 0.05
-    assert (
-        together[2].mean() > together[0].mean() + 0.5
-    )  # what is half as wide finds these events unusual: by up to 1.6
+    # what is half as wide finds these events unusual: by up to 1.6
+    assert together[2].mean() > together[0].mean() + 0.5
 
 
 def test_models_are_made_of_those_that_are_methods_of_their_own():

@@ -28,7 +28,7 @@ from threadpoolctl import threadpool_limits
 
 from dimuon.background.training import one_thread
 from dimuon.classifiers import archive, cross_validation
-from dimuon.classifiers.kinds.dense import DenseSettings, to_normal
+from dimuon.classifiers.kinds.dense import N_QUANTILES, DenseSettings, to_normal
 from dimuon.classifiers.kinds.hist_gradient_boosting import HistGradientBoostingSettings
 from dimuon.classifiers.kinds.xgboost import XGBoostSettings
 from dimuon.classifiers.protocol import Split, TrainingSet, make
@@ -153,7 +153,7 @@ def plain_trees(training, seeds):
 def plain_network(training, seeds):
     """(n_events, n_members) validation scores of the dense network as torch's modules make it."""
     settings, train, validation = DenseSettings(), training.train, training.validation
-    quantiles = np.quantile(train.x, np.linspace(0, 1, 201), axis=0)
+    quantiles = np.quantile(train.x, np.linspace(0, 1, N_QUANTILES), axis=0)
     x, held_out = (torch.as_tensor(to_normal(part.x, quantiles), dtype=torch.float32) for part in (train, validation))
     (y, w), (held_y, held_w) = (
         (torch.as_tensor(values, dtype=torch.float32) for values in (part.label, part.weight))
