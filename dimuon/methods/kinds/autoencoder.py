@@ -139,14 +139,15 @@ class VaeQuantiles:
     def score(self, given: Given, learned: None) -> Scores:
         """How rare the loss of an event is at its mass: -log of the chance of a larger one."""
 
-        def scorer(sidebands: Events, vae: Vae, looked: Stream) -> Scorer:
-            usual = Quantiles.of(sidebands.mass, vae.loss(given.prepared(sidebands), looked))
+        def scorer(sidebands: Events, x: FloatArray, vae: Vae, looked: Stream) -> Scorer:
+            usual = Quantiles.of(sidebands.mass, vae.loss(x, looked))
             return lambda asked: usual.rarity(asked.mass, vae.loss(given.prepared(asked), looked))
 
         def train(parts: Sequence[Events], streams: Sequence[Stream]) -> list[Scorer]:
             sidebands = [events[given.window.in_sidebands(events.mass)] for events in parts]
-            vaes = Vae.trained([*map(given.prepared, sidebands)], [stream.child("train") for stream in streams])
-            return list(map(scorer, sidebands, vaes, [stream.child("look") for stream in streams]))
+            prepared = [given.prepared(events) for events in sidebands]
+            vaes = Vae.trained(prepared, [stream.child("train") for stream in streams])
+            return list(map(scorer, sidebands, prepared, vaes, [stream.child("look") for stream in streams]))
 
         return Scores(*jointly_cross_fitted(given, train))
 
